@@ -1,0 +1,246 @@
+//! Latency bins: one histogram that serves Prometheus, percentiles and analysis alike.
+//!
+//! Each decade from 10 µs to 100 s is cut at 1, 1.05 … 2.5, 2.625 … 5, 5.25 … 10, so that no bin is
+//! wider than 5 % of its lower edge and every Prometheus bound of the contract is an edge. Decades
+//! are allocated at their first value. It must never interpolate for a bound that is an edge.
+
+use std::sync::OnceLock;
+
+use super::counter::Counter;
+
+/// Lower edge of the first decade, in nanoseconds.
+const FLOOR: u64 = 10_000;
+/// Decades covered: 10 µs to 100 s.
+const DECADES: usize = 7;
+/// Bins of one decade, in parts of its unit: 30 of 1/20, 20 of 1/8, 20 of 1/4.
+const PER_DECADE: usize = 70;
+/// All bins, with one below the floor and one above the ceiling.
+pub const BINS: usize = DECADES * PER_DECADE + 2;
+/// Index of the bin above the ceiling.
+const OVER: usize = BINS - 1;
+
+/// Prometheus bucket bounds of the contract, in nanoseconds.
+pub const PROMETHEUS_BOUNDS: &[u64] = &[
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
+    30_000_000_000,
+];
+
+/// Index of the bin a duration belongs to: bin `b` holds `lower(b) < t <= lower(b + 1)` so that a
+/// cumulative count up to an edge is Prometheus' `le`.
+#[must_use]
+pub fn bin_of(nanos: u64) -> usize {
+    if nanos <= FLOOR {
+        return 0;
+    }
+    let mut unit = FLOOR;
+    let mut decade = 0;
+    while decade < DECADES {
+        if nanos <= unit * 10 {
+            let above = nanos - 1;
+            let within = if above < unit * 5 / 2 {
+                (above - unit) * 20 / unit
+            } else if above < unit * 5 {
+                30 + (above - unit * 5 / 2) * 8 / unit
+            } else {
+                50 + (above - unit * 5) * 4 / unit
+            };
+            #[expect(clippy::cast_possible_truncation, reason = "within a decade it is below 70")]
+            let within = within as usize;
+            return 1 + decade * PER_DECADE + within;
+        }
+        unit *= 10;
+        decade += 1;
+    }
+    OVER
+}
+
+/// Upper edge of a bin in nanoseconds; `u64::MAX` for the last.
+#[must_use]
+pub fn upper_edge(bin: usize) -> u64 {
+    if bin == 0 {
+        return FLOOR;
+    }
+    if bin >= OVER {
+        return u64::MAX;
+    }
+    let (decade, within) = ((bin - 1) / PER_DECADE, (bin - 1) % PER_DECADE);
+    let unit = FLOOR * 10_u64.pow(u32::try_from(decade).unwrap_or(0));
+    let step = within as u64 + 1;
+    match within {
+        0..30 => unit + unit * step / 20,
+        30..50 => unit * 5 / 2 + unit * (step - 30) / 8,
+        _ => unit * 5 + unit * (step - 50) / 4,
+    }
+}
+
+type Decade = Box<[Counter; PER_DECADE]>;
+
+/// One worker's histogram of one arm.
+#[derive(Debug, Default)]
+pub struct Bins {
+    under: Counter,
+    over: Counter,
+    sum: Counter,
+    decades: [OnceLock<Decade>; DECADES],
+}
+
+impl Bins {
+    /// Counts one duration in nanoseconds.
+    pub fn add(&self, nanos: u64) {
+        self.sum.add(nanos);
+        let bin = bin_of(nanos);
+        match bin {
+            0 => self.under.add(1),
+            OVER => self.over.add(1),
+            _ => {
+                let (decade, within) = ((bin - 1) / PER_DECADE, (bin - 1) % PER_DECADE);
+                if let Some(cell) = self.decades.get(decade) {
+                    let counters = cell.get_or_init(|| Box::new([const { Counter::new() }; PER_DECADE]));
+                    if let Some(counter) = counters.get(within) {
+                        counter.add(1);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds this histogram to a sum.
+    pub fn add_to(&self, counts: &mut BinCounts) {
+        counts.sum_nanos += u128::from(self.sum.get());
+        counts.bump(0, self.under.get());
+        counts.bump(OVER, self.over.get());
+        for (decade, cell) in self.decades.iter().enumerate() {
+            for (within, counter) in cell.get().into_iter().flat_map(|counters| counters.iter().enumerate()) {
+                counts.bump(1 + decade * PER_DECADE + within, counter.get());
+            }
+        }
+    }
+}
+
+/// A histogram as plain numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BinCounts {
+    counts: Vec<u64>,
+    /// Sum of all durations in nanoseconds.
+    pub sum_nanos: u128,
+}
+
+impl Default for BinCounts {
+    fn default() -> Self {
+        Self { counts: vec![0; BINS], sum_nanos: 0 }
+    }
+}
+
+impl BinCounts {
+    fn bump(&mut self, bin: usize, by: u64) {
+        if let Some(count) = self.counts.get_mut(bin) {
+            *count += by;
+        }
+    }
+
+    /// How many durations were counted.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// How many were at most `bound` nanoseconds; exact when `bound` is an edge.
+    #[must_use]
+    pub fn at_most(&self, bound: u64) -> u64 {
+        let whole = self.counts.iter().enumerate().take_while(|(bin, _)| upper_edge(*bin) <= bound);
+        whole.map(|(_, count)| count).sum()
+    }
+
+    /// Adds another histogram.
+    pub fn merge(&mut self, other: &Self) {
+        self.sum_nanos += other.sum_nanos;
+        for (sum, count) in self.counts.iter_mut().zip(&other.counts) {
+            *sum += count;
+        }
+    }
+
+    /// What was counted since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let counts = self.counts.iter().zip(&earlier.counts).map(|(now, then)| now.saturating_sub(*then));
+        Self { counts: counts.collect(), sum_nanos: self.sum_nanos.saturating_sub(earlier.sum_nanos) }
+    }
+
+    /// The quantile `q` in `0.0..=1.0` as the upper edge of its bin, in nanoseconds (at most 5 %
+    /// too high); `None` without counts. Above the ceiling it is the ceiling.
+    #[must_use]
+    pub fn quantile(&self, q: f64) -> Option<u64> {
+        let total = self.total();
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rank between 0 and total, exact far beyond any real count"
+        )]
+        let rank = ((total as f64 * q).ceil() as u64).clamp(1, total.max(1));
+        let mut seen = 0;
+        let bin = self.counts.iter().position(|count| {
+            seen += count;
+            seen >= rank
+        })?;
+        Some(upper_edge(bin.min(OVER - 1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_contract_bound_is_an_edge() {
+        for bound in PROMETHEUS_BOUNDS {
+            assert_eq!(upper_edge(bin_of(*bound)), *bound);
+        }
+    }
+
+    #[test]
+    fn edges_rise_by_at_most_five_percent() {
+        for bin in 1..OVER {
+            let (low, high) = (upper_edge(bin - 1), upper_edge(bin));
+            assert!(high > low && (high - low) * 20 <= low, "{bin}: {low} {high}");
+        }
+    }
+
+    #[test]
+    fn counts_are_cumulative_up_to_an_edge() {
+        let bins = Bins::default();
+        for nanos in [1_000_000, 1_000_001, 2_400_000, 40_000_000_000, 200_000_000_000, 1] {
+            bins.add(nanos);
+        }
+        let mut counts = BinCounts::default();
+        bins.add_to(&mut counts);
+        assert_eq!(counts.at_most(1_000_000), 2);
+        assert_eq!(counts.at_most(2_500_000), 4);
+        assert_eq!(counts.total(), 6);
+        assert_eq!(counts.quantile(0.0), Some(FLOOR));
+        assert_eq!(counts.quantile(1.0), Some(100_000_000_000));
+        assert_eq!(BinCounts::default().quantile(0.5), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_duration_lies_in_its_bin(nanos in 1_u64..200_000_000_000) {
+            let bin = bin_of(nanos);
+            prop_assert!(nanos <= upper_edge(bin));
+            prop_assert!(bin == 0 || nanos > upper_edge(bin - 1));
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The book: every live cell by name, carried from plan to plan so that nothing resets on reload.
+//!
+//! The control plane asks it while compiling and scraping; the data plane holds the `Arc`s it gives
+//! out and never the book's lock. A cell whose name left the configuration is kept for
+//! [`RETIRE_AFTER_MILLIS`], so that a last scrape sees it, and then dropped with its series.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use crossbeam_utils::CachePadded;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use super::cell::Cell;
+use super::counter::Counter;
+use super::process::ProcessCells;
+use crate::model::{EndpointId, WorkerId};
+
+/// How long the series of a removed arm stay visible.
+pub const RETIRE_AFTER_MILLIS: u64 = 300_000;
+
+/// Requests chosen by one override for one arm.
+#[derive(Debug)]
+pub struct RuleCell {
+    /// Override name.
+    pub rule: Arc<str>,
+    /// Arm name.
+    pub arm: Arc<str>,
+    shards: Box<[CachePadded<Counter>]>,
+}
+
+impl RuleCell {
+    /// Counts one request.
+    pub fn hit(&self, worker: WorkerId) {
+        if let Some(counter) = self.shards.get(worker.0) {
+            counter.add(1);
+        }
+    }
+
+    /// Requests counted over all workers.
+    #[must_use]
+    pub fn hits(&self) -> u64 {
+        self.shards.iter().map(|counter| counter.get()).sum()
+    }
+}
+
+/// Live state of one endpoint address.
+#[derive(Debug)]
+pub struct EndpointCell {
+    /// Identity for the life of the process.
+    pub id: EndpointId,
+    /// `scheme://host:port`.
+    pub url: Arc<str>,
+    /// Addresses the host resolves to; one for a literal address, empty until resolved.
+    pub addresses: ArcSwap<Vec<SocketAddr>>,
+}
+
+/// Live state of one upstream: requests in flight per worker.
+#[derive(Debug)]
+pub struct UpstreamCell {
+    begun: Box<[CachePadded<[Counter; 2]>]>,
+}
+
+impl UpstreamCell {
+    fn new(workers: usize) -> Self {
+        Self { begun: (0..workers).map(|_| CachePadded::default()).collect() }
+    }
+
+    /// Admits a request unless `limit` (0: none) is reached; pair with [`Self::leave`]. Workers
+    /// sum each other's counts only when their own share of the limit is used up, so the limit may
+    /// be passed by at most one request per worker.
+    #[must_use]
+    pub fn enter(&self, worker: WorkerId, limit: u32) -> bool {
+        let Some(own) = self.begun.get(worker.0) else { return true };
+        if limit > 0 {
+            let share = u64::from(limit) / self.begun.len() as u64;
+            if in_flight(own) >= share && self.in_flight() >= u64::from(limit) {
+                return false;
+            }
+        }
+        own[0].add(1);
+        true
+    }
+
+    /// An admitted request ended.
+    pub fn leave(&self, worker: WorkerId) {
+        if let Some(own) = self.begun.get(worker.0) {
+            own[1].add(1);
+        }
+    }
+
+    /// Requests in flight over all workers.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.begun.iter().map(|pair| in_flight(pair)).sum()
+    }
+}
+
+fn in_flight(pair: &[Counter; 2]) -> u64 {
+    pair[0].get().saturating_sub(pair[1].get())
+}
+
+#[derive(Debug, Default)]
+struct RouteBook {
+    cells: Vec<Arc<Cell>>,
+    rules: Vec<Arc<RuleCell>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    routes: HashMap<Arc<str>, RouteBook, FixedState>,
+    upstreams: HashMap<Arc<str>, Arc<UpstreamCell>, FixedState>,
+    endpoints: HashMap<Arc<str>, Arc<EndpointCell>, FixedState>,
+    next_endpoint: u32,
+    retired: HashMap<(Arc<str>, Arc<str>, Arc<str>), u64, FixedState>,
+}
+
+/// Every live cell by name.
+#[derive(Debug)]
+pub struct Book {
+    workers: usize,
+    inner: Mutex<Inner>,
+    /// Process-wide counts.
+    pub process: ProcessCells,
+}
+
+impl Book {
+    /// An empty book for a fixed number of workers and listeners.
+    #[must_use]
+    pub fn new(workers: usize, listeners: usize) -> Self {
+        Self { workers, inner: Mutex::default(), process: ProcessCells::new(workers, listeners) }
+    }
+
+    /// How many workers it has shards for.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The cell of an arm answered by an upstream.
+    #[must_use]
+    pub fn cell(&self, route: &Arc<str>, arm: &Arc<str>, upstream: &Arc<str>) -> Arc<Cell> {
+        let mut inner = self.inner();
+        let book = inner.routes.entry_ref(&**route).or_default();
+        if let Some(found) = book.cells.iter().find(|cell| cell.arm == *arm && cell.upstream == *upstream) {
+            return Arc::clone(found);
+        }
+        let cell = Arc::new(Cell::new(Arc::clone(arm), Arc::clone(upstream), self.workers));
+        book.cells.push(Arc::clone(&cell));
+        cell
+    }
+
+    /// The cell of an override's choices of an arm.
+    #[must_use]
+    pub fn rule(&self, route: &Arc<str>, rule: &Arc<str>, arm: &Arc<str>) -> Arc<RuleCell> {
+        let mut inner = self.inner();
+        let book = inner.routes.entry_ref(&**route).or_default();
+        if let Some(found) = book.rules.iter().find(|cell| cell.rule == *rule && cell.arm == *arm) {
+            return Arc::clone(found);
+        }
+        let shards = (0..self.workers).map(|_| CachePadded::default()).collect();
+        let cell = Arc::new(RuleCell { rule: Arc::clone(rule), arm: Arc::clone(arm), shards });
+        book.rules.push(Arc::clone(&cell));
+        cell
+    }
+
+    /// The live state of an upstream.
+    #[must_use]
+    pub fn upstream(&self, name: &Arc<str>) -> Arc<UpstreamCell> {
+        let mut inner = self.inner();
+        let workers = self.workers;
+        let fresh = || Arc::new(UpstreamCell::new(workers));
+        Arc::clone(inner.upstreams.entry(Arc::clone(name)).or_insert_with(fresh))
+    }
+
+    /// The live state of an endpoint; a literal address is resolved at once.
+    #[must_use]
+    pub fn endpoint(&self, url: &Arc<str>, literal: Option<SocketAddr>) -> Arc<EndpointCell> {
+        let mut inner = self.inner();
+        if let Some(found) = inner.endpoints.get(url) {
+            return Arc::clone(found);
+        }
+        let id = EndpointId(inner.next_endpoint);
+        inner.next_endpoint += 1;
+        let addresses = ArcSwap::from_pointee(literal.into_iter().collect());
+        let cell = Arc::new(EndpointCell { id, url: Arc::clone(url), addresses });
+        inner.endpoints.insert(Arc::clone(url), Arc::clone(&cell));
+        cell
+    }
+
+    /// Every live cell with its route, sorted by names.
+    #[must_use]
+    pub fn live_cells(&self) -> Vec<(Arc<str>, Arc<Cell>)> {
+        let inner = self.inner();
+        let mut cells: Vec<_> = inner
+            .routes
+            .iter()
+            .flat_map(|(route, book)| {
+                book.cells.iter().map(move |cell| (Arc::clone(route), Arc::clone(cell)))
+            })
+            .filter(|(_, cell)| cell.is_live())
+            .collect();
+        drop(inner);
+        cells.sort_by(|(a, x), (b, y)| (a, &x.arm, &x.upstream).cmp(&(b, &y.arm, &y.upstream)));
+        cells
+    }
+
+    /// Every override cell that was hit, with its route, sorted by names.
+    #[must_use]
+    pub fn live_rules(&self) -> Vec<(Arc<str>, Arc<RuleCell>)> {
+        let inner = self.inner();
+        let mut rules: Vec<_> = inner
+            .routes
+            .iter()
+            .flat_map(|(route, book)| {
+                book.rules.iter().map(move |cell| (Arc::clone(route), Arc::clone(cell)))
+            })
+            .filter(|(_, cell)| cell.hits() > 0)
+            .collect();
+        drop(inner);
+        rules.sort_by(|(a, x), (b, y)| (a, &x.rule, &x.arm).cmp(&(b, &y.rule, &y.arm)));
+        rules
+    }
+
+    /// The cells of one route.
+    #[must_use]
+    pub fn route_cells(&self, route: &str) -> Vec<Arc<Cell>> {
+        self.inner().routes.get(route).map(|book| book.cells.clone()).unwrap_or_default()
+    }
+
+    /// Drops what no plan and no exchange holds any more: cells without a series at once, cells
+    /// with one after [`RETIRE_AFTER_MILLIS`].
+    pub fn retire(&self, now_millis: u64) {
+        let mut inner = self.inner();
+        let inner = &mut *inner;
+        let retired = &mut inner.retired;
+        inner.routes.retain(|route, book| {
+            book.cells.retain(|cell| {
+                let key = (Arc::clone(route), Arc::clone(&cell.arm), Arc::clone(&cell.upstream));
+                if Arc::strong_count(cell) > 1 {
+                    retired.remove(&key);
+                    return true;
+                }
+                let since = *retired.entry(key.clone()).or_insert(now_millis);
+                let keep = cell.is_live() && now_millis.saturating_sub(since) < RETIRE_AFTER_MILLIS;
+                if !keep {
+                    retired.remove(&key);
+                }
+                keep
+            });
+            book.rules.retain(|cell| Arc::strong_count(cell) > 1);
+            !book.cells.is_empty() || !book.rules.is_empty()
+        });
+        inner.upstreams.retain(|_, cell| Arc::strong_count(cell) > 1);
+        inner.endpoints.retain(|_, cell| Arc::strong_count(cell) > 1);
+    }
+}

@@ -1,0 +1,176 @@
+//! The live numbers of one arm answered by one upstream, one shard per worker.
+//!
+//! Shards are boxed apart, so no two workers share a cache line, and are allocated at the worker's
+//! first exchange. It must never be written by any thread but the shard's worker.
+
+use std::sync::{Arc, OnceLock};
+
+use crossbeam_utils::CachePadded;
+
+use super::bins::{BinCounts, Bins};
+use super::counter::Counter;
+use crate::model::{ChoiceReason, CodeClass, FailureReason, Outcome, Verdict, WorkerId};
+
+/// One worker's numbers.
+#[derive(Debug, Default)]
+pub struct Shard {
+    started: Counter,
+    ended: Counter,
+    codes: [[Counter; Verdict::COUNT]; CodeClass::COUNT],
+    choices: [Counter; ChoiceReason::COUNT],
+    failures: [Counter; FailureReason::COUNT],
+    retries: Counter,
+    total: Bins,
+    upstream: Bins,
+}
+
+impl Shard {
+    /// An exchange began.
+    pub fn begin(&self) {
+        self.started.add(1);
+    }
+
+    /// An exchange that began here is counted elsewhere: another upstream answered.
+    pub fn forget(&self) {
+        self.ended.add(1);
+    }
+
+    /// An exchange ended: everything it left, once.
+    pub fn record(&self, outcome: &Outcome) {
+        self.ended.add(1);
+        at2(&self.codes, outcome.code.index(), outcome.verdict.index());
+        at(&self.choices, outcome.choice.index());
+        if let Some(failure) = outcome.failure {
+            at(&self.failures, failure.index());
+        }
+        if outcome.retries > 0 {
+            self.retries.add(u64::from(outcome.retries));
+        }
+        self.total.add(outcome.total_nanos);
+        if let Some(nanos) = outcome.upstream_nanos {
+            self.upstream.add(nanos);
+        }
+    }
+}
+
+fn at(counters: &[Counter], index: usize) {
+    if let Some(counter) = counters.get(index) {
+        counter.add(1);
+    }
+}
+
+fn at2<const N: usize>(counters: &[[Counter; N]], row: usize, column: usize) {
+    if let Some(counters) = counters.get(row) {
+        at(counters, column);
+    }
+}
+
+/// All shards of one (route, arm, answering upstream).
+#[derive(Debug)]
+pub struct Cell {
+    /// Arm name.
+    pub arm: Arc<str>,
+    /// Name of the upstream that answered.
+    pub upstream: Arc<str>,
+    shards: Box<[OnceLock<Box<CachePadded<Shard>>>]>,
+}
+
+impl Cell {
+    /// An empty cell; nothing is allocated per worker yet.
+    #[must_use]
+    pub fn new(arm: Arc<str>, upstream: Arc<str>, workers: usize) -> Self {
+        Self { arm, upstream, shards: (0..workers).map(|_| OnceLock::new()).collect() }
+    }
+
+    /// The worker's shard, allocated at its first use; `None` for a worker that does not exist.
+    #[must_use]
+    pub fn shard(&self, worker: WorkerId) -> Option<&Shard> {
+        let shard = self.shards.get(worker.0)?;
+        Some(shard.get_or_init(Default::default))
+    }
+
+    /// Whether any exchange was ever begun: series appear with the first.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.shards.iter().any(|shard| shard.get().is_some())
+    }
+
+    /// The sums over all workers.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for shard in self.shards.iter().filter_map(OnceLock::get) {
+            totals.add(shard);
+        }
+        totals
+    }
+
+    /// Requests counted so far and how many were errors, without the histograms.
+    #[must_use]
+    pub fn requests_and_errors(&self) -> (u64, u64) {
+        let mut sums = (0, 0);
+        for row in self.shards.iter().filter_map(OnceLock::get).flat_map(|shard| &shard.codes) {
+            sums.0 += row.iter().map(Counter::get).sum::<u64>();
+            sums.1 += row.get(Verdict::Error.index()).map_or(0, Counter::get);
+        }
+        sums
+    }
+
+    /// Exchanges begun and not ended, over all workers.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        let shards = self.shards.iter().filter_map(OnceLock::get);
+        shards.map(|shard| shard.started.get().saturating_sub(shard.ended.get())).sum()
+    }
+}
+
+/// Sums of one cell over all workers.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// Exchanges begun and not ended.
+    pub in_flight: u64,
+    /// By status class and verdict.
+    pub codes: [[u64; Verdict::COUNT]; CodeClass::COUNT],
+    /// By reason of choice.
+    pub choices: [u64; ChoiceReason::COUNT],
+    /// By cause of failure.
+    pub failures: [u64; FailureReason::COUNT],
+    /// Attempts beyond the first.
+    pub retries: u64,
+    /// Request head to end of response.
+    pub total: BinCounts,
+    /// Request sent to response head.
+    pub upstream: BinCounts,
+}
+
+impl Totals {
+    fn add(&mut self, shard: &Shard) {
+        self.in_flight += shard.started.get().saturating_sub(shard.ended.get());
+        for (sums, counters) in self.codes.iter_mut().zip(&shard.codes) {
+            add_all(sums, counters);
+        }
+        add_all(&mut self.choices, &shard.choices);
+        add_all(&mut self.failures, &shard.failures);
+        self.retries += shard.retries.get();
+        shard.total.add_to(&mut self.total);
+        shard.upstream.add_to(&mut self.upstream);
+    }
+
+    /// Exchanges ended.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.codes.iter().flatten().sum()
+    }
+
+    /// Exchanges the arm failed.
+    #[must_use]
+    pub fn errors(&self) -> u64 {
+        self.codes.iter().filter_map(|row| row.get(Verdict::Error.index())).sum()
+    }
+}
+
+fn add_all(sums: &mut [u64], counters: &[Counter]) {
+    for (sum, counter) in sums.iter_mut().zip(counters) {
+        *sum += counter.get();
+    }
+}

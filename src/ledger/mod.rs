@@ -1,0 +1,20 @@
+//! Live numbers: per-worker cells of every arm, latency bins, and the book that carries them from
+//! plan to plan.
+//!
+//! One [`Shard::record`] per exchange writes only memory of its own worker; readers sum. It must
+//! never lock on the request path, and never hold a number twice: metrics, admin and analysis all
+//! read these.
+
+pub mod bins;
+pub mod book;
+pub mod cell;
+pub mod counter;
+pub mod process;
+pub mod recent;
+
+pub use bins::{BinCounts, Bins};
+pub use book::{Book, EndpointCell, RuleCell, UpstreamCell};
+pub use cell::{Cell, Shard, Totals};
+pub use counter::Counter;
+pub use process::ProcessCells;
+pub use recent::{Recent, Seen};

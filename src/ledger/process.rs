@@ -1,0 +1,83 @@
+//! Process-wide counts of the data plane: refusals, unrouted requests, open connections.
+//!
+//! Per worker like everything else; it must never carry a label that is not a closed set.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+use super::counter::Counter;
+use crate::model::{RejectReason, UnroutedReason, WorkerId};
+
+/// One worker's counts.
+#[derive(Debug, Default)]
+pub struct WorkerCounts {
+    rejected: [Counter; RejectReason::COUNT],
+    unrouted: [Counter; UnroutedReason::COUNT],
+}
+
+impl WorkerCounts {
+    /// A request was refused before any arm was charged.
+    pub fn reject(&self, reason: RejectReason) {
+        if let Some(counter) = self.rejected.get(reason.index()) {
+            counter.add(1);
+        }
+    }
+
+    /// No route or arm owned a request.
+    pub fn unrouted(&self, reason: UnroutedReason) {
+        if let Some(counter) = self.unrouted.get(reason.index()) {
+            counter.add(1);
+        }
+    }
+}
+
+/// All workers' counts, and the open connections per listener.
+#[derive(Debug)]
+pub struct ProcessCells {
+    workers: Box<[CachePadded<WorkerCounts>]>,
+    connections: Box<[CachePadded<AtomicI64>]>,
+}
+
+impl ProcessCells {
+    /// Zeroes for a fixed number of workers and listeners.
+    #[must_use]
+    pub fn new(workers: usize, listeners: usize) -> Self {
+        Self {
+            workers: (0..workers).map(|_| CachePadded::default()).collect(),
+            connections: (0..listeners).map(|_| CachePadded::default()).collect(),
+        }
+    }
+
+    /// The worker's counts; `None` for a worker that does not exist.
+    #[must_use]
+    pub fn worker(&self, worker: WorkerId) -> Option<&WorkerCounts> {
+        self.workers.get(worker.0).map(|padded| &**padded)
+    }
+
+    /// Adds to the open connections of a listener and gives the new number. Once per connection,
+    /// not per request, so one shared number is enough.
+    pub fn connections_add(&self, listener: usize, by: i64) -> i64 {
+        self.connections.get(listener).map_or(0, |open| open.fetch_add(by, Ordering::Relaxed) + by)
+    }
+
+    /// Open connections of a listener.
+    #[must_use]
+    pub fn connections(&self, listener: usize) -> i64 {
+        self.connections.get(listener).map_or(0, |open| open.load(Ordering::Relaxed))
+    }
+
+    /// Refusals by reason over all workers.
+    #[must_use]
+    pub fn rejected(&self, reason: RejectReason) -> u64 {
+        let counts = self.workers.iter().filter_map(|worker| worker.rejected.get(reason.index()));
+        counts.map(Counter::get).sum()
+    }
+
+    /// Unrouted requests by reason over all workers.
+    #[must_use]
+    pub fn unrouted(&self, reason: UnroutedReason) -> u64 {
+        let counts = self.workers.iter().filter_map(|worker| worker.unrouted.get(reason.index()));
+        counts.map(Counter::get).sum()
+    }
+}

@@ -1,0 +1,19 @@
+//! The words every other room shares: plain data, no behaviour that could surprise.
+//!
+//! It exists so that layers can talk without importing one another. It must never do I/O, read a
+//! clock, or depend on any other module of this crate.
+
+pub mod diagnostic;
+pub mod head;
+pub mod ids;
+pub mod log;
+pub mod names;
+pub mod outcome;
+pub mod overlay;
+pub mod time;
+
+pub use diagnostic::{Diagnostic, Place, Severity};
+pub use head::RequestHead;
+pub use ids::{ArmIx, EndpointId, Generation, WorkerId};
+pub use outcome::{ChoiceReason, CodeClass, FailureReason, Outcome, RejectReason, UnroutedReason, Verdict};
+pub use overlay::{Overlay, Provenance, RouteOverlay};

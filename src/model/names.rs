@@ -1,0 +1,54 @@
+//! Every metric name, once. deploy/ and the docs are tested against this list.
+//!
+//! A name must never be spelled anywhere else.
+
+/// Name, kind, labels and help text of one metric family.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// Prometheus metric name.
+    pub name: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Label names in output order.
+    pub labels: &'static [&'static str],
+    /// One line of help.
+    pub help: &'static str,
+}
+
+macro_rules! families {
+    ($($const:ident = $name:literal, $kind:literal, [$($label:literal),*], $help:literal;)+) => {
+        $(#[doc = $help] pub const $const: Family = Family {
+            name: $name, kind: $kind, labels: &[$($label),*], help: $help,
+        };)+
+        /// Every family this program can expose.
+        pub const ALL: &[Family] = &[$($const),+];
+    };
+}
+
+families! {
+    REQUESTS = "switchback_requests_total", "counter", ["route", "arm", "upstream", "code", "outcome"], "Exchanges by chosen arm, answering upstream, status class the client saw and what the arm deserved.";
+    REQUEST_DURATION = "switchback_request_duration_seconds", "histogram", ["route", "arm", "upstream"], "Request head to end of response.";
+    UPSTREAM_DURATION = "switchback_upstream_duration_seconds", "histogram", ["route", "arm", "upstream"], "Request sent to response head, connect time excluded.";
+    IN_FLIGHT = "switchback_requests_in_flight", "gauge", ["route", "arm", "upstream"], "Exchanges begun and not ended.";
+    UPSTREAM_LIMIT = "switchback_upstream_limit", "gauge", ["upstream", "kind"], "Configured limits of an upstream.";
+    UPSTREAM_FAILURES = "switchback_upstream_failures_total", "counter", ["route", "arm", "upstream", "reason"], "Failed attempts on the chosen arm by cause.";
+    CHOICES = "switchback_choices_total", "counter", ["route", "arm", "reason", "rule"], "Arms chosen, by reason and override rule.";
+    SPLIT_WEIGHT = "switchback_split_weight_ratio", "gauge", ["route", "arm"], "Configured share of an arm, 0 to 1.";
+    SPLIT_OBSERVED = "switchback_split_observed_ratio", "gauge", ["route", "arm"], "Share of the last minute's requests an arm received, 0 to 1.";
+    ARM_INFO = "switchback_arm_info", "gauge", ["route", "arm", "upstream", "role", "version"], "1 for every arm, with its role.";
+    RETRIES = "switchback_retries_total", "counter", ["route", "arm", "reason"], "Attempts beyond the first.";
+    REJECTED = "switchback_rejected_total", "counter", ["reason"], "Requests refused before any arm was charged.";
+    UNROUTED = "switchback_unrouted_total", "counter", ["reason"], "Requests no route or arm owned.";
+    RELOAD_OK = "switchback_config_last_reload_successful", "gauge", [], "1 when the last attempt to load the configuration succeeded.";
+    RELOAD_TIME = "switchback_config_last_reload_success_timestamp_seconds", "gauge", [], "Unix time of the last successful load.";
+    RELOADS = "switchback_config_reloads_total", "counter", ["result"], "Attempts to load the configuration, by result.";
+    CONFIG_GENERATION = "switchback_config_generation", "gauge", [], "Generation of the published plan.";
+    CONNECTIONS = "switchback_connections", "gauge", ["listener"], "Open client connections.";
+    BUILD_INFO = "switchback_build_info", "gauge", ["version"], "1, with the version of the program.";
+    LOG_DROPPED = "switchback_access_log_dropped_total", "counter", [], "Access log lines dropped because the writer could not keep up.";
+    PROCESS_CPU = "process_cpu_seconds_total", "counter", [], "User and system CPU time of the process.";
+    PROCESS_RSS = "process_resident_memory_bytes", "gauge", [], "Resident memory of the process.";
+    PROCESS_FDS = "process_open_fds", "gauge", [], "Open file descriptors.";
+    PROCESS_MAX_FDS = "process_max_fds", "gauge", [], "Limit on open file descriptors.";
+    PROCESS_START = "process_start_time_seconds", "gauge", [], "Unix time at which the process started.";
+}

@@ -1,0 +1,37 @@
+//! Run-time intent: what operators asked for since the file was written, keyed by names.
+//!
+//! It exists because the file is never rewritten by the program: plan = file + overlay + live cells.
+//! It must never hold anything derived; deleting it returns to the file's truth.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Who asked for a change, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// A person or part of the program, as named by the caller.
+    pub actor: String,
+    /// Free text.
+    pub reason: String,
+    /// Wall-clock milliseconds since the Unix epoch.
+    pub at_millis: u64,
+}
+
+/// Operator weights of one route: the whole split, arms not named are 0.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteOverlay {
+    /// Weight by arm name.
+    pub weights: BTreeMap<String, u32>,
+    /// Fingerprint of the file's split when the weights were set: an edit of that split ends them.
+    pub split_fingerprint: u64,
+    /// Who and why.
+    pub by: Provenance,
+}
+
+/// All run-time intent, by route name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlay {
+    /// Operator weights by route name.
+    pub routes: BTreeMap<String, RouteOverlay>,
+}

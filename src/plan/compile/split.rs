@@ -1,0 +1,593 @@
+//! Splits: arms and their weights, slots, sticky keys, overrides, blue-green as two arms.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+
+use super::rules::Kind;
+use super::upstreams::Upstreams;
+use super::{Context, filters, routes, rules};
+use crate::ledger::RuleCell;
+use crate::model::{ArmIx, Provenance};
+use crate::plan::{Arm, WeightSource};
+use crate::spec::parse::guess;
+use crate::spec::route::Route as Written;
+use crate::spec::scalar::Weight;
+use crate::spec::split::{
+    Arm as WrittenArm, BlueGreen, KeySource as WrittenKey, Override as WrittenOverride, Sticky,
+};
+use crate::spec::{Short, Spot};
+use crate::split::choose::{ArmState, Override, Segment};
+use crate::split::ranges::{Claim, Ranges, SLOTS, widths};
+use crate::split::{Condition, IssueCookie, KeySource, Salt, Split};
+
+/// How a route divides its traffic.
+pub(super) struct Division {
+    pub split: Split,
+    pub arms: Vec<Arm>,
+    pub default_arm: ArmIx,
+    pub rule_cells: Box<[Box<[Arc<RuleCell>]>]>,
+    pub private_headers: Vec<HeaderName>,
+    pub operator: Option<Provenance>,
+    pub slots: Option<(ArmIx, ArmIx)>,
+    pub fingerprint: u64,
+}
+
+type Named<'a> = BTreeMap<&'a str, (&'a Spot<String>, Spot<WrittenArm>)>;
+
+pub(super) fn compile(
+    context: &mut Context<'_>,
+    written: &Written,
+    route: &Arc<str>,
+    upstreams: &Upstreams,
+    answered: bool,
+) -> Option<Division> {
+    let named = arms_as_written(context, written, answered)?;
+    let names: Vec<&str> = named.keys().copied().collect();
+    let fingerprint = split_fingerprint(&named);
+    let overlay = context.inputs.overlay.routes.get(&**route);
+    let overlay = overlay.filter(|overlay| overlay.split_fingerprint == fingerprint);
+    let weights: Vec<u32> = named
+        .iter()
+        .map(|(name, (_, arm))| {
+            overlay.map_or(arm.weight.0, |one| one.weights.get(*name).copied().unwrap_or(0))
+        })
+        .collect();
+    if weights.iter().all(|weight| *weight == 0) && !named.is_empty() && overlay.is_none() {
+        let message = format!("no arm of route `{route}` has weight: every request will get a 503");
+        context.findings.warn(&written.name, "no-weight", message, "give one arm a weight above 0");
+    }
+    let default_arm = default_arm(context, written, &names);
+    let ranges = lay_out(context, written, &named, &weights, default_arm);
+    let sticky = written.sticky.as_ref();
+    let split = Split {
+        salt: Salt::new(sticky.and_then(|sticky| sticky.salt.as_deref()).map_or(route, |salt| salt)),
+        keys: sticky.map(|sticky| keys(context, sticky)).unwrap_or_default().into(),
+        issue: sticky.and_then(|sticky| issue(context, sticky)),
+        ranges,
+        overrides: overrides(context, written, &names, default_arm).into(),
+        arms: weights.iter().map(|weight| ArmState { void: overlay.is_some() && *weight == 0 }).collect(),
+    };
+    let source = if overlay.is_some() { WeightSource::Operator } else { WeightSource::Spec };
+    let arms = arms(context, route, &named, &weights, source, upstreams)?;
+    let rule_cells = split
+        .overrides
+        .iter()
+        .map(|rule| {
+            arms.iter()
+                .map(|arm| context.inputs.book.rule(route, &Arc::from(&*rule.name), &arm.name))
+                .collect()
+        })
+        .collect();
+    let slots = written.blue_green.as_ref().and_then(|pair| slot_indices(pair, &names));
+    Some(Division {
+        split,
+        arms,
+        default_arm,
+        rule_cells,
+        private_headers: private_headers(written),
+        operator: overlay.map(|overlay| overlay.by.clone()),
+        slots,
+        fingerprint,
+    })
+}
+
+/// A hash of arms, weights, upstreams and slots as written, the same in every version of the
+/// program: operator weights in the state file are bound to it.
+fn split_fingerprint(named: &Named<'_>) -> u64 {
+    let line = |(name, (_, arm)): (&&str, &(&Spot<String>, Spot<WrittenArm>))| {
+        let upstream = arm.upstream.as_deref().map_or(*name, String::as_str);
+        format!("{name}\0{}\0{upstream}\0{}\n", arm.weight.0, arm.slot.map_or(0, |slot| slot.value))
+    };
+    xxhash_rust::xxh64::xxh64(named.iter().map(line).collect::<String>().as_bytes(), 0)
+}
+
+/// The arms by name, whether written as a split or as two slots.
+fn arms_as_written<'a>(context: &mut Context<'_>, written: &'a Written, answered: bool) -> Option<Named<'a>> {
+    match (&written.split, &written.blue_green) {
+        (Some(split), None) => {
+            if split.is_empty() {
+                context.findings.error(
+                    split,
+                    "empty-split",
+                    "the split has no arms",
+                    "split: { stable: 100 }",
+                );
+                return None;
+            }
+            if split.len() > ArmIx::MAX_ARMS {
+                context.findings.error(split, "too-many", format!("more than {} arms", ArmIx::MAX_ARMS), "");
+                return None;
+            }
+            for name in split.keys() {
+                routes::name(context, name, "arm");
+            }
+            Some(
+                split
+                    .iter()
+                    .map(|(name, arm)| (name.as_str(), (name, arm.with(arm.value.0.clone()))))
+                    .collect(),
+            )
+        }
+        (None, Some(pair)) => slots_as_arms(context, pair),
+        (Some(_), Some(pair)) => {
+            context.findings.error(pair, "two-splits", "a route has either split or blueGreen", "remove one");
+            None
+        }
+        (None, None) if answered => Some(Named::new()),
+        (None, None) => {
+            let message = format!("route `{}` leads nowhere", *written.name);
+            context.findings.error(
+                &written.name,
+                "no-split",
+                message,
+                "add split, blueGreen, or a redirect or respond filter",
+            );
+            None
+        }
+    }
+}
+
+fn slots_as_arms<'a>(context: &mut Context<'_>, pair: &'a Spot<BlueGreen>) -> Option<Named<'a>> {
+    let [first, second] = &pair.slots.value[..] else {
+        context.findings.error(
+            &pair.slots,
+            "bad-slots",
+            "blueGreen has exactly two slots",
+            "slots: [blue, green]",
+        );
+        return None;
+    };
+    if first == second {
+        context.findings.error(second, "bad-slots", "both slots are the same", "name two upstreams");
+        return None;
+    }
+    if ![first, second].iter().any(|slot| slot.value == pair.active.value) {
+        let hint = guess(&pair.active, &[first, second]);
+        context.findings.error(
+            &pair.active,
+            "unknown-arm",
+            format!("`{}` is not one of the slots", *pair.active),
+            hint,
+        );
+        return None;
+    }
+    let arm = |slot: &'a Spot<String>| {
+        let weight = if slot.value == pair.active.value { "100" } else { "0" };
+        let arm = WrittenArm::from_short(weight).ok()?;
+        Some((slot.as_str(), (slot, slot.with(arm))))
+    };
+    [arm(first), arm(second)].into_iter().collect()
+}
+
+fn slot_indices(pair: &BlueGreen, names: &[&str]) -> Option<(ArmIx, ArmIx)> {
+    let index = |wanted: &str| {
+        names.iter().position(|name| *name == wanted).and_then(|at| u8::try_from(at).ok()).map(ArmIx)
+    };
+    let idle = pair.slots.iter().find(|slot| slot.value != pair.active.value)?;
+    Some((index(&pair.active)?, index(idle)?))
+}
+
+/// `defaultArm`, else the active slot, else the arm named stable, else the last by name.
+fn default_arm(context: &mut Context<'_>, written: &Written, names: &[&str]) -> ArmIx {
+    let index = |wanted: &str| names.iter().position(|name| *name == wanted);
+    let last = names.len().saturating_sub(1);
+    let at = match (&written.default_arm, &written.blue_green) {
+        (Some(name), _) => index(name).unwrap_or_else(|| {
+            let message = format!("there is no arm `{}`", **name);
+            context.findings.error(name, "unknown-arm", message, guess(name, names));
+            last
+        }),
+        (None, Some(pair)) => index(&pair.active).unwrap_or(last),
+        (None, None) => index("stable").unwrap_or(last),
+    };
+    ArmIx(u8::try_from(at).unwrap_or(0))
+}
+
+/// Gives every other arm a slot and lays out the buckets.
+fn lay_out(
+    context: &mut Context<'_>,
+    written: &Written,
+    named: &Named<'_>,
+    weights: &[u32],
+    default_arm: ArmIx,
+) -> Option<Ranges> {
+    let mut used = [false; SLOTS as usize];
+    for (_, arm) in named.values() {
+        let Some(slot) = arm.slot else { continue };
+        match usize::from(slot.value).checked_sub(1).and_then(|at| used.get_mut(at)) {
+            None => context.findings.error(
+                &slot,
+                "bad-slot",
+                format!("slot {} is not 1 to {SLOTS}", slot.value),
+                "",
+            ),
+            Some(taken) if *taken => {
+                let message = format!("slot {} is taken by another arm", slot.value);
+                context.findings.error(
+                    &slot,
+                    "duplicate-slot",
+                    message,
+                    "every arm grows from a slot of its own",
+                );
+            }
+            Some(free) => *free = true,
+        }
+    }
+    let others = named.len().saturating_sub(1);
+    let mut next = used
+        .iter()
+        .zip(1_u8..)
+        .filter(|(taken, _)| !**taken)
+        .map(|(_, slot)| slot)
+        .collect::<Vec<_>>()
+        .into_iter();
+    let mut claims = Vec::new();
+    let mut filled = Vec::new();
+    let widths = widths(weights, default_arm);
+    for (((name, (_, arm)), width), index) in named.iter().zip(widths).zip(0_u8..) {
+        if ArmIx(index) == default_arm {
+            continue;
+        }
+        let slot = arm.slot.map_or_else(
+            || {
+                let slot = next.next().unwrap_or(SLOTS + 1);
+                filled.push(format!("{name}: {slot}"));
+                slot
+            },
+            |slot| slot.value,
+        );
+        claims.push(Claim { arm: ArmIx(index), slot, width });
+    }
+    if others > 1 && !filled.is_empty() {
+        let message = format!("arms without a slot were given one in name order: {}", filled.join(", "));
+        let hint = "write `slot:` so that adding an arm never moves its siblings' users";
+        context.findings.warn(&written.name, "unset-slot", message, hint);
+    }
+    if weights.iter().all(|weight| *weight == 0) {
+        return None;
+    }
+    let ranges = Ranges::lay_out(&claims, default_arm);
+    if ranges.collided {
+        let message = "two arms grow into each other; changing one weight will move users of the other";
+        context.findings.warn(
+            &written.name,
+            "slots-collide",
+            message,
+            "slots 1 and 3, and 2 and 4, share a half each",
+        );
+    }
+    Some(ranges)
+}
+
+fn keys(context: &mut Context<'_>, sticky: &Spot<Sticky>) -> Vec<KeySource> {
+    if sticky.by.is_empty() {
+        context.findings.error(
+            &sticky.by,
+            "empty-sticky",
+            "sticky names no key",
+            "by: [{ header: x-user-id }]",
+        );
+    }
+    let mut keys: Vec<KeySource> = Vec::new();
+    for source in &sticky.by.value {
+        let key = match &source.value {
+            WrittenKey::Header(name) => rules::header_name(context, name).map(KeySource::Header),
+            WrittenKey::Cookie(name) => rules::cookie_name(context, name).map(KeySource::Cookie),
+            WrittenKey::Query(name) => Some(KeySource::Query(name.as_bytes().into())),
+            WrittenKey::ClientIp => Some(KeySource::ClientIp),
+        };
+        if keys.contains(&KeySource::ClientIp) {
+            let message = "a key after clientIP is never read: every request has an address";
+            context.findings.warn(source, "unreachable-key", message, "move clientIP to the end");
+        }
+        keys.extend(key);
+    }
+    // A client that was given an id is known by it from then on.
+    if let Some(issue) = &sticky.issue_cookie
+        && let Some(name) = rules::cookie_name(context, &issue.name)
+    {
+        let own = KeySource::Cookie(name);
+        if keys.contains(&KeySource::ClientIp) {
+            let message = "the cookie is never issued: every request has an address as its key";
+            context.findings.warn(&issue.name, "unreachable-key", message, "remove clientIP or issueCookie");
+        }
+        if !keys.contains(&own) {
+            keys.push(own);
+        }
+    }
+    keys
+}
+
+fn issue(context: &mut Context<'_>, sticky: &Spot<Sticky>) -> Option<IssueCookie> {
+    let written = sticky.issue_cookie.as_ref()?;
+    if written.max_age.0.is_zero() {
+        context.findings.error(&written.name, "bad-value", "the cookie's maxAge is 0", "write 30d");
+    }
+    Some(IssueCookie::new(&written.name, written.max_age.0.as_secs()))
+}
+
+fn overrides(
+    context: &mut Context<'_>,
+    written: &Written,
+    names: &[&str],
+    default_arm: ArmIx,
+) -> Vec<Override> {
+    let mut compiled: Vec<Override> = Vec::new();
+    for rule in &written.overrides {
+        routes::name(context, &rule.name, "override");
+        if compiled.iter().any(|other| *other.name == **rule.name) {
+            let message = format!("override `{}` is defined twice", *rule.name);
+            context.findings.error(
+                &rule.name,
+                "duplicate-name",
+                message,
+                "names are metric labels; rename one",
+            );
+        }
+        compiled.extend(one_override(context, written, rule, names, default_arm));
+    }
+    if let Some(pair) = &written.blue_green {
+        compiled.extend(preview(context, pair, names));
+    }
+    compiled
+}
+
+fn one_override(
+    context: &mut Context<'_>,
+    written: &Written,
+    rule: &Spot<WrittenOverride>,
+    names: &[&str],
+    default_arm: ArmIx,
+) -> Option<Override> {
+    let when = &rule.when;
+    let conditions = conditions(context, when);
+    let key_tests = when.sticky_key.as_ref().map(|key| {
+        if written.sticky.is_none() {
+            context.findings.error(
+                key,
+                "no-sticky",
+                "stickyKey is asked but the route is not sticky",
+                "add sticky.by",
+            );
+        }
+        let predicate = key.with(key.named(key.with("stickyKey".to_owned())));
+        rules::tests(context, &predicate)
+    });
+    if conditions.is_empty() && when.client_ip.is_empty() && when.sticky_key.is_none() {
+        let message = format!("override `{}` has no condition and would catch everything", *rule.name);
+        context.findings.error(
+            when,
+            "empty-condition",
+            message,
+            "add headers, cookies, queryParams, stickyKey or clientIP",
+        );
+    }
+    if rule.trusted && when.client_ip.is_empty() {
+        let message = "trusted needs a clientIP condition: anybody can send a header";
+        context.findings.error(&rule.name, "untrusted", message, "add clientIP, or remove trusted");
+    }
+    window(context, rule);
+    let segment = match (&rule.arm, &rule.split) {
+        (Some(arm), None) => Segment::Arm(arm_index(context, arm, names)?),
+        (None, Some(split)) => Segment::Split(segment(context, split, names, default_arm)?),
+        _ => {
+            let message = format!("override `{}` names neither or both of arm and split", *rule.name);
+            context.findings.error(&rule.name, "bad-override", message, "name exactly one");
+            return None;
+        }
+    };
+    Some(Override {
+        name: rule.name.as_str().into(),
+        conditions: conditions.into(),
+        networks: when.client_ip.iter().map(|net| net.0).collect(),
+        key_tests: key_tests.unwrap_or_default().into(),
+        active_from: rule.active_from.map(|spot| spot.value.0),
+        active_until: rule.active_until.map(|spot| spot.value.0),
+        segment,
+        force: rule.force,
+    })
+}
+
+fn conditions(context: &mut Context<'_>, when: &crate::spec::rule::When) -> Vec<Condition> {
+    let mut all = rules::conditions(context, Kind::Header, &when.headers);
+    all.extend(rules::conditions(context, Kind::Cookie, &when.cookies));
+    all.extend(rules::conditions(context, Kind::Query, &when.query_params));
+    all
+}
+
+fn window(context: &mut Context<'_>, rule: &Spot<WrittenOverride>) {
+    if let (Some(from), Some(until)) = (rule.active_from, rule.active_until)
+        && from.value >= until.value
+    {
+        let message = format!("the window of override `{}` ends before it begins", *rule.name);
+        context.findings.error(&until, "bad-window", message, "activeFrom must be earlier than activeUntil");
+        return;
+    }
+    if let Some(until) = rule.active_until.filter(|until| until.value.0 <= context.inputs.now) {
+        let message = format!("the window of override `{}` has ended; it catches nothing", *rule.name);
+        context.findings.warn(&until, "expired-window", message, "remove the override");
+    }
+}
+
+fn arm_index(context: &mut Context<'_>, arm: &Spot<String>, names: &[&str]) -> Option<ArmIx> {
+    let found = names.iter().position(|name| *name == arm.as_str()).and_then(|at| u8::try_from(at).ok());
+    if found.is_none() {
+        context.findings.error(arm, "unknown-arm", format!("there is no arm `{}`", **arm), guess(arm, names));
+    }
+    found.map(ArmIx)
+}
+
+/// A split inside a segment: the same buckets, so a user keeps to one side of it.
+fn segment(
+    context: &mut Context<'_>,
+    split: &Spot<BTreeMap<Spot<String>, Spot<Weight>>>,
+    names: &[&str],
+    default_arm: ArmIx,
+) -> Option<Ranges> {
+    let mut weights = vec![0; names.len()];
+    for (name, weight) in &split.value {
+        let arm = arm_index(context, name, names)?;
+        if let Some(slot) = weights.get_mut(arm.at()) {
+            *slot = weight.value.0;
+        }
+    }
+    if weights.iter().all(|weight| *weight == 0) {
+        context.findings.error(split, "no-weight", "no arm of the segment has weight", "");
+        return None;
+    }
+    let widths = widths(&weights, default_arm);
+    let claims: Vec<Claim> = (0_u8..)
+        .zip(widths)
+        .filter(|(index, _)| ArmIx(*index) != default_arm)
+        .zip(1_u8..)
+        .map(|((index, width), slot)| Claim { arm: ArmIx(index), slot, width })
+        .collect();
+    Some(Ranges::lay_out(&claims, default_arm))
+}
+
+/// The idle slot shown to those who ask: an override per way of asking.
+fn preview(context: &mut Context<'_>, pair: &Spot<BlueGreen>, names: &[&str]) -> Vec<Override> {
+    let Some(preview) = &pair.preview else { return Vec::new() };
+    let Some((_, idle)) = slot_indices(pair, names) else { return Vec::new() };
+    let rule = |conditions: Vec<Condition>| Override {
+        name: "preview".into(),
+        conditions: conditions.into(),
+        networks: Box::default(),
+        key_tests: Box::default(),
+        active_from: None,
+        active_until: None,
+        segment: Segment::Arm(idle),
+        force: false,
+    };
+    let mut ways = Vec::new();
+    if !preview.headers.is_empty() {
+        ways.push(rule(rules::conditions(context, Kind::Header, &preview.headers)));
+    }
+    if !preview.hostnames.is_empty() {
+        let hosts: Vec<Box<str>> = preview
+            .hostnames
+            .iter()
+            .filter_map(|host| {
+                if let crate::plan::router::HostPattern::Exact(name) = rules::host(context, host)? {
+                    Some(name)
+                } else {
+                    context.findings.error(host, "bad-hostname", "a preview hostname is a whole name", "");
+                    None
+                }
+            })
+            .collect();
+        ways.push(rule(vec![Condition::host_in(hosts)]));
+    }
+    if ways.is_empty() {
+        context.findings.error(
+            preview,
+            "empty-condition",
+            "the preview has no condition",
+            "add headers or hostnames",
+        );
+    }
+    ways
+}
+
+/// Headers that steer: kept from upstreams unless the override passes them or they are the key.
+fn private_headers(written: &Written) -> Vec<HeaderName> {
+    let passed = |name: &HeaderName| {
+        let keys = written.sticky.iter().flat_map(|sticky| &sticky.by.value);
+        keys.into_iter().any(
+            |key| matches!(&key.value, WrittenKey::Header(key) if key.eq_ignore_ascii_case(name.as_str())),
+        )
+    };
+    let rules = written.overrides.iter().filter(|rule| !rule.pass).flat_map(|rule| &rule.when.headers);
+    let previews = written
+        .blue_green
+        .iter()
+        .filter_map(|pair| pair.preview.as_ref())
+        .flat_map(|preview| &preview.headers);
+    let mut names: Vec<HeaderName> = rules
+        .chain(previews)
+        .filter_map(|predicate| HeaderName::from_bytes(predicate.name.as_bytes()).ok())
+        .filter(|name| !passed(name) && *name != http::header::HOST)
+        .collect();
+    names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    names.dedup();
+    names
+}
+
+fn arms(
+    context: &mut Context<'_>,
+    route: &Arc<str>,
+    named: &Named<'_>,
+    weights: &[u32],
+    source: WeightSource,
+    upstreams: &Upstreams,
+) -> Option<Vec<Arm>> {
+    let mut found = Vec::with_capacity(named.len());
+    for (name, (spot, arm)) in named {
+        let wanted = arm.upstream.as_ref().unwrap_or(spot);
+        let Some(upstream) = upstreams.get(wanted.as_str()) else {
+            let known: Vec<&str> = upstreams.keys().map(|name| &**name).collect();
+            let exists = context
+                .inputs
+                .spec
+                .files
+                .iter()
+                .any(|(_, file)| file.upstreams.contains_key(wanted.as_str()));
+            if !exists {
+                let message = format!("there is no upstream `{}` for arm `{name}`", **wanted);
+                let hint = match guess(wanted, &known) {
+                    near if near.starts_with("did") => near,
+                    _ => format!("define it under upstreams, or say `{name}: {{ weight: …, upstream: … }}`"),
+                };
+                context.findings.error(wanted, "unknown-upstream", message, hint);
+            }
+            continue;
+        };
+        found.push((*name, arm, Arc::clone(upstream)));
+    }
+    if found.len() < named.len() {
+        return None;
+    }
+    let answering: Vec<Arc<str>> = found.iter().map(|(_, _, upstream)| Arc::clone(&upstream.name)).collect();
+    let compiled = found.into_iter().zip(weights).map(|((name, arm, upstream), weight)| {
+        let name: Arc<str> = Arc::from(name);
+        let ops = |context: &mut Context<'_>, edit: &Option<Spot<crate::spec::filter::HeaderEdit>>| {
+            edit.as_ref().map(|edit| filters::header_ops(context, edit)).unwrap_or_default()
+        };
+        Arm {
+            header_value: HeaderValue::try_from(&*name).unwrap_or(HeaderValue::from_static("")),
+            weight: *weight,
+            source,
+            request_ops: ops(context, &arm.request_headers),
+            response_ops: ops(context, &arm.response_headers),
+            cells: answering
+                .iter()
+                .map(|upstream| context.inputs.book.cell(route, &name, upstream))
+                .collect(),
+            upstream,
+            name,
+        }
+    });
+    Some(compiled.collect())
+}

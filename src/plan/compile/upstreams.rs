@@ -1,0 +1,155 @@
+//! Upstreams: endpoint addresses, references, bounds.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::{Context, each_file, listeners};
+use crate::plan::{Endpoint, Upstream};
+use crate::spec::upstream::{LoadBalance, Upstream as Written, UpstreamProtocol};
+use crate::spec::{ShortOr, Spot};
+
+pub(super) type Upstreams = BTreeMap<Arc<str>, Arc<Upstream>>;
+
+pub(super) fn compile(context: &mut Context<'_>) -> Upstreams {
+    let mut upstreams = Upstreams::new();
+    each_file(context, |context, file| {
+        for (name, written) in &file.upstreams {
+            if upstreams.contains_key(name.as_str()) {
+                let message = format!("upstream `{}` is defined in two files", **name);
+                context.findings.error(name, "duplicate-name", message, "rename one of them");
+                continue;
+            }
+            if let Some(upstream) = one(context, name, written) {
+                upstreams.insert(Arc::clone(&upstream.name), Arc::new(upstream));
+            }
+        }
+    });
+    upstreams
+}
+
+fn one(context: &mut Context<'_>, name: &Spot<String>, written: &ShortOr<Written>) -> Option<Upstream> {
+    if written.endpoints.is_empty() {
+        let message = format!("upstream `{}` has no endpoints", **name);
+        context.findings.error(name, "no-endpoint", message, "endpoints: [\"http://10.0.0.1:8080\"]");
+    }
+    if let Some(protocol) = written.protocol.as_ref().filter(|one| one.value != UpstreamProtocol::Http1) {
+        context.findings.error(
+            protocol,
+            "not-yet",
+            "this upstream protocol is not yet supported",
+            "write http1",
+        );
+    }
+    if let Some(balance) =
+        written.load_balance.as_ref().filter(|one| one.value == LoadBalance::ConsistentHash)
+    {
+        context.findings.error(balance, "not-yet", "consistentHash is not yet supported", "write p2c");
+    }
+    let endpoints: Vec<Endpoint> = written
+        .endpoints
+        .iter()
+        .filter_map(|spot| {
+            // A short upstream or endpoint carries no place of its own: point at what does.
+            let url = [&spot.url.with(()), &spot.with(()), &name.with(())]
+                .into_iter()
+                .find(|at| at.line > 0)
+                .map_or_else(
+                    || Spot::unwritten(spot.url.value.clone()),
+                    |at| at.with(spot.url.value.clone()),
+                );
+            endpoint(context, &url, spot.weight)
+        })
+        .collect();
+    let name: Arc<str> = Arc::from(name.as_str());
+    Some(Upstream {
+        cell: context.inputs.book.upstream(&name),
+        name,
+        endpoints: endpoints.into(),
+        load_balance: written.load_balance.map(|spot| spot.value).unwrap_or_default(),
+        max_requests: written.limits.max_requests,
+        connection: written.connection,
+    })
+}
+
+fn endpoint(context: &mut Context<'_>, url: &Spot<String>, weight: u32) -> Option<Endpoint> {
+    if !(1..=10_000).contains(&weight) {
+        context.findings.error(url, "bad-value", "an endpoint's weight is from 1 to 10000", "");
+    }
+    let text = listeners::expand(context, url)?;
+    match parse_url(&text) {
+        Ok((host, port)) => {
+            let literal = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));
+            let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+            let key: Arc<str> = Arc::from(format!("http://{bracketed}:{port}"));
+            Some(Endpoint {
+                cell: context.inputs.book.endpoint(&key, literal),
+                host: host.into(),
+                port,
+                weight,
+            })
+        }
+        Err((code, why, hint)) => {
+            context.findings.error(url, code, why, hint);
+            None
+        }
+    }
+}
+
+type Refusal = (&'static str, String, &'static str);
+
+/// Host and port of `http://host[:port][/]`.
+fn parse_url(text: &str) -> Result<(&str, u16), Refusal> {
+    let bad = |why: String| ("bad-address", why, "write http://host:port");
+    if text.starts_with("https://") {
+        return Err(("not-yet", format!("`{text}`: TLS to upstreams is not yet supported"), "write http://"));
+    }
+    let Some(rest) = text.strip_prefix("http://") else {
+        return Err(bad(format!("`{text}` is not an http:// address")));
+    };
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    if authority.contains(['/', '?', '#']) {
+        return Err(bad(format!("`{text}` has a path: an endpoint is only an address")));
+    }
+    if authority.contains('@') {
+        return Err(bad(format!("`{text}` carries user information")));
+    }
+    let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, port)) => {
+            (host, port.strip_prefix(':').unwrap_or(if port.is_empty() { "80" } else { "x" }))
+        }
+        None => authority.rsplit_once(':').unwrap_or((authority, "80")),
+    };
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':');
+    if host.is_empty() || !host.bytes().all(valid) {
+        return Err(bad(format!("`{text}` has no valid host")));
+    }
+    match port.parse::<u16>() {
+        Ok(port) if port > 0 => Ok((host, port)),
+        _ => Err(bad(format!("`{text}`: port `{port}` is out of range 1 to 65535"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_hosts_with_ports() {
+        assert_eq!(parse_url("http://a.b:81").unwrap(), ("a.b", 81));
+        assert_eq!(parse_url("http://a/").unwrap(), ("a", 80));
+        assert_eq!(parse_url("http://[::1]:8080").unwrap(), ("::1", 8080));
+        for bad in [
+            "a:1",
+            "http://",
+            "http://a:0",
+            "http://a:70000",
+            "http://u@a",
+            "http://a/x",
+            "https://a",
+            "http://a b",
+        ] {
+            assert!(parse_url(bad).is_err(), "{bad}");
+        }
+    }
+}

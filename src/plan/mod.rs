@@ -1,0 +1,249 @@
+//! The compiled snapshot: everything a request needs, precomputed and frozen.
+//!
+//! `Plan = compile(Spec, Overlay, Book)`. A published plan is never mutated; only the cells it
+//! points to move. It must never be built on a data-plane thread, and holds no text to parse.
+
+pub mod compile;
+pub mod diff;
+pub mod explain;
+pub mod filter;
+pub mod pick;
+pub mod rank;
+pub mod router;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use ipnet::IpNet;
+
+use crate::ledger::{Cell, EndpointCell, RuleCell, UpstreamCell};
+use crate::model::{ArmIx, Generation, Provenance};
+use crate::spec;
+use crate::split::Split;
+
+pub use compile::{Compiled, Inputs, Lists, compile};
+pub use filter::{Filters, HeaderOps};
+pub use router::{Routed, Router};
+
+/// One immutable configuration of the data plane.
+#[derive(Debug)]
+pub struct Plan {
+    /// Number of this plan, global.
+    pub generation: Generation,
+    /// Listeners in name order; the index is the same in every plan of a process.
+    pub listeners: Box<[Listener]>,
+    /// Who owns which request.
+    pub router: Router,
+    /// Routes in file order.
+    pub routes: Box<[Arc<Route>]>,
+    /// Upstreams in name order.
+    pub upstreams: Box<[Arc<Upstream>]>,
+    /// Networks whose forwarded headers are believed.
+    pub trusted_proxies: Box<[IpNet]>,
+    /// Access log settings; `None` is off.
+    pub access_log: Option<AccessLog>,
+    /// What only a start reads.
+    pub process: Process,
+}
+
+impl Plan {
+    /// A route by name.
+    #[must_use]
+    pub fn route_named(&self, name: &str) -> Option<&Arc<Route>> {
+        self.routes.iter().find(|route| &*route.name == name)
+    }
+}
+
+/// Settings that take effect at start only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Admin address: `host:port` or `unix:/path`.
+    pub admin_address: String,
+    /// The admin block as written.
+    pub admin: spec::process::Admin,
+    /// Address of probes and metrics alone.
+    pub metrics_address: Option<SocketAddr>,
+    /// Data-plane threads; 0 is one per available core.
+    pub workers: u16,
+    /// Folder for run-time state, as written.
+    pub state_dir: Option<String>,
+    /// Not ready but still accepting.
+    pub shutdown_delay: Duration,
+    /// At most this long for what is running.
+    pub shutdown_grace: Duration,
+}
+
+/// One bound address and its rules.
+#[derive(Debug)]
+pub struct Listener {
+    /// Name.
+    pub name: Arc<str>,
+    /// Address to bind.
+    pub address: SocketAddr,
+    /// Whether HTTP/2 with prior knowledge is accepted.
+    pub h2c: bool,
+    /// Bounds on what a client may send.
+    pub limits: spec::listener::Limits,
+    /// What is done with ambiguous paths.
+    pub paths: spec::listener::Paths,
+    /// Whether a Via header is added.
+    pub via: bool,
+    /// How long a client may take.
+    pub timeouts: spec::listener::Timeouts,
+}
+
+/// One rule that owns traffic.
+#[derive(Debug)]
+pub struct Route {
+    /// Name.
+    pub name: Arc<str>,
+    /// Generation of the plan in which this route last changed.
+    pub generation: Generation,
+    /// Hash of everything that shapes it.
+    pub fingerprint: u64,
+    /// Hash of its split alone, to which operator weights are bound.
+    pub split_fingerprint: u64,
+    /// Who gets which arm.
+    pub split: Split,
+    /// Arms in name order; empty when a filter answers.
+    pub arms: Box<[Arm]>,
+    /// The arm that owns the remainder.
+    pub default_arm: ArmIx,
+    /// Cells of override choices, by override and arm.
+    pub rule_cells: Box<[Box<[Arc<RuleCell>]>]>,
+    /// Headers of override conditions, kept from upstreams.
+    pub private_headers: Box<[HeaderName]>,
+    /// Whether another arm answers for one without endpoints.
+    pub redistribute: bool,
+    /// How long an exchange may take; zero is for ever.
+    pub timeouts: Timeouts,
+    /// Changes on the way.
+    pub filters: Filters,
+    /// Header that names the arm to upstreams.
+    pub arm_header_upstream: Option<HeaderName>,
+    /// Header that names the arm to clients.
+    pub arm_header_client: Option<HeaderName>,
+    /// Who set the operator weights in force.
+    pub operator: Option<Provenance>,
+    /// The blue-green slot that serves, and the idle one.
+    pub slots: Option<(ArmIx, ArmIx)>,
+}
+
+impl Route {
+    /// An arm by index.
+    #[must_use]
+    pub fn arm(&self, arm: ArmIx) -> Option<&Arm> {
+        self.arms.get(arm.at())
+    }
+
+    /// The arm that answers for those already tried: the default arm, else the heaviest left.
+    #[must_use]
+    pub fn substitute(&self, tried: u64) -> Option<ArmIx> {
+        let usable =
+            |arm: &ArmIx| tried & (1 << arm.0) == 0 && self.arm(*arm).is_some_and(|found| found.weight > 0);
+        if usable(&self.default_arm) {
+            return Some(self.default_arm);
+        }
+        let arms = (0..u8::try_from(self.arms.len()).unwrap_or(u8::MAX)).map(ArmIx).filter(usable);
+        arms.max_by_key(|arm| self.arm(*arm).map_or(0, |found| found.weight))
+    }
+}
+
+/// How long an exchange may take; zero is for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To the response head, all attempts together.
+    pub request: Duration,
+    /// To the response head, one attempt.
+    pub upstream: Duration,
+    /// Between two pieces of a response body.
+    pub stream_idle: Duration,
+}
+
+/// Where an arm's weight comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightSource {
+    /// The file.
+    Spec,
+    /// An operator's verb.
+    Operator,
+}
+
+impl WeightSource {
+    /// As the admin API spells it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Spec => "spec",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+/// One named share of a route.
+#[derive(Debug)]
+pub struct Arm {
+    /// Name.
+    pub name: Arc<str>,
+    /// The name as a header value.
+    pub header_value: HeaderValue,
+    /// Upstream that serves it.
+    pub upstream: Arc<Upstream>,
+    /// Relative weight in force.
+    pub weight: u32,
+    /// Where the weight comes from.
+    pub source: WeightSource,
+    /// Edits of requests sent to it.
+    pub request_ops: HeaderOps,
+    /// Edits of its responses.
+    pub response_ops: HeaderOps,
+    /// Cells by the index of the arm that answers.
+    pub cells: Box<[Arc<Cell>]>,
+}
+
+/// A named group of equal addresses.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Name.
+    pub name: Arc<str>,
+    /// Its addresses.
+    pub endpoints: Box<[Endpoint]>,
+    /// How one is picked.
+    pub load_balance: spec::upstream::LoadBalance,
+    /// Requests in flight at most; 0 is no bound.
+    pub max_requests: u32,
+    /// Connection handling.
+    pub connection: spec::upstream::Connection,
+    /// Live state.
+    pub cell: Arc<UpstreamCell>,
+}
+
+/// One address of an upstream.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Live state and identity.
+    pub cell: Arc<EndpointCell>,
+    /// Host name or address, without brackets.
+    pub host: Box<str>,
+    /// Port.
+    pub port: u16,
+    /// Relative share.
+    pub weight: u32,
+}
+
+/// Access log settings of the data plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// `stdout`, `stderr` or a file.
+    pub path: String,
+    /// Share logged, in parts per million.
+    pub sample: u32,
+    /// Share logged of arms other than the default, in parts per million.
+    pub sample_canary: u32,
+    /// Whether every failed exchange is logged.
+    pub errors_always: bool,
+    /// A header whose presence logs the exchange.
+    pub debug_header: Option<HeaderName>,
+}

@@ -1,0 +1,82 @@
+//! What the operator writes: the configuration file as typed text, with the place of every value.
+//!
+//! It exists so that the plan never sees text and the file never sees run time. It must never open
+//! files, resolve names or know about live traffic: [`parse`] takes text and gives a [`Spec`] or
+//! the first error of shape; errors of meaning are found by `plan::compile`.
+
+pub mod filter;
+pub mod listener;
+pub mod parse;
+pub mod process;
+pub mod render;
+pub mod route;
+pub mod rule;
+pub mod scalar;
+pub mod split;
+pub mod spot;
+pub mod upstream;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub use parse::{Source, Spec, parse};
+pub use spot::{Later, Short, ShortOr, Spot};
+
+/// One configuration file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct File {
+    /// Addresses to accept clients on.
+    pub listeners: Vec<Spot<listener::Listener>>,
+    /// The operator's own listener.
+    pub admin: Option<Spot<process::Admin>>,
+    /// Probes and metrics on an address of their own.
+    pub metrics: Option<Spot<process::Metrics>>,
+    /// Memory budgets per process.
+    pub budgets: Option<Spot<Later>>,
+    /// How the process ends.
+    pub shutdown: Option<Spot<process::Shutdown>>,
+    /// Data-plane threads; 0 is one per available core.
+    pub workers: Option<Spot<u16>>,
+    /// Networks whose forwarded headers are believed.
+    pub trusted_proxies: Vec<Spot<scalar::Network>>,
+    /// Folder for run-time state.
+    pub state_dir: Option<Spot<String>>,
+    /// Named groups of equal addresses.
+    pub upstreams: BTreeMap<Spot<String>, ShortOr<upstream::Upstream>>,
+    /// Rules that own traffic.
+    pub routes: Vec<Spot<route::Route>>,
+    /// Shared state engine.
+    pub state: Option<Spot<Later>>,
+    /// One line per exchange.
+    pub access_log: Option<Spot<process::AccessLog>>,
+    /// Spans.
+    pub tracing: Option<Spot<Later>>,
+    /// Who is told of transitions.
+    pub notify: Option<Spot<Later>>,
+}
+
+impl File {
+    /// Keys present whose feature is not built yet, with their dotted path.
+    #[must_use]
+    pub fn later(&self) -> Vec<(String, &Spot<Later>)> {
+        let mut found = spot::LaterKeys::default();
+        found.add("", "budgets", self.budgets.as_ref());
+        found.add("", "state", self.state.as_ref());
+        found.add("", "tracing", self.tracing.as_ref());
+        found.add("", "notify", self.notify.as_ref());
+        self.admin.iter().for_each(|admin| admin.later(&mut found));
+        self.listeners.iter().for_each(|listener| listener.later(&mut found));
+        self.upstreams.iter().for_each(|(name, upstream)| upstream.later(name, &mut found));
+        self.routes.iter().for_each(|route| route.later(&mut found));
+        found.into_inner()
+    }
+}
+
+/// The JSON Schema (draft 2020-12) of a configuration file.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(File).to_value()
+}

@@ -1,0 +1,119 @@
+//! Routes as written: what they match, how they divide traffic, what they change.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::filter::Filter;
+use super::rule::Match;
+use super::scalar::Span;
+use super::split::{Arms, BlueGreen, Override, Sticky};
+use super::spot::{Later, LaterKeys, Spot};
+
+/// A rule that owns traffic.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Route {
+    /// Unique name.
+    pub name: Spot<String>,
+    /// Listeners it serves; default: all.
+    #[serde(default)]
+    pub listeners: Vec<Spot<String>>,
+    /// Hosts it serves, `*.` spans labels; default: all.
+    #[serde(default)]
+    pub hostnames: Vec<Spot<String>>,
+    /// Any of these; default: everything.
+    #[serde(default)]
+    pub matches: Vec<Spot<Match>>,
+    /// Beats every other precedence; default 0.
+    #[serde(default)]
+    pub priority: i32,
+    /// Arms and weights.
+    pub split: Option<Spot<Arms>>,
+    /// The arm that owns the remainder.
+    pub default_arm: Option<Spot<String>>,
+    /// What keeps a user on an arm.
+    pub sticky: Option<Spot<Sticky>>,
+    /// Request-level forcing.
+    #[serde(default)]
+    pub overrides: Vec<Spot<Override>>,
+    /// What happens when the chosen arm has no endpoint.
+    #[serde(default)]
+    pub when_unavailable: WhenUnavailable,
+    /// Repeated attempts.
+    pub retry: Option<Spot<Later>>,
+    /// How long an exchange may take.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// Protocols a connection may be upgraded to.
+    pub upgrades: Option<Spot<Later>>,
+    /// Headers that name the chosen arm.
+    #[serde(default)]
+    pub arm_header: ArmHeader,
+    /// Changes on the way.
+    #[serde(default)]
+    pub filters: Vec<Spot<Filter>>,
+    /// Request rates.
+    pub rate_limit: Option<Spot<Later>>,
+    /// Copies of traffic.
+    pub mirror: Option<Spot<Later>>,
+    /// Objectives.
+    pub slo: Option<Spot<Later>>,
+    /// Guarded progress to a new version.
+    pub rollout: Option<Spot<Later>>,
+    /// Two slots of which one serves.
+    pub blue_green: Option<Spot<BlueGreen>>,
+}
+
+impl Route {
+    /// Notes keys of later features.
+    pub fn later<'a>(&'a self, found: &mut LaterKeys<'a>) {
+        let owner = format!("routes.{}", *self.name);
+        found.add(&owner, "retry", self.retry.as_ref());
+        found.add(&owner, "upgrades", self.upgrades.as_ref());
+        found.add(&owner, "rateLimit", self.rate_limit.as_ref());
+        found.add(&owner, "mirror", self.mirror.as_ref());
+        found.add(&owner, "slo", self.slo.as_ref());
+        found.add(&owner, "rollout", self.rollout.as_ref());
+        self.sticky.iter().for_each(|sticky| sticky.later(&owner, found));
+        self.blue_green.iter().for_each(|pair| pair.later(&owner, found));
+    }
+}
+
+/// What happens when the chosen arm has no endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum WhenUnavailable {
+    /// Another arm answers; the failure is charged to the chosen one.
+    #[default]
+    Redistribute,
+    /// The client gets a 503.
+    Fail,
+}
+
+/// How long an exchange may take; 0 is for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Timeouts {
+    /// From the request head to the response head, all attempts together.
+    pub request: Span,
+    /// From an attempt's request to its response head.
+    pub upstream: Span,
+    /// Between two pieces of a response body.
+    pub stream_idle: Span,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { request: Span::seconds(15), upstream: Span::seconds(10), stream_idle: Span::seconds(60) }
+    }
+}
+
+/// Headers that name the chosen arm; empty is off.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct ArmHeader {
+    /// Sent upstream.
+    pub upstream: Option<Spot<String>>,
+    /// Sent to the client.
+    pub client: Option<Spot<String>>,
+}

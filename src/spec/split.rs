@@ -1,0 +1,160 @@
+//! Splits as written: arms, sticky keys, overrides, blue-green slots.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::filter::HeaderEdit;
+use super::rule::{Predicate, When};
+use super::scalar::{Moment, Span, Weight};
+use super::spot::{Later, LaterKeys, Short, ShortOr, Spot};
+
+/// The arms of a split by name; the order in the file never matters.
+pub type Arms = BTreeMap<Spot<String>, Spot<ShortOr<Arm>>>;
+
+/// One named share of a route.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Arm {
+    /// Relative share.
+    pub weight: Weight,
+    /// Upstream that serves it; default: the one named like the arm.
+    pub upstream: Option<Spot<String>>,
+    /// Where in the bucket range it grows from, 1 to 4.
+    pub slot: Option<Spot<u8>>,
+    /// Edits of requests sent to it.
+    pub request_headers: Option<Spot<HeaderEdit>>,
+    /// Edits of its responses.
+    pub response_headers: Option<Spot<HeaderEdit>>,
+}
+
+impl Short for Arm {
+    const EXPECTED: &'static str = "a weight: a whole number from 0 to 1000000";
+    fn from_short(text: &str) -> Result<Self, String> {
+        Ok(Self {
+            weight: Weight::from_text(text)?,
+            upstream: None,
+            slot: None,
+            request_headers: None,
+            response_headers: None,
+        })
+    }
+}
+
+/// What identifies a user.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Sticky {
+    /// Keys in order; the first present wins.
+    pub by: Spot<Vec<Spot<KeySource>>>,
+    /// Seed of the split; default: the route name.
+    pub salt: Option<Spot<String>>,
+    /// Gives clients without a key a random id.
+    pub issue_cookie: Option<Spot<IssueCookie>>,
+    /// Signed pin of the arm itself.
+    pub pin: Option<Spot<Later>>,
+}
+
+impl Sticky {
+    /// Notes keys of later features.
+    pub fn later<'a>(&'a self, owner: &str, found: &mut LaterKeys<'a>) {
+        found.add(owner, "sticky.pin", self.pin.as_ref());
+    }
+}
+
+/// Where a sticky key is read from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum KeySource {
+    /// A header.
+    Header(Spot<String>),
+    /// A cookie.
+    Cookie(Spot<String>),
+    /// A query parameter.
+    Query(Spot<String>),
+    /// The client's address after trusted proxies.
+    #[serde(rename = "clientIP")]
+    ClientIp,
+}
+
+/// An id for clients without a key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct IssueCookie {
+    /// Cookie name.
+    pub name: Spot<String>,
+    /// How long the client keeps it.
+    #[serde(default = "thirty_days")]
+    pub max_age: Span,
+}
+
+const fn thirty_days() -> Span {
+    Span::seconds(30 * 24 * 3600)
+}
+
+/// Request-level forcing; the first that holds wins.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Override {
+    /// Unique name within the route; a metric label.
+    pub name: Spot<String>,
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// When it applies.
+    pub when: Spot<When>,
+    /// The arm it forces.
+    pub arm: Option<Spot<String>>,
+    /// Or a split inside the segment.
+    pub split: Option<Spot<BTreeMap<Spot<String>, Spot<Weight>>>>,
+    /// Not before.
+    pub active_from: Option<Spot<Moment>>,
+    /// Not after.
+    pub active_until: Option<Spot<Moment>>,
+    /// Counts for the guard; needs a client network.
+    #[serde(default)]
+    pub trusted: bool,
+    /// Holds even when the arm was zeroed by verb.
+    #[serde(default)]
+    pub force: bool,
+    /// Passes its headers upstream.
+    #[serde(default)]
+    pub pass: bool,
+}
+
+/// Two slots of which one serves.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct BlueGreen {
+    /// Two arms; upstreams of those names.
+    pub slots: Spot<Vec<Spot<String>>>,
+    /// The slot that serves at first.
+    pub active: Spot<String>,
+    /// Who sees the idle slot.
+    pub preview: Option<Spot<Preview>>,
+    /// Requests sent before a flip.
+    pub smoke: Option<Spot<Later>>,
+    /// Watch after a flip.
+    pub verify: Option<Spot<Later>>,
+    /// How long the old slot finishes.
+    pub drain: Option<Spot<Later>>,
+}
+
+impl BlueGreen {
+    /// Notes keys of later features.
+    pub fn later<'a>(&'a self, owner: &str, found: &mut LaterKeys<'a>) {
+        found.add(owner, "blueGreen.smoke", self.smoke.as_ref());
+        found.add(owner, "blueGreen.verify", self.verify.as_ref());
+        found.add(owner, "blueGreen.drain", self.drain.as_ref());
+    }
+}
+
+/// Who sees the idle slot: either condition is enough.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Preview {
+    /// Conditions on headers, all of them.
+    pub headers: Vec<Spot<Predicate>>,
+    /// Host names that always show the idle slot.
+    pub hostnames: Vec<Spot<String>>,
+}

@@ -1,0 +1,154 @@
+//! Upstreams as written: endpoints, balancing, connections, limits.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::scalar::Span;
+use super::spot::{Later, LaterKeys, Short, ShortOr, Spot};
+
+/// A named group of equal addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Upstream {
+    /// The addresses.
+    pub endpoints: Vec<Spot<ShortOr<Endpoint>>>,
+    /// Protocol spoken to them.
+    pub protocol: Option<Spot<UpstreamProtocol>>,
+    /// How one of them is picked.
+    pub load_balance: Option<Spot<LoadBalance>>,
+    /// Active probes.
+    pub health_check: Option<Spot<Later>>,
+    /// Passive ejection.
+    pub outlier: Option<Spot<Later>>,
+    /// Stop asking an upstream that fails.
+    pub breaker: Option<Spot<Later>>,
+    /// Concurrency bounds.
+    pub limits: Limits,
+    /// Connection handling.
+    pub connection: Connection,
+    /// TLS towards the endpoints.
+    pub tls: Option<Spot<Later>>,
+    /// Ramp of a new endpoint.
+    pub slow_start: Option<Spot<Later>>,
+}
+
+impl Upstream {
+    /// Notes keys of later features.
+    pub fn later<'a>(&'a self, name: &str, found: &mut LaterKeys<'a>) {
+        let owner = format!("upstreams.{name}");
+        found.add(&owner, "healthCheck", self.health_check.as_ref());
+        found.add(&owner, "outlier", self.outlier.as_ref());
+        found.add(&owner, "breaker", self.breaker.as_ref());
+        found.add(&owner, "tls", self.tls.as_ref());
+        found.add(&owner, "slowStart", self.slow_start.as_ref());
+        found.add(&owner, "limits.maxPending", self.limits.max_pending.as_ref());
+        found.add(&owner, "limits.maxConnections", self.limits.max_connections.as_ref());
+        found.add(&owner, "connection.minIdle", self.connection.min_idle.as_ref());
+    }
+}
+
+impl Short for Upstream {
+    const EXPECTED: &'static str = "an address such as http://10.0.0.1:8080";
+    fn from_short(text: &str) -> Result<Self, String> {
+        let endpoint = Spot::unwritten(ShortOr(Endpoint::from_short(text)?));
+        Ok(Self { endpoints: vec![endpoint], ..Self::default() })
+    }
+}
+
+/// One address of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Endpoint {
+    /// `http://host:port`.
+    pub url: Spot<String>,
+    /// Relative share of the upstream's requests, from 1.
+    #[serde(default = "one")]
+    pub weight: u32,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+impl Short for Endpoint {
+    const EXPECTED: &'static str = "an address such as http://10.0.0.1:8080";
+    fn from_short(text: &str) -> Result<Self, String> {
+        Ok(Self { url: Spot::unwritten(text.to_owned()), weight: 1 })
+    }
+}
+
+/// Protocol spoken to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    H2,
+    /// By ALPN.
+    Auto,
+}
+
+/// How an endpoint is picked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum LoadBalance {
+    /// The less busy of two drawn at random.
+    #[default]
+    P2c,
+    /// Each in turn.
+    RoundRobin,
+    /// The least busy.
+    LeastRequest,
+    /// By hash of the sticky key.
+    ConsistentHash,
+}
+
+/// Concurrency bounds of an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Limits {
+    /// Requests in flight over all workers; 0 is no bound.
+    pub max_requests: u32,
+    /// Connection attempts pending.
+    pub max_pending: Option<Spot<Later>>,
+    /// Open connections.
+    pub max_connections: Option<Spot<Later>>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_requests: 1024, max_pending: None, max_connections: None }
+    }
+}
+
+/// Connection handling of an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Connection {
+    /// To an accepted connection.
+    pub connect_timeout: Span,
+    /// How long an unused connection is kept; below the servers' own.
+    pub idle_timeout: Span,
+    /// Unused connections kept ready.
+    pub min_idle: Option<Spot<Later>>,
+    /// Unused connections kept at most, per endpoint and worker.
+    pub max_idle: u32,
+    /// Age after which a connection is not reused; 0 is never.
+    pub max_age: Span,
+    /// TCP keepalive probes after this long without traffic; 0 is off.
+    pub keepalive: Span,
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Span::seconds(1),
+            idle_timeout: Span::seconds(4),
+            min_idle: None,
+            max_idle: 64,
+            max_age: Span::seconds(0),
+            keepalive: Span::seconds(15),
+        }
+    }
+}

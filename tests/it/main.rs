@@ -1,0 +1,17 @@
+//! Black-box tests of the real binary, against the operator's contract.
+//!
+//! Every test starts `switchback` with a configuration file, in front of scripted origins or a real
+//! nginx, and looks only at what an operator or a user can see: sockets, files, exit codes, the
+//! admin API, metrics and logs. One binary, a module per feature, because linking is slow.
+//!
+//! What they must never do: sleep to order events, assert that something was fast, use a fixed
+//! port, leave a process behind, or reach inside the library.
+//!
+//! `SWITCHBACK_LONG=1` runs the full counts; `SWITCHBACK_REQUIRE_TOOLS=1` turns a skipped test
+//! (nginx, curl, wrk, h2load, promtool or python3 missing) into a failed one.
+
+
+mod splitting;
+mod sticky;
+mod support;
+mod overrides;

@@ -1,0 +1,338 @@
+//! A small blocking HTTP/1.1 client that shows the wire: framing, connection reuse, early closes.
+//!
+//! A library client would pool, retry and hide exactly the faults these tests look for. It must
+//! never retry, follow a redirect, or repair what the proxy sent.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What is asked, built up by name.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub method: String,
+    pub target: String,
+    pub host: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+pub fn get(target: &str) -> Request {
+    Request::new("GET", target)
+}
+
+pub fn post(target: &str, body: impl Into<Vec<u8>>) -> Request {
+    Request {
+        body: body.into(),
+        ..Request::new("POST", target)
+    }
+}
+
+impl Request {
+    pub fn new(method: &str, target: &str) -> Self {
+        Self {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            host: "shop.test".to_owned(),
+            headers: Vec::new(),
+            body: Vec::new(),
+        }
+    }
+
+    pub fn host(mut self, host: &str) -> Self {
+        host.clone_into(&mut self.host);
+        self
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The head as sent, without any framing header of its own.
+    pub fn head(&self) -> String {
+        let mut head = format!(
+            "{} {} HTTP/1.1\r\nhost: {}\r\n",
+            self.method, self.target, self.host
+        );
+        for (name, value) in &self.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.head().into_bytes();
+        if !self.body.is_empty() || self.method == "POST" {
+            bytes.extend_from_slice(format!("content-length: {}\r\n", self.body.len()).as_bytes());
+        }
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(&self.body);
+        bytes
+    }
+}
+
+/// What came back.
+#[derive(Clone, Debug, Default)]
+pub struct Response {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// All lines of one header joined the way RFC 9110 allows, so that line folding is no difference.
+    pub fn joined(&self, name: &str) -> Option<String> {
+        joined(&self.headers, name)
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("not JSON ({error}): {} {:?}", self.status, self.text()))
+    }
+
+    /// The origin that answered, as it names itself; empty when the proxy answered by itself.
+    pub fn origin(&self) -> &str {
+        self.header("x-origin").unwrap_or("")
+    }
+
+    pub fn closes(&self) -> bool {
+        self.header("connection")
+            .is_some_and(|value| value.to_ascii_lowercase().contains("close"))
+    }
+
+    #[track_caller]
+    pub fn expect_status(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "unexpected status: {self:?}");
+        self
+    }
+}
+
+pub fn joined(headers: &[(String, String)], name: &str) -> Option<String> {
+    let values: Vec<_> = headers
+        .iter()
+        .filter(|(known, _)| known.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.as_str())
+        .collect();
+    (!values.is_empty()).then(|| values.join(","))
+}
+
+trait Wire: Read + Write + Send {}
+impl<T: Read + Write + Send> Wire for T {}
+
+/// One client connection; dropping it closes it.
+pub struct Conn {
+    wire: BufReader<Box<dyn Wire>>,
+    framing: Framing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Framing {
+    Done,
+    Length(u64),
+    Chunked,
+    UntilClose,
+}
+
+impl Conn {
+    pub fn open(addr: SocketAddr) -> Self {
+        Self::try_open(addr).unwrap_or_else(|error| panic!("cannot connect to {addr}: {error}"))
+    }
+
+    pub fn try_open(addr: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&addr, SOCKET_TIMEOUT)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(SOCKET_TIMEOUT))?;
+        stream.set_write_timeout(Some(SOCKET_TIMEOUT))?;
+        Ok(Self::over(Box::new(stream)))
+    }
+
+    pub fn open_unix(path: &Path) -> io::Result<Self> {
+        let stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(Some(SOCKET_TIMEOUT))?;
+        Ok(Self::over(Box::new(stream)))
+    }
+
+    fn over(wire: Box<dyn Wire>) -> Self {
+        Self {
+            wire: BufReader::with_capacity(64 * 1024, wire),
+            framing: Framing::Done,
+        }
+    }
+
+    /// One request and its whole answer; an error is a connection that broke before the end of it.
+    pub fn send(&mut self, request: &Request) -> io::Result<Response> {
+        let mut response = self.begin(request)?;
+        while let Some(piece) = self.piece()? {
+            response.body.extend_from_slice(&piece);
+        }
+        Ok(response)
+    }
+
+    #[track_caller]
+    pub fn ask(&mut self, request: &Request) -> Response {
+        self.send(request)
+            .unwrap_or_else(|error| panic!("{} {}: {error}", request.method, request.target))
+    }
+
+    /// Sends the request and reads only the head of its answer.
+    pub fn begin(&mut self, request: &Request) -> io::Result<Response> {
+        self.write(&request.encode())?;
+        self.read_head(&request.method)
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let wire = self.wire.get_mut();
+        wire.write_all(bytes)?;
+        wire.flush()
+    }
+
+    pub fn write_chunk(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
+        chunk.extend_from_slice(bytes);
+        chunk.extend_from_slice(b"\r\n");
+        self.write(&chunk)
+    }
+
+    /// Reads a head, skipping interim answers, and remembers how its body is framed.
+    pub fn read_head(&mut self, method: &str) -> io::Result<Response> {
+        loop {
+            let status_line = self.line()?;
+            let status = status_line
+                .split(' ')
+                .nth(1)
+                .and_then(|code| code.parse().ok())
+                .ok_or_else(|| broken(format!("status line {status_line:?}")))?;
+            let mut response = Response {
+                status,
+                ..Response::default()
+            };
+            loop {
+                let line = self.line()?;
+                let Some((name, value)) = line.split_once(':') else {
+                    break;
+                };
+                response
+                    .headers
+                    .push((name.to_ascii_lowercase(), value.trim().to_owned()));
+            }
+            if !(100..200).contains(&status) {
+                self.framing = framing_of(method, &response);
+                return Ok(response);
+            }
+        }
+    }
+
+    /// The next bytes of the body as they arrive, or `None` at its proper end.
+    pub fn piece(&mut self) -> io::Result<Option<Vec<u8>>> {
+        match self.framing {
+            Framing::Done => Ok(None),
+            Framing::Length(left) => {
+                let piece = self.available(left)?;
+                if piece.is_empty() {
+                    return Err(broken(format!("closed {left} bytes before the end")));
+                }
+                self.framing = match left - piece.len() as u64 {
+                    0 => Framing::Done,
+                    left => Framing::Length(left),
+                };
+                Ok(Some(piece))
+            }
+            Framing::Chunked => self.chunk(),
+            Framing::UntilClose => {
+                let piece = self.available(u64::MAX)?;
+                if piece.is_empty() {
+                    self.framing = Framing::Done;
+                    return Ok(None);
+                }
+                Ok(Some(piece))
+            }
+        }
+    }
+
+    fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let line = self.line()?;
+        let size = line.split(';').next().unwrap_or_default();
+        let size = usize::from_str_radix(size.trim(), 16)
+            .map_err(|_| broken(format!("chunk size {line:?}")))?;
+        if size == 0 {
+            while !self.line()?.is_empty() {}
+            self.framing = Framing::Done;
+            return Ok(None);
+        }
+        let mut piece = vec![0; size];
+        self.wire.read_exact(&mut piece)?;
+        self.line()?;
+        Ok(Some(piece))
+    }
+
+    fn available(&mut self, limit: u64) -> io::Result<Vec<u8>> {
+        let buffered = self.wire.fill_buf()?;
+        let size = usize::try_from(limit)
+            .unwrap_or(usize::MAX)
+            .min(buffered.len());
+        let piece = buffered[..size].to_vec();
+        self.wire.consume(size);
+        Ok(piece)
+    }
+
+    fn line(&mut self) -> io::Result<String> {
+        let mut bytes = Vec::new();
+        self.wire.read_until(b'\n', &mut bytes)?;
+        if bytes.pop() != Some(b'\n') {
+            return Err(broken(format!(
+                "closed in the middle of a line after {bytes:?}"
+            )));
+        }
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Everything until the peer closes; for answers that are not meant to be well framed.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // A reset after the last byte is still an end; what matters is what arrived before it.
+        let _ = self.wire.read_to_end(&mut bytes);
+        bytes
+    }
+}
+
+fn framing_of(method: &str, response: &Response) -> Framing {
+    let no_body = method == "HEAD" || matches!(response.status, 204 | 304);
+    let chunked = response
+        .header("transfer-encoding")
+        .is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
+    let length = response
+        .header("content-length")
+        .and_then(|value| value.parse().ok());
+    match (no_body, chunked, length) {
+        (true, _, _) | (_, false, Some(0)) => Framing::Done,
+        (_, true, _) => Framing::Chunked,
+        (_, _, Some(length)) => Framing::Length(length),
+        _ => Framing::UntilClose,
+    }
+}
+
+fn broken(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, what)
+}

@@ -1,0 +1,47 @@
+//! Topology helpers: scripted origins, the real binary, real nginx, and clients that see the wire.
+//!
+//! They exist so that a test reads as a drawing (who stands in front of whom) and a table (what is
+//! asked, what is expected): only these files know sockets, processes and file formats.
+//! They must never decide what is right: no helper asserts product behaviour beyond "it started".
+
+pub mod client;
+pub mod crowd;
+pub mod h2c;
+pub mod load;
+pub mod nginx;
+pub mod origin;
+pub mod ports;
+pub mod proxy;
+pub mod raw;
+pub mod scrape;
+pub mod site;
+pub mod split;
+pub mod tools;
+pub mod wait;
+
+use std::sync::OnceLock;
+
+use tokio::runtime::{Builder, Runtime};
+
+pub use client::{Conn, Request, Response, get, post};
+pub use crowd::ask;
+pub use origin::{Behaviour, Gate, Origin, upstreams};
+pub use proxy::Proxy;
+pub use scrape::Scrape;
+pub use site::Site;
+pub use split::{bucket, share_is, users};
+pub(crate) use tools::needs;
+pub use tools::long;
+pub use wait::{PATIENCE, eventually};
+
+/// One runtime for every in-process origin and HTTP/2 client of a test process.
+pub fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime for origins")
+    })
+}
