@@ -4,3 +4,15 @@ pub mod model;
 pub mod plan;
 pub mod spec;
 pub mod split;
+
+pub mod wire;
+
+pub mod fetch;
+
+pub mod control;
+
+pub mod telemetry;
+
+pub mod admin;
+
+pub mod cli;
