@@ -1,6 +1,9 @@
 //! switchback: an L7 traffic-splitting reverse proxy that watches what it does and switches back.
 pub mod ledger;
 pub mod model;
+pub mod net;
 pub mod plan;
+pub mod proxy;
 pub mod spec;
 pub mod split;
+pub mod upstream;

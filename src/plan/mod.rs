@@ -27,6 +27,9 @@ pub use compile::{Compiled, Inputs, Lists, compile};
 pub use filter::{Filters, HeaderOps};
 pub use router::{Routed, Router};
 
+pub use crate::spec::listener::{Paths, Policy, Timeouts as ClientTimeouts};
+pub use crate::spec::upstream::Connection as ConnectionSettings;
+
 /// One immutable configuration of the data plane.
 #[derive(Debug)]
 pub struct Plan {
