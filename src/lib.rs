@@ -4,6 +4,7 @@ pub mod model;
 pub mod net;
 pub mod plan;
 pub mod proxy;
+pub mod app;
 pub mod spec;
 pub mod split;
 pub mod upstream;

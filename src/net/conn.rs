@@ -60,7 +60,7 @@ pub async fn serve<H: Handler>(stream: TcpStream, client: Rc<Client>, serving: S
     let mut io = ClientIo::new(stream, Rc::clone(&client), Rc::clone(&serving.clock));
     if serving.settings.h2c {
         match speaks_h2(&mut io, &client, &serving.clock).await {
-            Some(true) => return serve_h2(io, &client, &serving).await,
+            Some(true) => return Box::pin(serve_h2(io, &client, &serving)).await,
             Some(false) => {}
             None => return,
         }

@@ -237,6 +237,19 @@ impl Pool {
                 },
             }
         }
+        // Rare and large: boxed, so that every exchange does not carry room for it.
+        Box::pin(self.send_fresh(deadlines, endpoint, settings, request, sent, flight)).await
+    }
+
+    async fn send_fresh(
+        &self,
+        deadlines: &Rc<Deadlines>,
+        endpoint: &Endpoint,
+        settings: &ConnectionSettings,
+        request: Request<RequestBody>,
+        sent: impl Fn(),
+        flight: Flight,
+    ) -> Result<Sent, Refused> {
         let mut connection = match self.connect(deadlines, endpoint, settings).await {
             Ok(connection) => connection,
             Err((reason, cause)) => return Err(Refused { reason, cause, request: Some(request) }),
