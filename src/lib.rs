@@ -4,3 +4,5 @@ pub mod model;
 pub mod plan;
 pub mod spec;
 pub mod split;
+
+pub mod cli;
