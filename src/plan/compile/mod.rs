@@ -127,6 +127,7 @@ fn build(context: &mut Context<'_>) -> Option<Plan> {
             context.findings.error(spot, "not-yet", message, "remove it; the feature is planned");
         }
     });
+    no_routes(context);
     let listeners = listeners::compile(context);
     let upstreams = upstreams::compile(context);
     let (routes, rules) = routes::compile(context, &listeners, &upstreams);
@@ -145,6 +146,18 @@ fn build(context: &mut Context<'_>) -> Option<Plan> {
         access_log,
         process: process?,
     })
+}
+
+/// A configuration without routes answers 404 to everybody: allowed, but seldom meant.
+fn no_routes(context: &mut Context<'_>) {
+    let files = &context.inputs.spec.files;
+    if let Some((source, _)) = files.first().filter(|_| files.iter().all(|(_, file)| file.routes.is_empty()))
+    {
+        context.findings.file.clone_from(&source.name);
+        let spot = Spot { value: (), line: 1, column: 1, length: 1 };
+        let hint = "routes: [{ name: all, split: { stable: 100 } }]";
+        context.findings.warn(&spot, "no-route", "no route is defined: every request gets a 404", hint);
+    }
 }
 
 /// Upstreams that no arm names. What is written counts, so that an error elsewhere in a route does
