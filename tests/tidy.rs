@@ -32,8 +32,21 @@ const PURE: &[&str] = &["model", "spec", "wire", "split", "ledger", "plan"];
 
 /// What a pure module must not name.
 const IMPURE: &[&str] = &[
-    "tokio::", "hyper::", "hyper_util::", "std::net::Tcp", "std::fs", "std::env", "Instant::now", "SystemTime::now",
-    "fastrand::", "getrandom::", "tracing::", "metrics::counter", "metrics::gauge", "println!", "eprintln!",
+    "tokio::",
+    "hyper::",
+    "hyper_util::",
+    "std::net::Tcp",
+    "std::fs",
+    "std::env",
+    "Instant::now",
+    "SystemTime::now",
+    "fastrand::",
+    "getrandom::",
+    "tracing::",
+    "metrics::counter",
+    "metrics::gauge",
+    "println!",
+    "eprintln!",
 ];
 
 /// Code lines a file may have before it must be split; tests do not count.
@@ -81,7 +94,8 @@ fn sources() -> Vec<Source> {
             let relative = path.strip_prefix(&src).unwrap().to_string_lossy().into_owned();
             let module = relative.split(['/', '.']).next().unwrap().to_owned();
             let all = fs::read_to_string(&path).unwrap();
-            let code = all.lines().take_while(|line| !line.contains("#[cfg(test)]")).map(str::to_owned).collect();
+            let code =
+                all.lines().take_while(|line| !line.contains("#[cfg(test)]")).map(str::to_owned).collect();
             Source { path: relative, module, code, all }
         })
         .filter(|source| !source.path.ends_with("tests.rs"))
@@ -106,10 +120,19 @@ fn layers_point_one_way() {
             continue;
         };
         for (number, line) in source.code.iter().enumerate().filter(|(_, line)| !is_comment(line)) {
-            for used in line.split("crate::").skip(1).map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap()) {
+            for used in line
+                .split("crate::")
+                .skip(1)
+                .map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap())
+            {
                 let own = used == source.module || used.is_empty() || used == "labels";
                 if !own && !may.contains(&used) && !may.contains(&"*") {
-                    findings.push(format!("{}:{}: {} may not use {used}", source.path, number + 1, source.module));
+                    findings.push(format!(
+                        "{}:{}: {} may not use {used}",
+                        source.path,
+                        number + 1,
+                        source.module
+                    ));
                 }
             }
         }
@@ -178,8 +201,11 @@ fn nothing_grows_without_bound_or_writes_where_it_must_not() {
 
 #[test]
 fn every_file_says_what_it_is() {
-    let missing: Vec<String> =
-        sources().iter().filter(|source| !source.all.starts_with("//!")).map(|source| source.path.clone()).collect();
+    let missing: Vec<String> = sources()
+        .iter()
+        .filter(|source| !source.all.starts_with("//!"))
+        .map(|source| source.path.clone())
+        .collect();
     report("files without a module doc", &missing);
 }
 
@@ -206,7 +232,9 @@ fn functions(lines: &[String]) -> Vec<(String, usize)> {
     let mut found = Vec::new();
     for (start, line) in lines.iter().enumerate() {
         let indent = line.len() - line.trim_start().len();
-        let Some(rest) = line.trim_start().split("fn ").nth(1).filter(|_| opens_function(line)) else { continue };
+        let Some(rest) = line.trim_start().split("fn ").nth(1).filter(|_| opens_function(line)) else {
+            continue;
+        };
         let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
         let end = lines[start..].iter().position(|line| *line == format!("{}}}", " ".repeat(indent)));
         if let Some(end) = end {
@@ -218,9 +246,19 @@ fn functions(lines: &[String]) -> Vec<(String, usize)> {
 
 fn opens_function(line: &str) -> bool {
     let line = line.trim_start();
-    ["fn ", "pub fn ", "pub(crate) fn ", "pub(super) fn ", "async fn ", "pub async fn ", "pub(super) async fn ", "const fn ", "pub const fn "]
-        .iter()
-        .any(|opening| line.starts_with(opening))
+    [
+        "fn ",
+        "pub fn ",
+        "pub(crate) fn ",
+        "pub(super) fn ",
+        "async fn ",
+        "pub async fn ",
+        "pub(super) async fn ",
+        "const fn ",
+        "pub const fn ",
+    ]
+    .iter()
+    .any(|opening| line.starts_with(opening))
 }
 
 #[test]
@@ -239,11 +277,14 @@ fn ignored_tests_say_why() {
 
 #[test]
 fn the_top_level_is_the_whole_list() {
-    let known = ["Cargo.toml", "Cargo.lock", "src", "config", "benches", "tests", "deploy", "README.md", "target"];
+    let known =
+        ["Cargo.toml", "Cargo.lock", "src", "config", "benches", "tests", "deploy", "README.md", "target"];
     let findings: Vec<String> = fs::read_dir(root())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .filter(|name| !name.starts_with('.') && !name.starts_with("LICENSE") && !known.contains(&name.as_str()))
+        .filter(|name| {
+            !name.starts_with('.') && !name.starts_with("LICENSE") && !known.contains(&name.as_str())
+        })
         .collect();
     report("top level", &findings);
 }

@@ -22,8 +22,10 @@ pub fn main() -> ExitCode {
         Command::Local(verb) => Ok(verb.run_here()),
         Command::Remote(verb) => Ok(verb.run()),
     };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("switchback: {error}");
-        Exit::Usage
-    }).into()
+    outcome
+        .unwrap_or_else(|error| {
+            eprintln!("switchback: {error}");
+            Exit::Usage
+        })
+        .into()
 }

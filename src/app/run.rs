@@ -28,7 +28,7 @@ use crate::telemetry::{AccessLog, Cold};
 use crate::upstream::dns;
 
 /// Findings that mean "cannot start" rather than "refused": told in one line each, exit code 2.
-const CANNOT_START: [&str; 4] = ["missing-file", "unreadable-file", "bad-address", "no-file"];
+const CANNOT_START: [&str; 2] = ["unreadable", "bad-address"];
 /// How long workers may take beyond their grace before the process ends without them.
 const LAST_CALL: Duration = Duration::from_secs(1);
 
@@ -103,8 +103,9 @@ fn worker_count(configured: u16) -> usize {
 /// One socket per worker for every listener, by listener.
 fn bind_all(plan: &Plan, workers: usize) -> Result<Vec<Vec<TcpListener>>, Refused> {
     let bound = plan.listeners.iter().map(|listener| {
-        bind::bind(listener.address, workers)
-            .map_err(|error| cannot(format!("listener {} cannot bind {}: {error}", listener.name, listener.address)))
+        bind::bind(listener.address, workers).map_err(|error| {
+            cannot(format!("listener {} cannot bind {}: {error}", listener.name, listener.address))
+        })
     });
     bound.collect()
 }
@@ -171,7 +172,10 @@ impl Assembly {
     }
 }
 
-fn spawn_workers(sockets: Vec<Vec<TcpListener>>, birth: impl Fn(WorkerId, Vec<(usize, TcpListener)>) -> Birth) -> Vec<JoinHandle<()>> {
+fn spawn_workers(
+    sockets: Vec<Vec<TcpListener>>,
+    birth: impl Fn(WorkerId, Vec<(usize, TcpListener)>) -> Birth,
+) -> Vec<JoinHandle<()>> {
     let count = sockets.first().map_or(0, Vec::len);
     let mut per_worker: Vec<Vec<(usize, TcpListener)>> = (0..count).map(|_| Vec::new()).collect();
     for (listener, sockets) in sockets.into_iter().enumerate() {
@@ -206,7 +210,12 @@ fn serve(bound: admin::Bound, router: axum::Router) -> oneshot::Sender<()> {
 }
 
 /// Points the access log where the plan in force says.
-async fn follow_log(log: Arc<AccessLog>, plans: Plans, mut published: watch::Receiver<Generation>, base: PathBuf) {
+async fn follow_log(
+    log: Arc<AccessLog>,
+    plans: Plans,
+    mut published: watch::Receiver<Generation>,
+    base: PathBuf,
+) {
     while published.changed().await.is_ok() {
         let target = plans.load_full().access_log.as_ref().map(|log| Target::of(&log.path, &base));
         let log = Arc::clone(&log);
@@ -219,7 +228,9 @@ async fn follow_log(log: Arc<AccessLog>, plans: Plans, mut published: watch::Rec
 
 /// Opens the access log anew on SIGHUP, as log rotation expects.
 async fn reopen_log(log: Arc<AccessLog>) {
-    let Ok(mut hangups) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else { return };
+    let Ok(mut hangups) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else {
+        return;
+    };
     while hangups.recv().await.is_some() {
         let log = Arc::clone(&log);
         if tokio::task::spawn_blocking(move || log.reopen()).await.is_err() {
@@ -256,7 +267,8 @@ impl Proxy {
         tokio::time::sleep(process.shutdown_delay).await;
         self.stop.send_replace(true);
         let workers = self.workers;
-        let joined = tokio::task::spawn_blocking(move || workers.into_iter().for_each(|worker| drop(worker.join())));
+        let joined =
+            tokio::task::spawn_blocking(move || workers.into_iter().for_each(|worker| drop(worker.join())));
         if tokio::time::timeout(process.shutdown_grace + LAST_CALL, joined).await.is_err() {
             tracing::warn!("workers did not finish in their grace; what they still served is cut");
         }
@@ -305,7 +317,8 @@ pub fn until_told(path: &Path) -> io::Result<Exit> {
 
 async fn told_to_stop() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         return std::future::pending().await;
     };
@@ -319,7 +332,8 @@ async fn told_to_stop() {
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
         tracing::warn!("the limit on open files cannot be raised: {error}");
     }
 }

@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use arc_swap::ArcSwap;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -22,7 +21,7 @@ use crate::model::{Client, Generation, RejectReason, WorkerId};
 use crate::net::listen::{Accepting, accept};
 use crate::net::sweep::{Registry, SWEEP_TICKS};
 use crate::net::{Handler, Settings};
-use crate::plan::{ClientTimeouts, ConnectionSettings, Plan};
+use crate::plan::{ClientTimeouts, ConnectionSettings, Plan, Plans};
 use crate::proxy::{self, Worker};
 
 /// What a worker thread is born with.
@@ -32,7 +31,7 @@ pub struct Birth {
     /// Its sockets with the index of their listener.
     pub sockets: Vec<(usize, TcpListener)>,
     /// The published plan.
-    pub plans: Arc<ArcSwap<Plan>>,
+    pub plans: Plans,
     /// Told of every publish.
     pub published: watch::Receiver<Generation>,
     /// Live cells.
@@ -52,13 +51,14 @@ pub struct Birth {
 /// # Errors
 /// The runtime or a socket could not be set up.
 pub fn run(birth: Birth) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
     runtime.block_on(serve(birth))
 }
 
 async fn serve(birth: Birth) -> io::Result<()> {
     let Birth { id, sockets, plans, published, book, sink, seed, stop, grace } = birth;
-    let worker = Rc::new(Worker::new(id, plans, book, sink, seed));
+    let worker = Rc::new(Worker::new(id, &plans, book, sink, seed));
     let handler = Rc::new(Served { worker: Rc::clone(&worker) });
     let registry = Rc::new(Registry::default());
     let started = Instant::now();
@@ -134,7 +134,8 @@ fn beat(clock: &CoarseClock, started: Instant) -> Tick {
 
 fn sweep(worker: &Worker, registry: &Registry, endpoints: &mut EndpointSettings, draining: bool, now: Tick) {
     let plan = worker.plan();
-    let limits = |listener: usize| plan.listeners.get(listener).map_or(ClientTimeouts::default(), |one| one.timeouts);
+    let limits =
+        |listener: usize| plan.listeners.get(listener).map_or(ClientTimeouts::default(), |one| one.timeouts);
     registry.sweep(limits, draining, now);
     endpoints.follow(&plan);
     worker.pools.sweep(|id| endpoints.by_id.get(id as usize).copied().flatten());
@@ -197,7 +198,8 @@ impl Handler for Served {
         let found = plan.listeners.get(listener);
         Settings {
             h2c: found.is_some_and(|one| one.h2c),
-            header_bytes: found.map_or(32 << 10, |one| usize::try_from(one.limits.header_bytes.0).unwrap_or(32 << 10)),
+            header_bytes: found
+                .map_or(32 << 10, |one| usize::try_from(one.limits.header_bytes.0).unwrap_or(32 << 10)),
             streams: found.map_or(100, |one| one.limits.streams),
             connections: found.map_or(0, |one| one.limits.connections),
         }

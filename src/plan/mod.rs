@@ -252,3 +252,6 @@ pub struct AccessLog {
     /// A header whose presence logs the exchange.
     pub debug_header: Option<HeaderName>,
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -7,14 +7,12 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use arc_swap::{ArcSwap, Cache};
-
 use crate::ledger::Book;
 use crate::ledger::process::WorkerCounts;
 use crate::model::log::AccessSink;
 use crate::model::time::CoarseClock;
 use crate::model::{RejectReason, WorkerId};
-use crate::plan::Plan;
+use crate::plan::{Plan, PlanCache, Plans};
 use crate::upstream::{Deadlines, Pools};
 
 /// The plan of one exchange: cloned by reference count of this worker alone.
@@ -34,20 +32,14 @@ pub struct Worker {
     pub book: Arc<Book>,
     /// Takes access records.
     pub sink: Arc<dyn AccessSink>,
-    plan: RefCell<(Cache<Arc<ArcSwap<Plan>>, Arc<Plan>>, PlanRef)>,
+    plan: RefCell<(PlanCache, PlanRef)>,
     entropy: RefCell<fastrand::Rng>,
 }
 
 impl Worker {
     /// A worker that reads the published plan from `plans`. `seed` is its entropy.
     #[must_use]
-    pub fn new(
-        id: WorkerId,
-        plans: Arc<ArcSwap<Plan>>,
-        book: Arc<Book>,
-        sink: Arc<dyn AccessSink>,
-        seed: u64,
-    ) -> Self {
+    pub fn new(id: WorkerId, plans: &Plans, book: Arc<Book>, sink: Arc<dyn AccessSink>, seed: u64) -> Self {
         let clock = Rc::new(CoarseClock::default());
         let deadlines = Deadlines::new(Rc::clone(&clock));
         let current = Rc::new(plans.load_full());
@@ -58,7 +50,7 @@ impl Worker {
             deadlines,
             book,
             sink,
-            plan: RefCell::new((Cache::new(plans), current)),
+            plan: RefCell::new((plans.cache(), current)),
             entropy: RefCell::new(fastrand::Rng::with_seed(seed)),
         }
     }

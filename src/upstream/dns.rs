@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
-use crate::plan::{Endpoint, Plan};
+use crate::model::Generation;
+use crate::plan::{Endpoint, Plan, Plans};
 
 /// Time between two lookups of the same name.
 pub const EVERY: Duration = Duration::from_secs(5);
@@ -41,10 +42,13 @@ async fn one(endpoint: &Endpoint) -> Result<(), String> {
     Ok(())
 }
 
-/// Looks names up again and again, always those of the plan in force.
-pub async fn keep_resolving(plans: Arc<ArcSwap<Plan>>) {
+/// Looks names up again and again, and at once for every new plan.
+pub async fn keep_resolving(plans: Plans, mut published: watch::Receiver<Generation>) {
     loop {
-        tokio::time::sleep(EVERY).await;
+        // Whether a plan came or the time, the plan in force is looked through.
+        if let Ok(Err(_)) = tokio::time::timeout(EVERY, published.changed()).await {
+            return;
+        }
         let plan = plans.load_full();
         for failure in resolve(&plan).await {
             tracing::warn!("name lookup failed, the last addresses stay in use: {failure}");

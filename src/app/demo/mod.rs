@@ -41,7 +41,13 @@ pub fn play(stay: bool) -> io::Result<bool> {
 async fn show(folder: &Path, stay: bool) -> io::Result<bool> {
     let stable = origin::start("v1", Duration::from_millis(2)).await?;
     let canary = origin::start("v2", Duration::from_millis(3)).await?;
-    let set = Stage { file: folder.join("switchback.yaml"), stable, canary, web: free_port()?, admin: free_port()? };
+    let set = Stage {
+        file: folder.join("switchback.yaml"),
+        stable,
+        canary,
+        web: free_port()?,
+        admin: free_port()?,
+    };
     set.write(STEPS[0])?;
     let proxy = run::start(&set.file).await.map_err(|refused| io::Error::other(refused.text))?;
     let crowd = Crowd::gather(set.web);

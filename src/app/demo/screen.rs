@@ -42,7 +42,9 @@ impl Screen {
 
     /// Says what is where.
     pub(super) fn open(&self, file: &Path, web: SocketAddr, admin: SocketAddr) {
-        say("switchback demo: two origins (v1 is stable, v2 is the canary), 1000 users, 8 keep-alive connections");
+        say(
+            "switchback demo: two origins (v1 is stable, v2 is the canary), 1000 users, 8 keep-alive connections",
+        );
         say(&format!("  proxy http://{web}/   admin http://{admin}/   configuration {}", file.display()));
         say("  The canary's weight is raised by editing that file while requests run.\n");
     }
@@ -52,7 +54,11 @@ impl Screen {
         let (users, on_canary) = tally.users();
         let mut lines = vec![format!("canary weight {share:>3} %")];
         for arm in arms.iter().rev() {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 100 percent of a bar")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "0 to 100 percent of a bar"
+            )]
             let filled = ((arm.observed / 100.0 * BAR as f64).round() as usize).min(BAR);
             lines.push(format!(
                 "  {:<7} {}{} {:5.1} %  {:>5.0} req/s  {:>2} errors  p50 {:>7}  p99 {:>7}",
@@ -103,8 +109,14 @@ impl Screen {
     /// Says what moved and what failed.
     pub(super) fn close(&self, tally: &Tally, edits: usize) {
         let (users, _) = tally.users();
-        say(&format!("{edits} edits of the file under load, {} requests from {users} users:", tally.requests));
-        say(&format!("  {} users moved from v1 to v2, each once; {} moved back", tally.moved_on, tally.moved_back));
+        say(&format!(
+            "{edits} edits of the file under load, {} requests from {users} users:",
+            tally.requests
+        ));
+        say(&format!(
+            "  {} users moved from v1 to v2, each once; {} moved back",
+            tally.moved_on, tally.moved_back
+        ));
         say(&format!("  {} requests failed, {} connections were closed", tally.failed, tally.closed));
     }
 }
