@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::worker::{self, Birth};
 use crate::admin::{self, Admin, Gate, Tokens};
 use crate::cli::Exit;
 use crate::control::{self, Booted, Health, Meters, Options, Running, SystemClock};
-use crate::ledger::{Book, Recent, Seen};
+use crate::ledger::{Book, Seen};
 use crate::model::time::Clock;
 use crate::model::{Diagnostic, Generation, WorkerId, names};
 use crate::net::bind;
@@ -52,7 +52,6 @@ pub struct Proxy {
     stop: watch::Sender<bool>,
     end_admin: Vec<oneshot::Sender<()>>,
     workers: Vec<JoinHandle<()>>,
-    clock: Arc<dyn Clock>,
 }
 
 /// Starts a proxy on the present runtime.
@@ -162,13 +161,13 @@ impl Assembly {
             control: running.control.clone(),
             health: Arc::clone(&health),
             cold,
-            clock: Arc::clone(&clock),
+            clock,
         });
         let gate = Gate::new(admin_bound.exposure(), tokens, &plan.process.admin.allowed_hosts);
         let mut end_admin = vec![serve(admin_bound, admin.router(gate))];
         end_admin.extend(metrics_bound.map(|bound| serve(bound, admin.metrics_router())));
         health.listening();
-        Proxy { plans, book, running, published, health, log, stop, end_admin, workers, clock }
+        Proxy { plans, book, running, published, health, log, stop, end_admin, workers }
     }
 }
 
@@ -253,11 +252,14 @@ impl Proxy {
         let _ = published.wait_for(|now| now.0 > generation).await;
     }
 
-    /// What each arm of a route saw in the last minute, and over how many milliseconds.
+    /// What each arm of a route saw since the start.
     #[must_use]
-    pub fn recent(&self, route: &str) -> (BTreeMap<Arc<str>, Seen>, u64) {
-        let recent: &Mutex<Recent> = &self.running.recent;
-        recent.lock().unwrap_or_else(PoisonError::into_inner).of_route(&self.book, route, self.clock.now().0)
+    pub fn seen(&self, route: &str) -> BTreeMap<Arc<str>, Seen> {
+        let mut arms: BTreeMap<Arc<str>, Seen> = BTreeMap::new();
+        for cell in self.book.route_cells(route) {
+            arms.entry(Arc::clone(&cell.arm)).or_default().add_cell(&cell);
+        }
+        arms
     }
 
     /// Drains: readiness fails, the delay passes, sockets close, exchanges finish.

@@ -63,6 +63,8 @@ pub struct Exchange {
     /// The arm whose upstream answered.
     answered: ArmIx,
     endpoint: Option<usize>,
+    /// The arm whose upstream admitted it, to be told of its end.
+    admitted: Option<ArmIx>,
     status: u16,
     failure: Option<FailureReason>,
     upstream_time: Option<Duration>,
@@ -88,6 +90,7 @@ impl Exchange {
             choice: None,
             answered: ArmIx(0),
             endpoint: None,
+            admitted: None,
             status: 0,
             failure: None,
             upstream_time: None,
@@ -126,6 +129,25 @@ impl Exchange {
     /// The request body under way.
     pub fn uploading(&mut self, upload: &Rc<Upload>) {
         self.upload = Some(Rc::clone(upload));
+    }
+
+    /// Asks an arm's upstream for admission, to the end of the exchange; false when it is at its
+    /// limit. Admission by another arm ends.
+    #[must_use]
+    pub fn enter(&mut self, arm: ArmIx) -> bool {
+        self.leave();
+        let plan = Rc::clone(&self.plan);
+        let Some(found) = self.route.and_then(|at| plan.routes.get(at)?.arm(arm)) else { return false };
+        let entered = found.upstream.cell.enter(self.worker.id, found.upstream.max_requests);
+        self.admitted = entered.then_some(arm);
+        entered
+    }
+
+    fn leave(&mut self) {
+        let Some(arm) = self.admitted.take() else { return };
+        if let Some(found) = self.route.and_then(|at| self.plan.routes.get(at)?.arm(arm)) {
+            found.upstream.cell.leave(self.worker.id);
+        }
     }
 
     /// An attempt begins on an endpoint of an arm.
@@ -331,6 +353,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        self.leave();
         self.record();
     }
 }

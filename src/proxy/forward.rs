@@ -75,10 +75,10 @@ async fn on_arm(
     let Some(upstream) = route.arm(arm).map(|arm| &arm.upstream) else {
         return Err((fail(exchange, arm, FailureReason::NoEndpoint, String::new()), Some(request)));
     };
-    let Some(_admitted) = Admitted::new(worker, upstream) else {
+    if !exchange.enter(arm) {
         let cause = format!("upstream {} is at its limit", upstream.name);
         return Err((fail(exchange, arm, FailureReason::Overflow, cause), None));
-    };
+    }
     let mut avoid = None;
     for attempt in 1..=ATTEMPTS_PER_ARM {
         let Some(at) = choose_endpoint(worker, upstream, avoid) else {
@@ -184,22 +184,4 @@ fn choose_endpoint(worker: &Worker, upstream: &Upstream, avoid: Option<usize>) -
     let strict = Seen { worker, upstream, avoid, strict: true };
     let any = Seen { worker, upstream, avoid, strict: false };
     pick(upstream, &strict, entropy, turn).or_else(|| pick(upstream, &any, entropy, turn))
-}
-
-/// A request admitted by its upstream's limit, until its response head.
-struct Admitted<'a> {
-    worker: &'a Worker,
-    upstream: &'a Upstream,
-}
-
-impl<'a> Admitted<'a> {
-    fn new(worker: &'a Worker, upstream: &'a Upstream) -> Option<Self> {
-        upstream.cell.enter(worker.id, upstream.max_requests).then_some(Self { worker, upstream })
-    }
-}
-
-impl Drop for Admitted<'_> {
-    fn drop(&mut self) {
-        self.upstream.cell.leave(self.worker.id);
-    }
 }

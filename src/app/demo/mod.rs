@@ -8,6 +8,7 @@ mod origin;
 mod screen;
 mod users;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
@@ -18,9 +19,12 @@ use std::time::Duration;
 use self::screen::Screen;
 use self::users::Crowd;
 use super::run::{self, Proxy};
+use crate::ledger::Seen;
 
 /// The canary's share, step by step, in percent.
 const STEPS: [u32; 5] = [5, 10, 25, 50, 100];
+/// The demo's only route.
+const ROUTE: &str = "all";
 /// How long each step is shown.
 const STEP: Duration = Duration::from_millis(2_500);
 /// Time between two pictures.
@@ -58,10 +62,10 @@ async fn show(folder: &Path, stay: bool) -> io::Result<bool> {
             set.write(share)?;
             proxy.generation_after(number as u64).await;
         }
-        let began = tokio::time::Instant::now();
+        let (before, began) = (proxy.seen(ROUTE), tokio::time::Instant::now());
         while began.elapsed() < STEP {
             tokio::time::sleep(FRAME).await;
-            screen.draw(share, &proxy.arms("all"), &crowd.tally());
+            screen.draw(share, &rows(&proxy, &before, began.elapsed()), &crowd.tally());
         }
         screen.keep();
     }
@@ -111,19 +115,23 @@ fn free_port() -> io::Result<SocketAddr> {
     std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()
 }
 
-impl Proxy {
-    /// What each arm of a route saw in the last minute, for the screen.
-    fn arms(&self, route: &str) -> Vec<screen::ArmRow> {
-        let (seen, millis) = self.recent(route);
-        let total: u64 = seen.values().map(|arm| arm.requests).sum();
-        let row = |(name, arm): (Arc<str>, crate::ledger::Seen)| screen::ArmRow {
-            observed: if total == 0 { 0.0 } else { arm.requests as f64 * 100.0 / total as f64 },
-            rate: arm.requests as f64 * 1000.0 / (millis.max(1)) as f64,
-            errors: arm.errors,
-            p50: arm.latency.quantile(0.5),
-            p99: arm.latency.quantile(0.99),
-            name,
-        };
-        seen.into_iter().map(row).collect()
-    }
+/// What each arm saw since `before`, over `span`.
+fn rows(proxy: &Proxy, before: &BTreeMap<Arc<str>, Seen>, span: Duration) -> Vec<screen::ArmRow> {
+    let now = proxy.seen(ROUTE);
+    let none = Seen::default();
+    let seen: Vec<(Arc<str>, Seen)> = now
+        .into_iter()
+        .map(|(name, arm)| (Arc::clone(&name), arm.since(before.get(&name).unwrap_or(&none))))
+        .collect();
+    let total: u64 = seen.iter().map(|(_, arm)| arm.requests).sum();
+    #[expect(clippy::cast_precision_loss, reason = "a demo counts thousands")]
+    let row = |(name, arm): (Arc<str>, Seen)| screen::ArmRow {
+        observed: if total == 0 { 0.0 } else { arm.requests as f64 * 100.0 / total as f64 },
+        rate: arm.requests as f64 / span.as_secs_f64().max(0.001),
+        errors: arm.errors,
+        p50: arm.latency.quantile(0.5),
+        p99: arm.latency.quantile(0.99),
+        name,
+    };
+    seen.into_iter().map(row).collect()
 }
