@@ -1,7 +1,92 @@
 //! The command line: its verbs, their arguments, and what they print.
+//!
+//! Local verbs (check, explain, diff, schema) live here and touch nothing but files and the
+//! streams they are handed; remote verbs speak to a running proxy; `run` and `demo` are only
+//! described here and executed by the composition root. It must never decide anything about
+//! traffic itself: every answer comes from the code that serves it.
 
+pub mod check;
+pub mod diff;
+pub mod explain;
+pub mod files;
 pub mod remote;
 mod remote_text;
+pub mod schema;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "switchback",
+    version,
+    about = "Splits traffic between versions, watches what happens, and switches back by itself",
+    after_help = "Exit codes: 0 ok, 1 refused, 2 usage or cannot start.",
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// One verb.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve a configuration until told to stop
+    Run(RunArgs),
+    /// Start two small origins, a proxy in front of them and a stream of users, and show the split
+    Demo(DemoArgs),
+    /// A verb that needs only files.
+    #[command(flatten)]
+    Local(Local),
+    /// A verb that asks a running proxy.
+    #[command(flatten)]
+    Remote(Remote),
+}
+
+/// Verbs that need only files.
+#[derive(Debug, Subcommand)]
+pub enum Local {
+    /// Load configurations as `run` would and report every finding
+    Check(check::CheckArgs),
+    /// Say which route and arm a request would get, and why
+    Explain(explain::ExplainArgs),
+    /// Say what changes between two configurations and how many users it moves
+    Diff(diff::DiffArgs),
+    /// Print the JSON Schema of a configuration file
+    Schema,
+}
+
+/// Verbs that ask a running proxy.
+#[derive(Debug, Subcommand)]
+pub enum Remote {
+    /// Show routes, weights, rates and errors
+    Status(remote::StatusArgs),
+    /// Set the weights of a route's arms, or return to the file's
+    Weights(remote::WeightsArgs),
+    /// Load the configuration again
+    Reload(remote::ReloadArgs),
+}
+
+/// Arguments of `run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// A file, or a folder whose *.yaml files make up one configuration
+    #[arg(short, long, value_name = "PATH")]
+    pub config: PathBuf,
+}
+
+/// Arguments of `demo`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct DemoArgs {
+    /// Keep everything running after the show, until interrupted
+    #[arg(long)]
+    pub stay: bool,
+}
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,3 +98,62 @@ pub enum Exit {
     /// Usage, or a file that cannot be read.
     Usage = 2,
 }
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Where a verb writes: results to one stream, findings to the other.
+pub struct Streams<'a> {
+    /// Results.
+    pub out: &'a mut dyn Write,
+    /// Findings and failures.
+    pub err: &'a mut dyn Write,
+    /// Whether findings may be coloured.
+    pub colour: bool,
+}
+
+impl Local {
+    /// Runs the verb.
+    ///
+    /// # Errors
+    /// Only when a stream cannot be written to.
+    pub fn run(&self, streams: &mut Streams<'_>) -> io::Result<Exit> {
+        match self {
+            Self::Check(args) => check::run(args, streams),
+            Self::Explain(args) => explain::run(args, streams),
+            Self::Diff(args) => diff::run(args, streams),
+            Self::Schema => schema::run(streams),
+        }
+    }
+
+    /// Runs the verb on the process's own streams. A reader that went away is no failure.
+    #[must_use]
+    pub fn run_here(&self) -> Exit {
+        let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+        let colour = err.is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let result = self.run(&mut Streams { out: &mut out, err: &mut err, colour });
+        result.unwrap_or_else(
+            |error| {
+                if error.kind() == io::ErrorKind::BrokenPipe { Exit::Ok } else { Exit::Usage }
+            },
+        )
+    }
+}
+
+impl Remote {
+    /// Asks the proxy.
+    #[must_use]
+    pub fn run(&self) -> Exit {
+        match self {
+            Self::Status(args) => remote::status(args),
+            Self::Weights(args) => remote::weights(args),
+            Self::Reload(args) => remote::reload(args),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -34,14 +34,17 @@ impl Seen {
         self.latency.merge(&other.latency);
     }
 
-    fn add_cell(&mut self, cell: &Cell) {
+    /// Adds what a cell counted since it was made.
+    pub fn add_cell(&mut self, cell: &Cell) {
         let totals = cell.totals();
         self.requests += totals.requests();
         self.errors += totals.errors();
         self.latency.merge(&totals.total);
     }
 
-    fn since(&self, earlier: &Self) -> Self {
+    /// What was seen since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
         Self {
             requests: self.requests.saturating_sub(earlier.requests),
             errors: self.errors.saturating_sub(earlier.errors),

@@ -8,6 +8,9 @@ use std::sync::Arc;
 use super::{Plan, Route};
 use crate::split::BUCKETS;
 
+/// What rounding shares to buckets may move beyond the exact shares, in percent.
+const ROUNDING: f64 = 0.05;
+
 /// One difference.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
@@ -21,57 +24,100 @@ pub struct Change {
     pub excessive: bool,
 }
 
-/// Every difference between two plans, routes in name order.
+impl Change {
+    fn plain(route: &str, text: impl Into<String>) -> Self {
+        Self { route: route.into(), text: text.into(), moved_percent: 0.0, excessive: false }
+    }
+}
+
+/// Every difference between two plans: routes in name order, upstreams, then what only a restart
+/// applies.
 #[must_use]
 pub fn diff(old: &Plan, new: &Plan) -> Vec<Change> {
+    let mut changes = routes(old, new);
+    changes.extend(upstreams(old, new));
+    changes.extend(settings(old, new));
+    changes
+}
+
+fn routes(old: &Plan, new: &Plan) -> Vec<Change> {
     let by_name = |plan: &Plan| -> BTreeMap<Arc<str>, Arc<Route>> {
         plan.routes.iter().map(|route| (Arc::clone(&route.name), Arc::clone(route))).collect()
     };
     let (before, after) = (by_name(old), by_name(new));
-    let mut changes = Vec::new();
-    let plain = |route: &str, text: &str| Change {
-        route: route.into(),
-        text: text.into(),
-        moved_percent: 0.0,
-        excessive: false,
-    };
-    for name in before.keys().filter(|name| !after.contains_key(*name)) {
-        changes.push(plain(name, "removed"));
-    }
+    let removed = before.keys().filter(|name| !after.contains_key(*name));
+    let mut changes: Vec<Change> = removed.map(|name| Change::plain(name, "removed")).collect();
     for (name, route) in &after {
         match before.get(name) {
-            None => changes.push(plain(name, "added")),
-            Some(was) if was.fingerprint != route.fingerprint => changes.extend(route_changes(was, route)),
+            None => changes.push(Change::plain(name, "added")),
+            Some(was) if was.fingerprint != route.fingerprint => changes.push(route_change(was, route)),
             Some(_) => {}
         }
     }
-    let upstreams = |plan: &Plan| -> BTreeMap<Arc<str>, Vec<String>> {
+    changes
+}
+
+fn upstreams(old: &Plan, new: &Plan) -> Vec<Change> {
+    let addresses = |plan: &Plan| -> BTreeMap<Arc<str>, Vec<String>> {
         let urls = |one: &super::Upstream| {
             one.endpoints.iter().map(|endpoint| endpoint.cell.url.to_string()).collect()
         };
         plan.upstreams.iter().map(|one| (Arc::clone(&one.name), urls(one))).collect()
     };
-    let (was, is) = (upstreams(old), upstreams(new));
+    let (was, is) = (addresses(old), addresses(new));
+    let mut texts = Vec::new();
     for (name, urls) in &is {
         match was.get(name) {
-            None => changes.push(plain("", &format!("upstream {name} added: {}", urls.join(", ")))),
-            Some(old_urls) if old_urls != urls => {
-                let text = format!("upstream {name}: {} becomes {}", old_urls.join(", "), urls.join(", "));
-                changes.push(plain("", &text));
+            None => texts.push(format!("upstream {name} added: {}", urls.join(", "))),
+            Some(before) if before != urls => {
+                texts.push(format!("upstream {name}: {} becomes {}", before.join(", "), urls.join(", ")));
             }
             Some(_) => {}
         }
     }
-    changes.extend(
-        was.keys()
-            .filter(|name| !is.contains_key(*name))
-            .map(|name| plain("", &format!("upstream {name} removed"))),
-    );
-    changes
+    let removed = was.keys().filter(|name| !is.contains_key(*name));
+    texts.extend(removed.map(|name| format!("upstream {name} removed")));
+    texts.into_iter().map(|text| Change::plain("", text)).collect()
 }
 
-fn route_changes(was: &Route, is: &Route) -> Vec<Change> {
-    let mut changes = Vec::new();
+/// Listeners and process-wide settings; sockets never move in a reload.
+fn settings(old: &Plan, new: &Plan) -> Vec<Change> {
+    let sockets = |plan: &Plan| -> BTreeMap<Arc<str>, String> {
+        plan.listeners.iter().map(|one| (Arc::clone(&one.name), one.address.to_string())).collect()
+    };
+    let (was, is) = (sockets(old), sockets(new));
+    let mut texts = Vec::new();
+    for (name, address) in &is {
+        match was.get(name) {
+            None => texts.push(format!("listener {name} added on {address}: needs a restart")),
+            Some(before) if before != address => {
+                texts.push(format!("listener {name}: {before} becomes {address}: needs a restart"));
+            }
+            Some(_) => {}
+        }
+    }
+    let removed = was.keys().filter(|name| !is.contains_key(*name));
+    texts.extend(removed.map(|name| format!("listener {name} removed: needs a restart")));
+    for one in &new.listeners {
+        let rules = |one: &super::Listener| (one.h2c, one.limits, one.paths, one.via, one.timeouts);
+        if old.listeners.iter().any(|before| before.name == one.name && rules(before) != rules(one)) {
+            texts.push(format!("listener {}: protocol, limits, paths or timeouts change", one.name));
+        }
+    }
+    if old.process != new.process {
+        let text = "admin, metrics, workers, stateDir or shutdown change: needs a restart";
+        texts.push(text.to_owned());
+    }
+    if old.trusted_proxies != new.trusted_proxies {
+        texts.push("trustedProxies change: clients may be known by other addresses".to_owned());
+    }
+    if old.access_log != new.access_log {
+        texts.push("the access log changes".to_owned());
+    }
+    texts.into_iter().map(|text| Change::plain("", text)).collect()
+}
+
+fn route_change(was: &Route, is: &Route) -> Change {
     let shares = |route: &Route| -> BTreeMap<String, f64> {
         let total: u64 = route.arms.iter().map(|arm| u64::from(arm.weight)).sum();
         #[expect(clippy::cast_precision_loss, reason = "weights are far below 2^52")]
@@ -93,22 +139,22 @@ fn route_changes(was: &Route, is: &Route) -> Vec<Change> {
         }
     }
     texts.extend(before.keys().filter(|arm| !after.contains_key(*arm)).map(|arm| format!("{arm} removed")));
-    let moved = moved_percent(was, is);
-    if !texts.is_empty() || moved > 0.0 {
-        let text = if texts.is_empty() { "buckets move".to_owned() } else { texts.join(", ") };
-        let excessive = moved > needed + 0.05;
-        changes.push(Change { route: is.name.to_string(), text, moved_percent: moved, excessive });
-    } else {
-        let text = "changed, its split did not".to_owned();
-        changes.push(Change { route: is.name.to_string(), text, moved_percent: 0.0, excessive: false });
+    let moved_percent = moved_percent(was, is);
+    if is.split.keys.is_empty() && !was.split.keys.is_empty() {
+        texts.push("users no longer stick to an arm".to_owned());
     }
-    changes
+    let text = match (texts.is_empty(), moved_percent > 0.0) {
+        (false, _) => texts.join(", "),
+        (true, true) => "buckets move".to_owned(),
+        (true, false) => "changed, its split did not".to_owned(),
+    };
+    Change { route: is.name.to_string(), text, moved_percent, excessive: moved_percent > needed + ROUNDING }
 }
 
 /// Share of sticky users that change arm; a new salt moves everybody who is not lucky.
 fn moved_percent(was: &Route, is: &Route) -> f64 {
     let (Some(before), Some(after)) = (&was.split.ranges, &is.split.ranges) else { return 0.0 };
-    if was.split.keys.is_empty() || is.split.keys.is_empty() {
+    if was.split.keys.is_empty() {
         return 0.0;
     }
     let all = f64::from(BUCKETS);

@@ -29,6 +29,9 @@ pub use filter::{Filters, HeaderOps};
 pub use plans::{PlanCache, Plans};
 pub use router::{Routed, Router};
 
+pub use crate::spec::listener::{Paths, Policy, Timeouts as ClientTimeouts};
+pub use crate::spec::upstream::Connection as ConnectionSettings;
+
 /// One immutable configuration of the data plane.
 #[derive(Debug)]
 pub struct Plan {
@@ -249,3 +252,6 @@ pub struct AccessLog {
     /// A header whose presence logs the exchange.
     pub debug_header: Option<HeaderName>,
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

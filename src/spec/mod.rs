@@ -8,6 +8,7 @@ pub mod filter;
 pub mod listener;
 pub mod parse;
 pub mod process;
+mod refusal;
 pub mod render;
 pub mod route;
 pub mod rule;

@@ -1,10 +1,11 @@
-//! Text to [`File`]: the one place that knows the YAML library, its budgets and its error texts.
+//! Text to [`File`]: the YAML library and its budgets.
 //!
 //! It must never read a file itself, and never let a document cost more than its bounds.
 
 use crate::model::{Diagnostic, Place};
 
-use super::File;
+pub use super::refusal::guess;
+use super::{File, refusal};
 
 /// Largest configuration file in bytes; 10,000 routes must fit.
 pub const MAX_FILE_BYTES: usize = 4 << 20;
@@ -72,7 +73,7 @@ pub fn parse(sources: Vec<Source>) -> Result<Spec, Box<Diagnostic>> {
 }
 
 fn parse_one(source: &Source) -> Result<File, Box<Diagnostic>> {
-    let whole = Place { file: source.name.clone(), ..Place::default() };
+    let whole = Place { file: source.name.clone(), line: 1, column: 1, length: 0 };
     if source.text.len() > MAX_FILE_BYTES {
         let message = format!("the file has {} bytes, more than {MAX_FILE_BYTES}", source.text.len());
         return Err(Box::new(
@@ -95,86 +96,9 @@ fn parse_one(source: &Source) -> Result<File, Box<Diagnostic>> {
     options.budget = Some(budget);
     options.alias_limits.max_total_replayed_events = MAX_ALIAS_NODES;
     options.strict_booleans = true;
+    options.reject_unsupported_tags = true;
+    options.non_finite_float_policy = serde_saphyr::NonFiniteFloatPolicy::AsString;
+    options.with_snippet = false;
     serde_saphyr::from_str_with_options::<File>(&source.text, options)
-        .map_err(|error| Box::new(explain(&error, source)))
-}
-
-/// Turns the library's error into ours: the message without its place, and a guess at what was meant.
-fn explain(error: &serde_saphyr::Error, source: &Source) -> Diagnostic {
-    let small = |number: u64| u32::try_from(number).unwrap_or(0);
-    let mut place = Place { file: source.name.clone(), ..Place::default() };
-    if let Some(found) = error.location() {
-        place.line = small(found.line());
-        place.column = small(found.column());
-        place.length = small(found.span().len());
-    }
-    let full = error.without_snippet().to_string();
-    let mut text = full.lines().next().unwrap_or_default().to_owned();
-    if let Some(cut) = text.rfind(" at line ") {
-        text.truncate(cut);
-    }
-    let (code, message, hint) = humanize(&text, source, &place);
-    Diagnostic::error(code, message).at(place).hint(hint)
-}
-
-fn humanize(text: &str, source: &Source, place: &Place) -> (&'static str, String, String) {
-    for (opening, code, noun) in
-        [("unknown field `", "unknown-key", "key"), ("unknown variant `", "unknown-value", "value")]
-    {
-        if let Some(rest) = text.strip_prefix(opening)
-            && let Some((written, tail)) = rest.split_once('`')
-        {
-            let known: Vec<&str> = tail
-                .rsplit_once("one of ")
-                .or_else(|| tail.rsplit_once("expected "))
-                .map(|(_, list)| list.split(", ").map(|name| name.trim_matches('`')).collect())
-                .unwrap_or_default();
-            return (code, format!("unknown {noun} `{written}`"), guess(written, &known));
-        }
-    }
-    if text.starts_with("duplicate mapping key") {
-        let key = text.split(':').nth(1).unwrap_or("").split(',').next().unwrap_or("").trim();
-        return ("duplicate-key", format!("key `{key}` is written twice"), "remove one of the two".into());
-    }
-    if let Some(field) = text.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
-        return ("missing-key", format!("key `{field}` is missing here"), String::new());
-    }
-    let lower = text.to_ascii_lowercase();
-    if lower.contains("budget") || lower.contains("alias") && lower.contains("limit") {
-        return (
-            "over-budget",
-            format!("the document is larger or deeper than allowed: {text}"),
-            "aliases, depth and size are bounded so that a file cannot exhaust memory".into(),
-        );
-    }
-    let key = key_on_line(source, place);
-    let subject = key.map_or_else(String::new, |key| format!("`{key}`: "));
-    ("bad-value", format!("{subject}{text}"), String::new())
-}
-
-/// The key written before a value on its line, so that a type error can name it.
-fn key_on_line<'a>(source: &'a Source, place: &Place) -> Option<&'a str> {
-    let line = source.text.lines().nth(place.line.checked_sub(1)? as usize)?;
-    let upto: usize =
-        line.char_indices().nth(place.column.saturating_sub(1) as usize).map_or(line.len(), |(at, _)| at);
-    let before = line.get(..upto)?.trim_end();
-    let before = before.strip_suffix(':').or_else(|| before.rsplit_once(": ").map(|(key, _)| key))?;
-    let start = before.rfind(['{', '[', ',', ' ', '-']).map_or(0, |at| at + 1);
-    before.get(start..).map(str::trim).filter(|key| !key.is_empty())
-}
-
-/// The nearest known name, or the list of them.
-#[must_use]
-pub fn guess(written: &str, known: &[&str]) -> String {
-    let lower = written.to_ascii_lowercase();
-    let near = known
-        .iter()
-        .map(|name| (strsim::damerau_levenshtein(&lower, &name.to_ascii_lowercase()), *name))
-        .min()
-        .filter(|(distance, name)| *distance <= 1 + name.len() / 4);
-    match near {
-        Some((_, name)) => format!("did you mean `{name}`?"),
-        None if known.is_empty() => String::new(),
-        None => format!("known here: {}", known.join(", ")),
-    }
+        .map_err(|error| Box::new(refusal::explain(&error, source)))
 }

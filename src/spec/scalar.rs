@@ -130,7 +130,7 @@ impl Weight {
     pub fn from_text(text: &str) -> Result<Self, String> {
         match text.trim().parse::<u32>() {
             Ok(weight) if weight <= Self::MAX => Ok(Self(weight)),
-            _ => Err(format!("weight `{text}` is not a whole number from 0 to {}", Self::MAX)),
+            _ => Err(format!("`{text}` is not a weight, a whole number from 0 to {}", Self::MAX)),
         }
     }
 }

@@ -30,7 +30,7 @@ pub struct Arm {
 }
 
 impl Short for Arm {
-    const EXPECTED: &'static str = "a weight: a whole number from 0 to 1000000";
+    const EXPECTED: &'static str = "a weight (a whole number from 0 to 1000000)";
     fn from_short(text: &str) -> Result<Self, String> {
         Ok(Self {
             weight: Weight::from_text(text)?,

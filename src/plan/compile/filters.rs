@@ -15,6 +15,7 @@ const FRAMING: [HeaderName; 7] = [CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER,
 
 pub(super) fn compile(context: &mut Context<'_>, written: &[Spot<Filter>], prefix_matched: bool) -> Filters {
     let mut filters = Filters::default();
+    let mut answers = Vec::new();
     for filter in written {
         match &filter.value {
             Filter::RequestHeaders(edit) => {
@@ -39,33 +40,21 @@ pub(super) fn compile(context: &mut Context<'_>, written: &[Spot<Filter>], prefi
                     filters.hostname = hostname(context, host);
                 }
             }
-            Filter::Redirect(redirect) => answer(context, filter, &mut filters.answer, |context| {
-                Some(Answer::Redirect(self::redirect(context, redirect, prefix_matched)?))
-            }),
-            Filter::Respond(respond) => answer(context, filter, &mut filters.answer, |context| {
-                Some(Answer::Respond(self::respond(context, respond)?))
-            }),
+            Filter::Redirect(redirect) => {
+                filters.answer = self::redirect(context, redirect, prefix_matched).map(Answer::Redirect);
+                answers.push(filter);
+            }
+            Filter::Respond(respond) => {
+                filters.answer = self::respond(context, respond).map(Answer::Respond);
+                answers.push(filter);
+            }
         }
     }
-    filters
-}
-
-fn answer(
-    context: &mut Context<'_>,
-    filter: &Spot<Filter>,
-    slot: &mut Option<Answer>,
-    build: impl FnOnce(&mut Context<'_>) -> Option<Answer>,
-) {
-    if slot.is_some() {
-        context.findings.error(
-            filter,
-            "two-answers",
-            "a route can answer only once",
-            "keep one redirect or respond",
-        );
-        return;
+    for second in answers.into_iter().skip(1) {
+        let message = "a route can answer only once";
+        context.findings.error(second, "two-answers", message, "keep one redirect or respond");
     }
-    *slot = build(context);
+    filters
 }
 
 pub(super) fn header_ops(context: &mut Context<'_>, edit: &HeaderEdit) -> HeaderOps {
@@ -73,7 +62,8 @@ pub(super) fn header_ops(context: &mut Context<'_>, edit: &HeaderEdit) -> Header
         |map: &std::collections::BTreeMap<Spot<String>, Spot<String>>| -> Box<[(HeaderName, HeaderValue)]> {
             map.iter()
                 .filter_map(|(name, value)| {
-                    Some((editable(context, name)?, rules::header_value(context, value)?))
+                    let (name, value) = (editable(context, name), rules::header_value(context, value));
+                    name.zip(value)
                 })
                 .collect()
         };
@@ -128,7 +118,7 @@ fn path_edit(context: &mut Context<'_>, change: &Spot<PathChange>, prefix_matche
                 change,
                 "bad-rewrite",
                 "a path is replaced by exactly one of prefix, full",
-                "",
+                "write path: { prefix: /new } or path: { full: /new }",
             );
             return None;
         }
@@ -170,10 +160,7 @@ fn redirect(
             "add scheme, hostname, port or path",
         );
     }
-    let path = match &written.path {
-        Some(change) => Some(path_edit(context, change, prefix_matched)?),
-        None => None,
-    };
+    let path = written.path.as_ref().map(|change| path_edit(context, change, prefix_matched));
     if let Some(host) = &written.hostname {
         hostname(context, host)?;
     }
@@ -183,7 +170,7 @@ fn redirect(
         scheme: text(&written.scheme),
         hostname: text(&written.hostname),
         port: written.port,
-        path,
+        path: path.unwrap_or_default(),
     })
 }
 

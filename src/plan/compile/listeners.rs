@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Context, each_file};
+use super::{Context, each_file, routes};
 use crate::plan::Listener;
 use crate::spec::Spot;
 use crate::spec::listener::Protocol;
@@ -13,15 +13,16 @@ const MAX_LISTENERS: usize = 64;
 
 pub(super) fn compile(context: &mut Context<'_>) -> Vec<Listener> {
     let mut listeners: Vec<Listener> = Vec::new();
-    let mut names: Vec<(String, Spot<()>, String)> = Vec::new();
+    let mut names: Vec<String> = Vec::new();
     each_file(context, |context, file| {
         for written in &file.listeners {
-            if names.iter().any(|(name, _, _)| *name == **written.name) {
+            if names.contains(&written.name.value) {
                 let message = format!("listener `{}` is defined twice", *written.name);
                 context.findings.error(&written.name, "duplicate-name", message, "rename one of them");
                 continue;
             }
-            names.push((written.name.value.clone(), written.name.with(()), context.findings.file.clone()));
+            routes::name(context, &written.name, "listener");
+            names.push(written.name.value.clone());
             check_limits(context, written);
             let Some(address) = parse_address(context, &written.address) else { continue };
             if let Some(other) =
@@ -103,13 +104,12 @@ fn check_limits(context: &mut Context<'_>, written: &crate::spec::listener::List
     if !(8 << 10..=1 << 20).contains(&limits.header_bytes.0) {
         let message = "headerBytes must be from 8KiB to 1MiB";
         context.findings.error(&limits.header_bytes, "bad-value", message, "the default is 32KiB");
+    } else if !(1..=limits.header_bytes.0).contains(&limits.target_bytes.0) {
+        let message = "targetBytes must be from 1B to headerBytes";
+        context.findings.error(&limits.target_bytes, "bad-value", message, "the default is 8KiB");
     }
     if !(1..=100).contains(&limits.header_count.value) {
         context.findings.error(&limits.header_count, "bad-value", "headerCount must be from 1 to 100", "");
-    }
-    if !(1..=limits.header_bytes.0).contains(&limits.target_bytes.0) {
-        let message = "targetBytes must be from 1B to headerBytes";
-        context.findings.error(&limits.target_bytes, "bad-value", message, "the default is 8KiB");
     }
 }
 
@@ -156,7 +156,9 @@ pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
         return Ok(SocketAddr::from(([127, 0, 0, 1], port)));
     }
     let Some((_, port)) = text.rsplit_once(':') else {
-        return Err(format!("`{text}` has no port"));
+        let missing =
+            if text.parse::<u64>().is_ok() { "is a port without an address" } else { "has no port" };
+        return Err(format!("`{text}` {missing}"));
     };
     if port.parse::<u64>().is_ok_and(|port| port > u64::from(u16::MAX)) {
         return Err(format!("port {port} is out of range 0 to 65535"));

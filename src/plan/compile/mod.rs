@@ -13,10 +13,9 @@ mod upstreams;
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use xxhash_rust::xxh64::Xxh64;
 
 use super::{AccessLog, Plan, Process, Router};
@@ -128,6 +127,7 @@ fn build(context: &mut Context<'_>) -> Option<Plan> {
             context.findings.error(spot, "not-yet", message, "remove it; the feature is planned");
         }
     });
+    no_routes(context);
     let listeners = listeners::compile(context);
     let upstreams = upstreams::compile(context);
     let (routes, rules) = routes::compile(context, &listeners, &upstreams);
@@ -135,17 +135,7 @@ fn build(context: &mut Context<'_>) -> Option<Plan> {
     let process = process(context);
     let access_log = single(context, "accessLog", |file| file.access_log.as_ref())
         .and_then(|log| access_log(context, &log));
-    let mut used: Vec<&Arc<str>> =
-        routes.iter().flat_map(|route| route.arms.iter().map(|arm| &arm.upstream.name)).collect();
-    used.sort_unstable();
-    each_file(context, |context, file| {
-        for name in file.upstreams.keys() {
-            if used.binary_search_by(|one| (***one).cmp(name.as_str())).is_err() {
-                let message = format!("upstream `{}` is used by no route", **name);
-                context.findings.warn(name, "unused-upstream", message, "");
-            }
-        }
-    });
+    unused_upstreams(context);
     Some(Plan {
         generation: context.generation,
         listeners: listeners.into(),
@@ -156,6 +146,37 @@ fn build(context: &mut Context<'_>) -> Option<Plan> {
         access_log,
         process: process?,
     })
+}
+
+/// A configuration without routes answers 404 to everybody: allowed, but seldom meant.
+fn no_routes(context: &mut Context<'_>) {
+    let files = &context.inputs.spec.files;
+    if let Some((source, _)) = files.first().filter(|_| files.iter().all(|(_, file)| file.routes.is_empty()))
+    {
+        context.findings.file.clone_from(&source.name);
+        let spot = Spot { value: (), line: 1, column: 1, length: 1 };
+        let hint = "routes: [{ name: all, split: { stable: 100 } }]";
+        context.findings.warn(&spot, "no-route", "no route is defined: every request gets a 404", hint);
+    }
+}
+
+/// Upstreams that no arm names. What is written counts, so that an error elsewhere in a route does
+/// not make its upstreams look unused.
+fn unused_upstreams(context: &mut Context<'_>) {
+    let spec = context.inputs.spec;
+    let mut used: HashSet<&str, FixedState> = HashSet::default();
+    for route in spec.files.iter().flat_map(|(_, file)| &file.routes) {
+        let arms = route.split.iter().flat_map(|split| &split.value);
+        used.extend(arms.map(|(name, arm)| arm.upstream.as_deref().unwrap_or(name).as_str()));
+        let slots = route.blue_green.iter().flat_map(|pair| &pair.slots.value);
+        used.extend(slots.map(|slot| slot.as_str()));
+    }
+    each_file(context, |context, file| {
+        for name in file.upstreams.keys().filter(|name| !used.contains(name.as_str())) {
+            let message = format!("upstream `{}` is used by no route", **name);
+            context.findings.warn(name, "unused-upstream", message, "");
+        }
+    });
 }
 
 /// Runs `visit` for every file with findings pointed at it.

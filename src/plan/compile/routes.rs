@@ -10,6 +10,7 @@ use crate::plan::rank::Rank;
 use crate::plan::router::{HostPattern, MatchRule, PathPattern};
 use crate::plan::{Listener, Route, Timeouts};
 use crate::spec::Spot;
+use crate::spec::filter::Filter;
 use crate::spec::route::{Route as Written, WhenUnavailable};
 use crate::spec::rule::Match;
 
@@ -28,19 +29,21 @@ pub(super) fn compile(
     each_file(context, |context, file| {
         for written in &file.routes {
             name(context, &written.name, "route");
+            let index = u32::try_from(routes.len()).unwrap_or(u32::MAX);
+            let served = listener_set(context, listeners, written);
+            let Matched { rules, complete } = matches(context, written, index, served, all.len());
+            if let Some(route) = one(context, written, upstreams, &rules) {
+                routes.push(Arc::new(route));
+            }
             if !names.insert(written.name.as_str()) {
                 let message = format!("route `{}` is defined twice", *written.name);
                 context.findings.error(&written.name, "duplicate-name", message, "rename one of them");
                 continue;
             }
-            let index = u32::try_from(routes.len()).unwrap_or(u32::MAX);
-            let served = listener_set(context, listeners, written);
-            let matched = matches(context, written, index, served, all.len());
-            if let Some(route) = one(context, written, upstreams, &matched) {
-                routes.push(Arc::new(route));
+            if complete {
+                reachable.add(written, &rules, &context.findings.file);
             }
-            reachable.add(written, &matched, &context.findings.file);
-            all.extend(matched);
+            all.extend(rules);
         }
     });
     reachable.report(&mut context.findings);
@@ -62,9 +65,14 @@ fn listener_set(context: &mut Context<'_>, listeners: &[Listener], written: &Wri
     let mut set = 0;
     for name in &written.listeners {
         if let Some(index) = listeners.iter().position(|listener| *listener.name == **name) {
-            set |= 1 << index
-        } else {
-            let known: Vec<&str> = listeners.iter().map(|listener| &*listener.name).collect();
+            set |= 1_u64.checked_shl(u32::try_from(index).unwrap_or(u32::MAX)).unwrap_or(0);
+            continue;
+        }
+        // What is written counts: a listener with an error of its own is not unknown.
+        let files = context.inputs.spec.files.iter();
+        let known: Vec<&str> =
+            files.flat_map(|(_, file)| &file.listeners).map(|one| one.name.as_str()).collect();
+        if !known.contains(&name.as_str()) {
             let hint = crate::spec::parse::guess(name, &known);
             context.findings.error(
                 name,
@@ -77,13 +85,19 @@ fn listener_set(context: &mut Context<'_>, listeners: &[Listener], written: &Wri
     set
 }
 
+/// A route's matches, and whether none was left out for an error.
+struct Matched {
+    rules: Vec<MatchRule>,
+    complete: bool,
+}
+
 fn matches(
     context: &mut Context<'_>,
     written: &Written,
     route: u32,
     listeners: u64,
     order: usize,
-) -> Vec<MatchRule> {
+) -> Matched {
     let mut hosts: Vec<HostPattern> =
         written.hostnames.iter().filter_map(|host| rules::host(context, host)).collect();
     if !hosts.is_empty() {
@@ -135,7 +149,8 @@ fn matches(
             });
         }
     }
-    compiled
+    let complete = compiled.len() == hosts.len() * written_matches.len();
+    Matched { rules: compiled, complete }
 }
 
 fn one(
@@ -147,12 +162,12 @@ fn one(
     let prefix_matched = matched.iter().all(|rule| matches!(rule.path, PathPattern::Prefix(_)));
     let filters = filters::compile(context, &written.filters, prefix_matched);
     let name: Arc<str> = Arc::from(written.name.as_str());
-    let division = split::compile(context, written, &name, upstreams, filters.answer.is_some())?;
     let arm_header = |context: &mut Context<'_>, name: &Option<Spot<String>>| {
         name.as_ref().filter(|name| !name.is_empty()).and_then(|name| rules::header_name(context, name))
     };
     let arm_header_upstream = arm_header(context, &written.arm_header.upstream);
     let arm_header_client = arm_header(context, &written.arm_header.client);
+    let division = split::compile(context, written, &name, upstreams, answers(written))?;
     let mut route = Route {
         generation: context.generation,
         fingerprint: 0,
@@ -177,6 +192,11 @@ fn one(
     };
     stamp(context, written, &mut route);
     Some(route)
+}
+
+/// Whether a filter is meant to answer, even if it has an error of its own.
+fn answers(written: &Written) -> bool {
+    written.filters.iter().any(|filter| matches!(filter.value, Filter::Redirect(_) | Filter::Respond(_)))
 }
 
 /// Gives the route the generation in which it last changed.

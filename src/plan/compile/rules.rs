@@ -45,7 +45,8 @@ pub(super) fn method(context: &mut Context<'_>, written: &Spot<String>) -> Optio
     let upper = written.to_ascii_uppercase();
     if upper != **written {
         let hint = format!("methods are case-sensitive; write {upper}");
-        context.findings.error(written, "bad-method", format!("method `{}`", **written), hint);
+        let message = format!("method `{}` is not upper case", **written);
+        context.findings.error(written, "bad-method", message, hint);
         return None;
     }
     Method::from_bytes(written.as_bytes()).map_or_else(
@@ -239,7 +240,7 @@ pub(super) fn path(context: &mut Context<'_>, written: &Spot<PathMatch>) -> Opti
                 written,
                 "bad-path",
                 "a path is matched by exactly one of prefix, exact, regex",
-                "",
+                "write path: /shop or path: { exact: /shop }",
             );
             None
         }
@@ -247,11 +248,17 @@ pub(super) fn path(context: &mut Context<'_>, written: &Spot<PathMatch>) -> Opti
 }
 
 fn absolute<T>(context: &mut Context<'_>, spot: &Spot<T>, path: &str) -> Option<()> {
-    let clean = path.starts_with('/')
-        && !path.bytes().any(|byte| byte.is_ascii_control() || matches!(byte, b'?' | b'#' | b' '));
-    if !clean {
-        let message = format!("path `{path}` does not start with `/` or holds `?`, `#` or a space");
-        context.findings.error(spot, "bad-path", message, "write /shop");
+    if !path.starts_with('/') {
+        let hint = format!("write /{path}");
+        context.findings.error(spot, "bad-path", format!("path `{path}` does not start with `/`"), hint);
+        return None;
+    }
+    let foreign = |one: &char| one.is_control() || matches!(one, '?' | '#' | ' ');
+    if let Some(one) = path.chars().find(foreign) {
+        let hint =
+            if one == '?' { "match the query by queryParams" } else { "write it as the client sends it" };
+        let message = format!("path `{path}` holds `{}`, which no path does", one.escape_default());
+        context.findings.error(spot, "bad-path", message, hint);
         return None;
     }
     Some(())

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
+use hashbrown::HashSet;
 use http::{HeaderName, HeaderValue};
 
 use super::rules::Kind;
@@ -21,6 +23,9 @@ use crate::spec::{Short, Spot};
 use crate::split::choose::{ArmState, Override, Segment};
 use crate::split::ranges::{Claim, Ranges, SLOTS, widths};
 use crate::split::{Condition, IssueCookie, KeySource, Salt, Split};
+
+/// Most overrides of one route: each is asked for every request, and names two metric series.
+const MAX_OVERRIDES: usize = 256;
 
 /// How a route divides its traffic.
 pub(super) struct Division {
@@ -43,6 +48,9 @@ pub(super) fn compile(
     upstreams: &Upstreams,
     answered: bool,
 ) -> Option<Division> {
+    let sticky = written.sticky.as_ref();
+    let keys = sticky.map(|sticky| keys(context, sticky)).unwrap_or_default();
+    let issue = sticky.and_then(|sticky| issue(context, sticky));
     let named = arms_as_written(context, written, answered)?;
     let names: Vec<&str> = named.keys().copied().collect();
     let fingerprint = split_fingerprint(&named);
@@ -60,11 +68,10 @@ pub(super) fn compile(
     }
     let default_arm = default_arm(context, written, &names);
     let ranges = lay_out(context, written, &named, &weights, default_arm);
-    let sticky = written.sticky.as_ref();
     let split = Split {
         salt: Salt::new(sticky.and_then(|sticky| sticky.salt.as_deref()).map_or(route, |salt| salt)),
-        keys: sticky.map(|sticky| keys(context, sticky)).unwrap_or_default().into(),
-        issue: sticky.and_then(|sticky| issue(context, sticky)),
+        keys: keys.into(),
+        issue,
         ranges,
         overrides: overrides(context, written, &names, default_arm).into(),
         arms: weights.iter().map(|weight| ArmState { void: overlay.is_some() && *weight == 0 }).collect(),
@@ -335,9 +342,19 @@ fn overrides(
     default_arm: ArmIx,
 ) -> Vec<Override> {
     let mut compiled: Vec<Override> = Vec::new();
-    for rule in &written.overrides {
+    let mut seen: HashSet<&str, FixedState> = HashSet::default();
+    if let Some(first) = written.overrides.get(MAX_OVERRIDES) {
+        let message = format!("more than {MAX_OVERRIDES} overrides");
+        context.findings.error(
+            &first.name,
+            "too-many",
+            message,
+            "put keys into a list: stickyKey: { inFile: … }",
+        );
+    }
+    for rule in written.overrides.iter().take(MAX_OVERRIDES) {
         routes::name(context, &rule.name, "override");
-        if compiled.iter().any(|other| *other.name == **rule.name) {
+        if !seen.insert(rule.name.as_str()) {
             let message = format!("override `{}` is defined twice", *rule.name);
             context.findings.error(
                 &rule.name,
@@ -375,7 +392,7 @@ fn one_override(
         let predicate = key.with(key.named(key.with("stickyKey".to_owned())));
         rules::tests(context, &predicate)
     });
-    if conditions.is_empty() && when.client_ip.is_empty() && when.sticky_key.is_none() {
+    if when.predicates().next().is_none() && when.client_ip.is_empty() && when.sticky_key.is_none() {
         let message = format!("override `{}` has no condition and would catch everything", *rule.name);
         context.findings.error(
             when,
@@ -392,8 +409,9 @@ fn one_override(
     let segment = match (&rule.arm, &rule.split) {
         (Some(arm), None) => Segment::Arm(arm_index(context, arm, names)?),
         (None, Some(split)) => Segment::Split(segment(context, split, names, default_arm)?),
-        _ => {
-            let message = format!("override `{}` names neither or both of arm and split", *rule.name);
+        (arm, _) => {
+            let names = if arm.is_some() { "both an arm and a split" } else { "neither an arm nor a split" };
+            let message = format!("override `{}` names {names}", *rule.name);
             context.findings.error(&rule.name, "bad-override", message, "name exactly one");
             return None;
         }
@@ -447,11 +465,15 @@ fn segment(
     default_arm: ArmIx,
 ) -> Option<Ranges> {
     let mut weights = vec![0; names.len()];
+    let mut known = true;
     for (name, weight) in &split.value {
-        let arm = arm_index(context, name, names)?;
-        if let Some(slot) = weights.get_mut(arm.at()) {
-            *slot = weight.value.0;
+        match arm_index(context, name, names).and_then(|arm| weights.get_mut(arm.at())) {
+            Some(slot) => *slot = weight.value.0,
+            None => known = false,
         }
+    }
+    if !known {
+        return None;
     }
     if weights.iter().all(|weight| *weight == 0) {
         context.findings.error(split, "no-weight", "no arm of the segment has weight", "");
