@@ -1,1 +1,24 @@
-fn main() {}
+//! The switchback binary: argv to exit code, and the choice of allocator.
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    #[cfg(feature = "mimalloc")]
+    give_memory_back();
+    switchback::app::main()
+}
+
+/// Memory of connections that went idle returns to the system at once: by default the allocator
+/// keeps it until some later allocation happens to look, which an idle proxy never makes.
+#[cfg(feature = "mimalloc")]
+fn give_memory_back() {
+    /// `mi_option_purge_delay` of mimalloc's `mi_option_t`.
+    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+    #[allow(unsafe_code)]
+    // SAFETY: sets one integer of the allocator before any other thread runs.
+    unsafe {
+        libmimalloc_sys::mi_option_set(PURGE_DELAY, 0);
+    }
+}

@@ -10,6 +10,7 @@ pub mod diff;
 pub mod explain;
 pub mod files;
 pub mod remote;
+mod remote_text;
 pub mod schema;
 
 use std::io::{self, IsTerminal, Write};
@@ -139,6 +140,18 @@ impl Local {
                 if error.kind() == io::ErrorKind::BrokenPipe { Exit::Ok } else { Exit::Usage }
             },
         )
+    }
+}
+
+impl Remote {
+    /// Asks the proxy.
+    #[must_use]
+    pub fn run(&self) -> Exit {
+        match self {
+            Self::Status(args) => remote::status(args),
+            Self::Weights(args) => remote::weights(args),
+            Self::Reload(args) => remote::reload(args),
+        }
     }
 }
 

@@ -118,63 +118,78 @@ impl Bins {
 
     /// Adds this histogram to a sum.
     pub fn add_to(&self, counts: &mut BinCounts) {
-        counts.sum_nanos += u128::from(self.sum.get());
-        counts.bump(0, self.under.get());
-        counts.bump(OVER, self.over.get());
+        let mut own = BinCounts { counts: Vec::new(), sum_nanos: u128::from(self.sum.get()) };
+        own.push(0, self.under.get());
         for (decade, cell) in self.decades.iter().enumerate() {
             for (within, counter) in cell.get().into_iter().flat_map(|counters| counters.iter().enumerate()) {
-                counts.bump(1 + decade * PER_DECADE + within, counter.get());
+                own.push(1 + decade * PER_DECADE + within, counter.get());
             }
         }
+        own.push(OVER, self.over.get());
+        counts.merge(&own);
     }
 }
 
-/// A histogram as plain numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A histogram as plain numbers; bins that counted nothing take no memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BinCounts {
-    counts: Vec<u64>,
+    /// Bin and count, ascending, no count of 0.
+    counts: Vec<(u16, u64)>,
     /// Sum of all durations in nanoseconds.
     pub sum_nanos: u128,
 }
 
-impl Default for BinCounts {
-    fn default() -> Self {
-        Self { counts: vec![0; BINS], sum_nanos: 0 }
-    }
-}
-
 impl BinCounts {
-    fn bump(&mut self, bin: usize, by: u64) {
-        if let Some(count) = self.counts.get_mut(bin) {
-            *count += by;
+    /// Appends a bin above all others; a count of 0 is nothing.
+    fn push(&mut self, bin: usize, count: u64) {
+        if let Some(bin) = u16::try_from(bin).ok().filter(|_| count > 0) {
+            self.counts.push((bin, count));
         }
     }
 
     /// How many durations were counted.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.counts.iter().sum()
+        self.counts.iter().map(|(_, count)| count).sum()
     }
 
     /// How many were at most `bound` nanoseconds; exact when `bound` is an edge.
     #[must_use]
     pub fn at_most(&self, bound: u64) -> u64 {
-        let whole = self.counts.iter().enumerate().take_while(|(bin, _)| upper_edge(*bin) <= bound);
+        let whole = self.counts.iter().take_while(|(bin, _)| upper_edge(usize::from(*bin)) <= bound);
         whole.map(|(_, count)| count).sum()
     }
 
     /// Adds another histogram.
     pub fn merge(&mut self, other: &Self) {
         self.sum_nanos += other.sum_nanos;
-        for (sum, count) in self.counts.iter_mut().zip(&other.counts) {
-            *sum += count;
+        if self.counts.is_empty() {
+            self.counts.clone_from(&other.counts);
+            return;
         }
+        let mut theirs = other.counts.iter().copied().peekable();
+        let mut merged = Vec::with_capacity(self.counts.len().max(other.counts.len()));
+        for (bin, count) in self.counts.drain(..) {
+            while let Some(before) = theirs.next_if(|(other, _)| *other < bin) {
+                merged.push(before);
+            }
+            let more = theirs.next_if(|(other, _)| *other == bin).map_or(0, |(_, more)| more);
+            merged.push((bin, count + more));
+        }
+        merged.extend(theirs);
+        self.counts = merged;
     }
 
     /// What was counted since `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        let counts = self.counts.iter().zip(&earlier.counts).map(|(now, then)| now.saturating_sub(*then));
+        let mut then = earlier.counts.iter().copied().peekable();
+        let counts = self.counts.iter().filter_map(|(bin, now)| {
+            while then.next_if(|(other, _)| other < bin).is_some() {}
+            let before = then.next_if(|(other, _)| other == bin).map_or(0, |(_, before)| before);
+            let count = now.saturating_sub(before);
+            (count > 0).then_some((*bin, count))
+        });
         Self { counts: counts.collect(), sum_nanos: self.sum_nanos.saturating_sub(earlier.sum_nanos) }
     }
 
@@ -191,11 +206,11 @@ impl BinCounts {
         )]
         let rank = ((total as f64 * q).ceil() as u64).clamp(1, total.max(1));
         let mut seen = 0;
-        let bin = self.counts.iter().position(|count| {
+        let (bin, _) = self.counts.iter().find(|(_, count)| {
             seen += count;
             seen >= rank
         })?;
-        Some(upper_edge(bin.min(OVER - 1)))
+        Some(upper_edge(usize::from(*bin).min(OVER - 1)))
     }
 }
 
@@ -235,7 +250,28 @@ mod tests {
         assert_eq!(BinCounts::default().quantile(0.5), None);
     }
 
+    fn counts_of(durations: &[u64]) -> BinCounts {
+        let bins = Bins::default();
+        durations.iter().for_each(|nanos| bins.add(*nanos));
+        let mut counts = BinCounts::default();
+        bins.add_to(&mut counts);
+        counts
+    }
+
     proptest! {
+        #[test]
+        fn what_was_merged_can_be_taken_away_again(
+            first in prop::collection::vec(1_u64..200_000_000_000, 0..50),
+            second in prop::collection::vec(1_u64..200_000_000_000, 0..50),
+        ) {
+            let (a, b) = (counts_of(&first), counts_of(&second));
+            let mut both = a.clone();
+            both.merge(&b);
+            let together: Vec<u64> = first.iter().chain(&second).copied().collect();
+            prop_assert_eq!(&both, &counts_of(&together));
+            prop_assert_eq!(both.since(&a), b);
+        }
+
         #[test]
         fn a_duration_lies_in_its_bin(nanos in 1_u64..200_000_000_000) {
             let bin = bin_of(nanos);

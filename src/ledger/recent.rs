@@ -1,13 +1,15 @@
-//! What happened lately: totals of the last minute, by difference of samples.
+//! What happened lately: totals of the last minute, as a ring of differences.
 //!
-//! The control plane samples every [`SAMPLE_MILLIS`]; readers subtract the oldest sample from the
-//! present. It must never be longer than [`SAMPLES`] samples per arm.
+//! The control plane samples every [`SAMPLE_MILLIS`]; readers add the ring up and the present on top.
+//! An arm without requests takes no memory in a sample. It must never hold more than [`SAMPLES`]
+//! samples.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::bins::BinCounts;
 use super::book::Book;
+use super::cell::Cell;
 
 /// Time between two samples.
 pub const SAMPLE_MILLIS: u64 = 5_000;
@@ -26,7 +28,23 @@ pub struct Seen {
 }
 
 impl Seen {
-    fn since(&self, earlier: &Self) -> Self {
+    fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.errors += other.errors;
+        self.latency.merge(&other.latency);
+    }
+
+    /// Adds what a cell counted since it was made.
+    pub fn add_cell(&mut self, cell: &Cell) {
+        let totals = cell.totals();
+        self.requests += totals.requests();
+        self.errors += totals.errors();
+        self.latency.merge(&totals.total);
+    }
+
+    /// What was seen since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
         Self {
             requests: self.requests.saturating_sub(earlier.requests),
             errors: self.errors.saturating_sub(earlier.errors),
@@ -35,51 +53,121 @@ impl Seen {
     }
 }
 
-type ByArm = BTreeMap<(Arc<str>, Arc<str>), Seen>;
+/// What each arm of one route saw.
+type Arms = BTreeMap<Arc<str>, Seen>;
+/// What each arm of every route saw.
+type ByRoute = BTreeMap<Arc<str>, Arms>;
 
 /// A ring of samples over all live arms.
 #[derive(Debug, Default)]
 pub struct Recent {
-    samples: VecDeque<(u64, ByArm)>,
+    /// When a sample's time began, and what was seen in it.
+    samples: VecDeque<(u64, ByRoute)>,
+    /// When the last sample was taken, and the totals then.
+    last: Option<(u64, ByRoute)>,
 }
 
 impl Recent {
     /// Takes a sample if the last one is old enough.
     pub fn sample(&mut self, book: &Book, now_millis: u64) {
-        if self.samples.back().is_some_and(|(at, _)| now_millis.saturating_sub(*at) < SAMPLE_MILLIS) {
+        let last = self.last.as_ref().map(|(at, _)| *at);
+        if last.is_some_and(|at| now_millis.saturating_sub(at) < SAMPLE_MILLIS) {
             return;
         }
+        let present = present(book);
+        let seen = present.iter().filter_map(|(route, arms)| {
+            let seen = difference(arms, self.last_of(route));
+            (!seen.is_empty()).then(|| (Arc::clone(route), seen))
+        });
+        let seen: ByRoute = seen.collect();
         if self.samples.len() >= SAMPLES {
             self.samples.pop_front();
         }
-        self.samples.push_back((now_millis, present(book, None)));
+        self.samples.push_back((last.unwrap_or(now_millis), seen));
+        self.last = Some((now_millis, present));
     }
 
     /// What each arm of a route saw in the last minute or since the first sample, by arm name, and
-    /// over how many milliseconds.
+    /// over how many milliseconds. Arms that saw nothing are absent.
     #[must_use]
     pub fn of_route(&self, book: &Book, route: &str, now_millis: u64) -> (BTreeMap<Arc<str>, Seen>, u64) {
-        let oldest = self.samples.front();
-        let span = oldest.map_or(0, |(at, _)| now_millis.saturating_sub(*at));
-        let seen = present(book, Some(route)).into_iter().map(|(key, now)| {
-            let then = oldest.and_then(|(_, arms)| arms.get(&key));
-            let seen = then.map_or_else(|| now.clone(), |then| now.since(then));
-            (key.1, seen)
-        });
-        (seen.collect(), span)
+        let mut present = Arms::new();
+        for cell in book.route_cells(route).iter().filter(|cell| cell.is_live()) {
+            present.entry(Arc::clone(&cell.arm)).or_default().add_cell(cell);
+        }
+        let mut seen = difference(&present, self.last_of(route));
+        for (arm, earlier) in self.samples.iter().filter_map(|(_, routes)| routes.get(route)).flatten() {
+            seen.entry(Arc::clone(arm)).or_default().add(earlier);
+        }
+        let span = self.samples.front().map_or(0, |(from, _)| now_millis.saturating_sub(*from));
+        (seen, span)
+    }
+
+    fn last_of(&self, route: &str) -> Option<&Arms> {
+        self.last.as_ref()?.1.get(route)
     }
 }
 
-/// Present totals by (route, arm), summed over answering upstreams.
-fn present(book: &Book, only: Option<&str>) -> ByArm {
-    let mut arms = ByArm::new();
-    let cells = book.live_cells().into_iter().filter(|(route, _)| only.is_none_or(|name| name == &**route));
-    for (route, cell) in cells {
-        let totals = cell.totals();
-        let seen = arms.entry((route, Arc::clone(&cell.arm))).or_default();
-        seen.requests += totals.requests();
-        seen.errors += totals.errors();
-        seen.latency.merge(&totals.total);
+/// What arms saw since earlier totals; arms that saw nothing are left out.
+fn difference(now: &Arms, then: Option<&Arms>) -> Arms {
+    let since = |(arm, now): (&Arc<str>, &Seen)| {
+        let seen = then.and_then(|then| then.get(arm)).map_or_else(|| now.clone(), |then| now.since(then));
+        (seen.requests > 0).then(|| (Arc::clone(arm), seen))
+    };
+    now.iter().filter_map(since).collect()
+}
+
+/// Present totals of every live arm, summed over answering upstreams.
+fn present(book: &Book) -> ByRoute {
+    let mut routes = ByRoute::new();
+    for (route, cell) in book.live_cells() {
+        routes.entry(route).or_default().entry(Arc::clone(&cell.arm)).or_default().add_cell(&cell);
     }
-    arms
+    routes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ChoiceReason, CodeClass, Outcome, Verdict, WorkerId};
+
+    fn serve(cell: &Cell, requests: usize) {
+        let outcome = Outcome {
+            code: CodeClass::Success,
+            verdict: Verdict::Ok,
+            choice: ChoiceReason::Random,
+            failure: None,
+            total_nanos: 1_000_000,
+            upstream_nanos: None,
+            retries: 0,
+        };
+        for _ in 0..requests {
+            let shard = cell.shard(WorkerId(0)).expect("one worker");
+            shard.begin();
+            shard.record(&outcome);
+        }
+    }
+
+    #[test]
+    fn a_minute_is_remembered_and_no_more() {
+        let book = Book::new(1, 0);
+        let cell = book.cell(&"r".into(), &"a".into(), &"u".into());
+        let mut recent = Recent::default();
+        let seen = |recent: &Recent, now| {
+            let (arms, span) = recent.of_route(&book, "r", now);
+            (arms.get("a").map_or((0, 0), |seen| (seen.requests, seen.latency.total())), span)
+        };
+        recent.sample(&book, 0);
+        serve(&cell, 10);
+        assert_eq!(seen(&recent, 1_000), ((10, 10), 1_000));
+        recent.sample(&book, 5_000);
+        serve(&cell, 5);
+        assert_eq!(seen(&recent, 6_000), ((15, 15), 6_000));
+        for step in 2..=13 {
+            recent.sample(&book, step * 5_000);
+        }
+        assert_eq!(seen(&recent, 65_000), ((5, 5), 60_000));
+        recent.sample(&book, 70_000);
+        assert_eq!(seen(&recent, 70_000), ((0, 0), 60_000));
+    }
 }

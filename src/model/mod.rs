@@ -3,6 +3,7 @@
 //! It exists so that layers can talk without importing one another. It must never do I/O, read a
 //! clock, or depend on any other module of this crate.
 
+pub mod client;
 pub mod diagnostic;
 pub mod head;
 pub mod ids;
@@ -12,6 +13,7 @@ pub mod outcome;
 pub mod overlay;
 pub mod time;
 
+pub use client::Client;
 pub use diagnostic::{Diagnostic, Place, Severity};
 pub use head::RequestHead;
 pub use ids::{ArmIx, EndpointId, Generation, WorkerId};

@@ -8,6 +8,7 @@ pub mod diff;
 pub mod explain;
 pub mod filter;
 pub mod pick;
+pub mod plans;
 pub mod rank;
 pub mod router;
 
@@ -25,7 +26,11 @@ use crate::split::Split;
 
 pub use compile::{Compiled, Inputs, Lists, compile};
 pub use filter::{Filters, HeaderOps};
+pub use plans::{PlanCache, Plans};
 pub use router::{Routed, Router};
+
+pub use crate::spec::listener::{Paths, Policy, Timeouts as ClientTimeouts};
+pub use crate::spec::upstream::Connection as ConnectionSettings;
 
 /// One immutable configuration of the data plane.
 #[derive(Debug)]

@@ -10,8 +10,33 @@
 //! `SWITCHBACK_LONG=1` runs the full counts; `SWITCHBACK_REQUIRE_TOOLS=1` turns a skipped test
 //! (nginx, curl, wrk, h2load, promtool or python3 missing) into a failed one.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a helper that cannot go on must fail its test"
+)]
+#![allow(
+    clippy::format_collect,
+    clippy::format_push_string,
+    clippy::large_stack_arrays,
+    clippy::type_complexity,
+    reason = "rows and generated configurations are for readers, not for speed"
+)]
 
+mod access_log;
+mod admin;
+mod cli;
+mod explain;
+mod failures;
+mod forwarding;
+mod gateway_api;
+mod lifecycle;
+mod metrics;
+mod mutations;
+mod overrides;
+mod reload;
 mod splitting;
 mod sticky;
+mod streaming;
 mod support;
-mod overrides;

@@ -13,6 +13,8 @@ use crate::support::{
     Behaviour, Origin, Proxy, Request, Site, ask, eventually, get, raw, share_is, upstreams, users,
 };
 
+const CHOICES: &str = "switchback_choices_total";
+
 /// A user outside the canary's five percent under the salt used here.
 fn stable_user() -> String {
     user_in("all", 1_000..9_000)
@@ -47,13 +49,37 @@ fn with(name: &str, value: &str) -> Request {
 
 fn header_rows() -> Vec<Row> {
     vec![
-        row("headers: [{ name: x-canary, value: always }]", with("X-Canary", "always"), with("x-canary", "Always")),
-        row("headers: [{ name: x-plan, in: [enterprise, pro] }]", with("x-plan", "pro"), with("x-plan", "prod")),
-        row("headers: [{ name: x-build, regex: \"v[0-9]+\" }]", with("x-build", "v12"), with("x-build", "v12-rc")),
+        row(
+            "headers: [{ name: x-canary, value: always }]",
+            with("X-Canary", "always"),
+            with("x-canary", "Always"),
+        ),
+        row(
+            "headers: [{ name: x-plan, in: [enterprise, pro] }]",
+            with("x-plan", "pro"),
+            with("x-plan", "prod"),
+        ),
+        row(
+            "headers: [{ name: x-build, regex: \"v[0-9]+\" }]",
+            with("x-build", "v12"),
+            with("x-build", "v12-rc"),
+        ),
         row("headers: [{ name: x-build, prefix: v2. }]", with("x-build", "v2.7"), with("x-build", "av2.7")),
-        row("headers: [{ name: x-mail, suffix: \"@corp.test\" }]", with("x-mail", "a@corp.test"), with("x-mail", "a@corp.test.evil")),
-        row("headers: [{ name: x-agent, contains: beta }]", with("x-agent", "app/beta/9"), with("x-agent", "app/9")),
-        row("headers: [{ name: x-debug, present: true }]", with("x-debug", "anything"), from_stable_user("/")),
+        row(
+            "headers: [{ name: x-mail, suffix: \"@corp.test\" }]",
+            with("x-mail", "a@corp.test"),
+            with("x-mail", "a@corp.test.evil"),
+        ),
+        row(
+            "headers: [{ name: x-agent, contains: beta }]",
+            with("x-agent", "app/beta/9"),
+            with("x-agent", "app/9"),
+        ),
+        row(
+            "headers: [{ name: x-debug, present: true }]",
+            with("x-debug", "anything"),
+            from_stable_user("/"),
+        ),
         row("headers: [{ name: x-old, present: false }]", from_stable_user("/"), with("x-old", "1")),
         row("headers: [{ name: x-age, greaterThan: 17 }]", with("x-age", "18"), with("x-age", "17")),
         row("headers: [{ name: x-age, greaterThan: 9 }]", with("x-age", "10"), with("x-age", "not a number")),
@@ -70,7 +96,11 @@ fn other_rows() -> Vec<Row> {
     vec![
         row("cookies: [{ name: lab, present: true }]", cookie("a=1; lab=x"), cookie("a=1; label=x")),
         row("cookies: [{ name: lab, value: \"1\" }]", cookie("lab=1"), cookie("lab=01")),
-        row("queryParams: [{ name: preview, value: \"1\" }]", from_stable_user("/?preview=1"), from_stable_user("/?preview=2")),
+        row(
+            "queryParams: [{ name: preview, value: \"1\" }]",
+            from_stable_user("/?preview=1"),
+            from_stable_user("/?preview=2"),
+        ),
         row("clientIP: [192.0.2.0/24]", from("192.0.2.77"), from("192.0.3.77")),
         row("clientIP: [\"2001:db8::/32\", 198.51.100.7]", from("2001:db8::9"), from("198.51.100.8")),
         row("clientIP: [192.0.2.0/24]", from("203.0.113.9, 192.0.2.77"), from("192.0.2.77, 203.0.113.9")),
@@ -87,7 +117,9 @@ fn other_rows() -> Vec<Row> {
 fn check_rows(rows: &[Row]) {
     let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
     let origins = [&stable, &canary];
-    let rule = |row: &Row| text(&origins, &format!("      - {{ name: rule, when: {{ {} }}, arm: canary }}\n", row.when));
+    let rule = |row: &Row| {
+        text(&origins, &format!("      - {{ name: rule, when: {{ {} }}, arm: canary }}\n", row.when))
+    };
     let site = Site::new(&rule(&rows[0]));
     site.place("listed.txt", "alice\nbob\n");
     site.place("users.txt", &format!("{}\n", stable_user()));
@@ -96,17 +128,18 @@ fn check_rows(rows: &[Row]) {
         if index > 0 {
             proxy.reload(&rule(row));
         }
-        let before = steered(&proxy, "rule");
         assert_eq!(proxy.ask(&row.hit).origin(), "canary", "{}: {:?}", row.when, row.hit);
         let miss = proxy.ask(&row.miss);
-        assert_eq!(steered(&proxy, "rule") - before, 1, "{}: only the hit is steered", row.when);
         assert_eq!(miss.status, 200, "{}: {miss:?}", row.when);
+        // Two requests a row were counted, and of each row only the hit by its rule.
+        proxy.settles(CHOICES, &[], 2 * (index as u64 + 1));
+        assert_eq!(steered(&proxy, "rule"), index as u64 + 1, "{}: only the hit is steered", row.when);
     }
 }
 
 fn steered(proxy: &Proxy, rule: &str) -> u64 {
     let labels = [("route", "all"), ("reason", "override"), ("rule", rule)];
-    proxy.metrics().count("switchback_choices_total", &labels)
+    proxy.metrics().count(CHOICES, &labels)
 }
 
 #[test]
@@ -129,6 +162,7 @@ fn the_first_override_that_holds_wins() {
     ));
     let both = with("x-two", "1").header("x-one", "1");
     assert_eq!(proxy.ask(&both).origin(), "canary");
+    proxy.settles(CHOICES, &[("reason", "override")], 1);
     assert_eq!((steered(&proxy, "one"), steered(&proxy, "two")), (1, 0));
 }
 
@@ -151,7 +185,9 @@ fn a_window_opens_by_itself_and_never_outside_its_times() {
     let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
     let at = |seconds: i64| (Timestamp::now() + SignedDuration::from_secs(seconds)).to_string();
     let rule = |name: &str, window: &str| {
-        format!("      - {{ name: {name}, when: {{ headers: [{{ name: x-{name}, present: true }}] }}, arm: canary, {window} }}\n")
+        format!(
+            "      - {{ name: {name}, when: {{ headers: [{{ name: x-{name}, present: true }}] }}, arm: canary, {window} }}\n"
+        )
     };
     let (hour, day) = (3_600, 86_400);
     let rules = [
@@ -205,7 +241,7 @@ fn a_split_inside_a_segment_divides_only_that_segment() {
     let inside = arms("192.0.2.9");
     share_is("canary inside", crowd::count(&inside, "canary"), users.len(), 0.5, 4.0);
     assert_eq!(arms("192.0.2.10"), inside, "sticky inside the segment");
-    assert_eq!(steered(&proxy, "office"), 2 * users.len() as u64);
+    proxy.settles(CHOICES, &[("rule", "office")], 2 * users.len() as u64);
     let outside = arms("203.0.113.9");
     share_is("canary outside", crowd::count(&outside, "canary"), users.len(), 0.05, 4.0);
 }
@@ -275,7 +311,7 @@ fn one_upstream_under_two_arm_names_is_told_apart_by_headers_and_metrics() {
         assert_eq!(proxy.ask(&request).header("x-arm"), Some(arm));
         assert_eq!(app.last().header("x-variant"), variant, "{arm}");
         let labels = [("arm", arm), ("upstream", "app")];
-        assert_eq!(proxy.metrics().count("switchback_requests_total", &labels), 1, "{arm}");
+        proxy.settles("switchback_requests_total", &labels, 1);
     }
 }
 
@@ -313,7 +349,7 @@ fn an_arm_nobody_serves_is_replaced_or_refused_as_written() {
     let response = proxy.ask(&canary_user);
     assert_eq!((response.status, response.origin()), (200, "stable"), "redistributed by default");
     let charged = [("arm", "canary"), ("upstream", "stable"), ("code", "2xx"), ("outcome", "error")];
-    assert_eq!(proxy.metrics().count("switchback_requests_total", &charged), 1, "{}", proxy.metrics().text);
+    proxy.settles("switchback_requests_total", &charged, 1);
 
     proxy.reload(&text(", whenUnavailable: fail"));
     assert_eq!(proxy.ask(&canary_user).status, 503);

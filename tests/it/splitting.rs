@@ -10,9 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::crowd::{self, ask_with};
 use crate::support::nginx::Nginx;
-use crate::support::{
-    Origin, Proxy, Request, Site, ask, get, needs, share_is, upstreams, users,
-};
+use crate::support::{Origin, Proxy, Request, Site, ask, get, needs, share_is, upstreams, users};
 
 fn as_user(user: &str) -> Request {
     get("/").header("x-user-id", user)
@@ -46,8 +44,8 @@ fn a_five_percent_canary_gets_five_percent_of_a_hundred_thousand_users() {
     let canary = crowd::count(&arms, "canary");
     assert_eq!(canary + crowd::count(&arms, "stable"), users.len());
     share_is("canary", canary, users.len(), 0.05, 3.0);
-    let counted = proxy.metrics().count("switchback_requests_total", &[("arm", "canary")]);
-    assert_eq!(counted, canary as u64, "the metric agrees with the servers");
+    // The metric agrees with the servers.
+    proxy.settles("switchback_requests_total", &[("arm", "canary")], canary as u64);
 }
 
 #[test]

@@ -9,9 +9,7 @@ use std::process::Command;
 
 use crate::support::crowd::{self, ask_with};
 use crate::support::tools::run;
-use crate::support::{
-    Origin, Proxy, Request, ask, bucket, get, needs, share_is, upstreams, users,
-};
+use crate::support::{Origin, Proxy, Request, ask, bucket, get, needs, share_is, upstreams, users};
 
 /// The share of the canary in this file, and the buckets it therefore owns from 0 up.
 const CANARY_BUCKETS: u16 = 3_000;
@@ -41,12 +39,8 @@ fn a_key_is_read_from_the_first_place_that_has_one() {
         ("header in another case", |key| get("/").header("X-USER-ID", key)),
         ("cookie", |key| get("/").header("cookie", &format!("a=1; uid={key}; z=2"))),
         ("query", |key| get(&format!("/page?x=1&user={key}"))),
-        ("header before cookie", |key| {
-            get("/").header("cookie", "uid=decoy").header("x-user-id", key)
-        }),
-        ("cookie before query", |key| {
-            get("/?user=decoy").header("cookie", &format!("uid={key}"))
-        }),
+        ("header before cookie", |key| get("/").header("cookie", "uid=decoy").header("x-user-id", key)),
+        ("cookie before query", |key| get("/?user=decoy").header("cookie", &format!("uid={key}"))),
         ("a cookie of a longer name is another cookie", |key| {
             get("/").header("cookie", &format!("xuid=decoy; uid={key}"))
         }),
@@ -58,8 +52,8 @@ fn a_key_is_read_from_the_first_place_that_has_one() {
             assert_eq!(arm, predicted("pepper", user), "{user} by {place}");
         }
     }
-    let counted = proxy.metrics().count("switchback_choices_total", &[("reason", "sticky")]);
-    assert_eq!(counted, (users.len() * places.len()) as u64);
+    let sent = users.len() * places.len();
+    proxy.settles("switchback_choices_total", &[("reason", "sticky")], sent as u64);
 }
 
 #[test]
@@ -101,9 +95,7 @@ fn a_client_without_a_key_is_drawn_at_random_and_counted_so() {
     let arms = ask(proxy.web(), count, |_| get("/"));
 
     share_is("canary", crowd::count(&arms, "canary"), count, 0.3, 5.0);
-    let metrics = proxy.metrics();
-    let random = metrics.count("switchback_choices_total", &[("reason", "random")]);
-    assert_eq!(random, count as u64);
+    let metrics = proxy.settles("switchback_choices_total", &[("reason", "random")], count as u64);
     assert_eq!(metrics.count("switchback_choices_total", &[("reason", "sticky")]), 0);
 }
 
@@ -164,8 +156,7 @@ fn the_published_vectors_hold_for_python_and_for_the_proxy() {
     let script = include_str!("support/bucket.py");
     let python = run(Command::new("python3").arg("-c").arg(script), input.as_bytes());
     assert_eq!(python.code, Some(0), "{}", python.err);
-    let computed: Vec<u16> =
-        python.out.lines().map(|line| line.parse().expect("a bucket")).collect();
+    let computed: Vec<u16> = python.out.lines().map(|line| line.parse().expect("a bucket")).collect();
     let published: Vec<_> = vectors.iter().map(|(_, _, bucket)| *bucket).collect();
     assert_eq!(computed, published, "python agrees with config/README.md");
 

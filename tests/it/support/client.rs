@@ -28,10 +28,7 @@ pub fn get(target: &str) -> Request {
 }
 
 pub fn post(target: &str, body: impl Into<Vec<u8>>) -> Request {
-    Request {
-        body: body.into(),
-        ..Request::new("POST", target)
-    }
+    Request { body: body.into(), ..Request::new("POST", target) }
 }
 
 impl Request {
@@ -57,10 +54,7 @@ impl Request {
 
     /// The head as sent, without any framing header of its own.
     pub fn head(&self) -> String {
-        let mut head = format!(
-            "{} {} HTTP/1.1\r\nhost: {}\r\n",
-            self.method, self.target, self.host
-        );
+        let mut head = format!("{} {} HTTP/1.1\r\nhost: {}\r\n", self.method, self.target, self.host);
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -115,8 +109,7 @@ impl Response {
     }
 
     pub fn closes(&self) -> bool {
-        self.header("connection")
-            .is_some_and(|value| value.to_ascii_lowercase().contains("close"))
+        self.header("connection").is_some_and(|value| value.to_ascii_lowercase().contains("close"))
     }
 
     #[track_caller]
@@ -172,10 +165,7 @@ impl Conn {
     }
 
     fn over(wire: Box<dyn Wire>) -> Self {
-        Self {
-            wire: BufReader::with_capacity(64 * 1024, wire),
-            framing: Framing::Done,
-        }
+        Self { wire: BufReader::with_capacity(64 * 1024, wire), framing: Framing::Done }
     }
 
     /// One request and its whole answer; an error is a connection that broke before the end of it.
@@ -189,8 +179,7 @@ impl Conn {
 
     #[track_caller]
     pub fn ask(&mut self, request: &Request) -> Response {
-        self.send(request)
-            .unwrap_or_else(|error| panic!("{} {}: {error}", request.method, request.target))
+        self.send(request).unwrap_or_else(|error| panic!("{} {}: {error}", request.method, request.target))
     }
 
     /// Sends the request and reads only the head of its answer.
@@ -221,18 +210,13 @@ impl Conn {
                 .nth(1)
                 .and_then(|code| code.parse().ok())
                 .ok_or_else(|| broken(format!("status line {status_line:?}")))?;
-            let mut response = Response {
-                status,
-                ..Response::default()
-            };
+            let mut response = Response { status, ..Response::default() };
             loop {
                 let line = self.line()?;
                 let Some((name, value)) = line.split_once(':') else {
                     break;
                 };
-                response
-                    .headers
-                    .push((name.to_ascii_lowercase(), value.trim().to_owned()));
+                response.headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
             }
             if !(100..200).contains(&status) {
                 self.framing = framing_of(method, &response);
@@ -271,8 +255,8 @@ impl Conn {
     fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
         let line = self.line()?;
         let size = line.split(';').next().unwrap_or_default();
-        let size = usize::from_str_radix(size.trim(), 16)
-            .map_err(|_| broken(format!("chunk size {line:?}")))?;
+        let size =
+            usize::from_str_radix(size.trim(), 16).map_err(|_| broken(format!("chunk size {line:?}")))?;
         if size == 0 {
             while !self.line()?.is_empty() {}
             self.framing = Framing::Done;
@@ -286,9 +270,7 @@ impl Conn {
 
     fn available(&mut self, limit: u64) -> io::Result<Vec<u8>> {
         let buffered = self.wire.fill_buf()?;
-        let size = usize::try_from(limit)
-            .unwrap_or(usize::MAX)
-            .min(buffered.len());
+        let size = usize::try_from(limit).unwrap_or(usize::MAX).min(buffered.len());
         let piece = buffered[..size].to_vec();
         self.wire.consume(size);
         Ok(piece)
@@ -298,33 +280,20 @@ impl Conn {
         let mut bytes = Vec::new();
         self.wire.read_until(b'\n', &mut bytes)?;
         if bytes.pop() != Some(b'\n') {
-            return Err(broken(format!(
-                "closed in the middle of a line after {bytes:?}"
-            )));
+            return Err(broken(format!("closed in the middle of a line after {bytes:?}")));
         }
         if bytes.last() == Some(&b'\r') {
             bytes.pop();
         }
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
-
-    /// Everything until the peer closes; for answers that are not meant to be well framed.
-    pub fn rest(&mut self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        // A reset after the last byte is still an end; what matters is what arrived before it.
-        let _ = self.wire.read_to_end(&mut bytes);
-        bytes
-    }
 }
 
 fn framing_of(method: &str, response: &Response) -> Framing {
     let no_body = method == "HEAD" || matches!(response.status, 204 | 304);
-    let chunked = response
-        .header("transfer-encoding")
-        .is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
-    let length = response
-        .header("content-length")
-        .and_then(|value| value.parse().ok());
+    let chunked =
+        response.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
+    let length = response.header("content-length").and_then(|value| value.parse().ok());
     match (no_body, chunked, length) {
         (true, _, _) | (_, false, Some(0)) => Framing::Done,
         (_, true, _) => Framing::Chunked,

@@ -10,11 +10,7 @@ use super::client::{Conn, Request, Response};
 pub const CONNECTIONS: usize = 16;
 
 /// Sends request `0..count` and returns the answering origin of each, in order.
-pub fn ask(
-    addr: SocketAddr,
-    count: usize,
-    request: impl Fn(usize) -> Request + Sync,
-) -> Vec<String> {
+pub fn ask(addr: SocketAddr, count: usize, request: impl Fn(usize) -> Request + Sync) -> Vec<String> {
     ask_with(addr, count, request, |response| {
         assert_eq!(response.status, 200, "unexpected answer: {response:?}");
         response.origin().to_owned()
@@ -42,10 +38,7 @@ pub fn ask_with<T: Send>(
                 })
             })
             .collect();
-        workers
-            .into_iter()
-            .flat_map(|worker| worker.join().expect("a client thread failed"))
-            .collect()
+        workers.into_iter().flat_map(|worker| worker.join().expect("a client thread failed")).collect()
     })
 }
 

@@ -34,9 +34,7 @@ impl H2c {
             tokio::spawn(conn);
             Ok::<_, io::Error>(sender)
         });
-        Self {
-            sender: connected.unwrap_or_else(|error| panic!("h2c to {addr}: {error}")),
-        }
+        Self { sender: connected.unwrap_or_else(|error| panic!("h2c to {addr}: {error}")) }
     }
 
     pub fn send(&self, request: &Request) -> io::Result<Response> {

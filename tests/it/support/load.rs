@@ -104,10 +104,7 @@ impl Load {
         })
     }
 
-    fn threads(
-        count: usize,
-        body: impl Fn(usize, &AtomicBool) -> Report + Send + Sync + 'static,
-    ) -> Self {
+    fn threads(count: usize, body: impl Fn(usize, &AtomicBool) -> Report + Send + Sync + 'static) -> Self {
         let (stop, body) = (Arc::new(AtomicBool::new(false)), Arc::new(body));
         let threads = (0..count)
             .map(|index| {

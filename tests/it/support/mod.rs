@@ -8,6 +8,7 @@ pub mod client;
 pub mod crowd;
 pub mod h2c;
 pub mod load;
+pub mod netns;
 pub mod nginx;
 pub mod origin;
 pub mod ports;
@@ -25,23 +26,20 @@ use tokio::runtime::{Builder, Runtime};
 
 pub use client::{Conn, Request, Response, get, post};
 pub use crowd::ask;
+pub(crate) use netns::private_network;
 pub use origin::{Behaviour, Gate, Origin, upstreams};
 pub use proxy::Proxy;
 pub use scrape::Scrape;
 pub use site::Site;
 pub use split::{bucket, share_is, users};
-pub(crate) use tools::needs;
 pub use tools::long;
-pub use wait::{PATIENCE, eventually};
+pub(crate) use tools::needs;
+pub use wait::eventually;
 
 /// One runtime for every in-process origin and HTTP/2 client of a test process.
 pub fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
-        Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .expect("a runtime for origins")
+        Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime for origins")
     })
 }

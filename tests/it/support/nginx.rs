@@ -24,10 +24,7 @@ impl Nginx {
     /// One server per name. The caller has checked that nginx is installed.
     pub fn start(names: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder for nginx");
-        let servers: Vec<_> = names
-            .iter()
-            .map(|name| ((*name).to_owned(), free_port()))
-            .collect();
+        let servers: Vec<_> = names.iter().map(|name| ((*name).to_owned(), free_port())).collect();
         let file = folder.path().join("nginx.conf");
         fs::write(&file, configuration(&folder, &servers)).expect("write nginx.conf");
         let process = Command::new(find("nginx").expect("nginx was checked for"))
@@ -39,31 +36,15 @@ impl Nginx {
             .stderr(Stdio::null())
             .spawn()
             .expect("start nginx");
-        let nginx = Self {
-            folder,
-            process,
-            servers,
-        };
+        let nginx = Self { folder, process, servers };
         nginx.await_ports();
         nginx
     }
 
-    pub fn url(&self, name: &str) -> String {
-        let (_, port) = self
-            .servers
-            .iter()
-            .find(|(known, _)| known == name)
-            .expect("a known server name");
-        format!("http://127.0.0.1:{port}")
-    }
-
     /// The `upstreams:` line of a configuration in which every server has its own name.
     pub fn upstreams(&self) -> String {
-        let entries: Vec<_> = self
-            .servers
-            .iter()
-            .map(|(name, port)| format!("{name}: \"http://127.0.0.1:{port}\""))
-            .collect();
+        let entries: Vec<_> =
+            self.servers.iter().map(|(name, port)| format!("{name}: \"http://127.0.0.1:{port}\"")).collect();
         format!("upstreams: {{ {} }}\n", entries.join(", "))
     }
 

@@ -94,10 +94,7 @@ pub struct Seen {
 
 impl Seen {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     pub fn joined(&self, name: &str) -> Option<String> {
@@ -106,10 +103,7 @@ impl Seen {
 
     /// How many separate lines a header came in.
     pub fn lines(&self, name: &str) -> usize {
-        self.headers
-            .iter()
-            .filter(|(known, _)| known == name)
-            .count()
+        self.headers.iter().filter(|(known, _)| known == name).count()
     }
 }
 
@@ -126,10 +120,8 @@ struct State {
 
 /// The `upstreams:` line of a configuration in which every origin has its own name.
 pub fn upstreams(origins: &[&Origin]) -> String {
-    let entries: Vec<_> = origins
-        .iter()
-        .map(|origin| format!("{}: \"{}\"", origin.state.name, origin.url()))
-        .collect();
+    let entries: Vec<_> =
+        origins.iter().map(|origin| format!("{}: \"{}\"", origin.state.name, origin.url())).collect();
     format!("upstreams: {{ {} }}\n", entries.join(", "))
 }
 
@@ -142,14 +134,10 @@ pub struct Origin {
 
 impl Origin {
     pub fn start(name: &str) -> Self {
-        let state = Arc::new(State {
-            name: name.to_owned(),
-            ..State::default()
-        });
+        let state = Arc::new(State { name: name.to_owned(), ..State::default() });
         let (stop, stopped) = watch::channel(false);
-        let listener = runtime()
-            .block_on(TcpListener::bind("127.0.0.1:0"))
-            .expect("a loopback port for an origin");
+        let listener =
+            runtime().block_on(TcpListener::bind("127.0.0.1:0")).expect("a loopback port for an origin");
         let addr = listener.local_addr().expect("a bound address");
         runtime().spawn(accept(listener, Arc::clone(&state), stopped));
         Self { addr, state, stop }
@@ -195,9 +183,7 @@ impl Origin {
 
     #[track_caller]
     pub fn await_requests(&self, count: usize) {
-        eventually(&format!("{count} requests reached the origin"), || {
-            self.requests() >= count
-        });
+        eventually(&format!("{count} requests reached the origin"), || self.requests() >= count);
     }
 }
 
@@ -252,19 +238,13 @@ impl Drop for Watched {
     }
 }
 
-async fn answer(
-    state: Arc<State>,
-    request: http::Request<Incoming>,
-) -> Result<Reply, Infallible> {
+async fn answer(state: Arc<State>, request: http::Request<Incoming>) -> Result<Reply, Infallible> {
     state.requests.fetch_add(1, Ordering::SeqCst);
     let behaviour = {
         let behaviours = state.behaviours.lock().expect("behaviours");
         behaviours.get(request.uri().path()).cloned()
     };
-    let watched = Watched {
-        state: Arc::clone(&state),
-        complete: false,
-    };
+    let watched = Watched { state: Arc::clone(&state), complete: false };
     let reply = match behaviour.unwrap_or(Behaviour::Echo) {
         Behaviour::Echo => echo(&state, request).await,
         Behaviour::Answer(status, body) => {
@@ -348,10 +328,7 @@ fn whole(state: &State, body: Vec<u8>) -> Reply {
 }
 
 fn headed(state: &State, body: BoxBody<Bytes, Infallible>) -> Reply {
-    http::Response::builder()
-        .header("x-origin", &state.name)
-        .body(body)
-        .expect("a valid answer")
+    http::Response::builder().header("x-origin", &state.name).body(body).expect("a valid answer")
 }
 
 fn lines(watched: Watched, kind: &'static str, every: Duration, gate: Gate) -> Reply {

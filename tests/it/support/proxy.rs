@@ -6,8 +6,11 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -21,7 +24,11 @@ pub struct Proxy {
     child: Child,
     out: Lines,
     err: Lines,
+    readers: Vec<JoinHandle<()>>,
 }
+
+/// How long a counter may lag behind the answer it counts.
+const SETTLING: Duration = Duration::from_secs(10);
 
 type Lines = Arc<Mutex<Vec<String>>>;
 
@@ -32,7 +39,13 @@ impl Proxy {
     }
 
     pub fn start_at(site: Site) -> Self {
-        let mut proxy = Self::spawn(site);
+        let file = site.file();
+        Self::start_reading(site, &file)
+    }
+
+    /// The same with a path of its own for `-c`.
+    pub fn start_reading(site: Site, path: &Path) -> Self {
+        let mut proxy = Self::spawn_reading(site, path);
         let ready = becomes_true(PATIENCE, || {
             assert!(proxy.exited().is_none(), "the proxy ended while starting");
             Conn::try_open(proxy.site.admin())
@@ -45,10 +58,15 @@ impl Proxy {
 
     /// Starts the binary without waiting for anything.
     pub fn spawn(site: Site) -> Self {
+        let file = site.file();
+        Self::spawn_reading(site, &file)
+    }
+
+    fn spawn_reading(site: Site, path: &Path) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_switchback"))
             .arg("run")
             .arg("-c")
-            .arg(site.file())
+            .arg(path)
             .current_dir(site.folder())
             .env_remove("SWITCHBACK_TOKEN")
             .env_remove("STATE_DIRECTORY")
@@ -57,14 +75,12 @@ impl Proxy {
             .stderr(Stdio::piped())
             .spawn()
             .expect("start the binary under test");
-        let out = collect(child.stdout.take().expect("piped stdout"));
-        let err = collect(child.stderr.take().expect("piped stderr"));
-        Self {
-            site,
-            child,
-            out,
-            err,
-        }
+        let (out, err) = (Lines::default(), Lines::default());
+        let readers = vec![
+            collect(child.stdout.take().expect("piped stdout"), Arc::clone(&out)),
+            collect(child.stderr.take().expect("piped stderr"), Arc::clone(&err)),
+        ];
+        Self { site, child, out, err, readers }
     }
 
     pub fn web(&self) -> SocketAddr {
@@ -109,10 +125,8 @@ impl Proxy {
 
     #[track_caller]
     pub fn weights(&self, route: &str, weights: &[(&str, u32)]) -> Value {
-        let weights: serde_json::Map<_, _> = weights
-            .iter()
-            .map(|(arm, weight)| ((*arm).to_owned(), json!(weight)))
-            .collect();
+        let weights: serde_json::Map<_, _> =
+            weights.iter().map(|(arm, weight)| ((*arm).to_owned(), json!(weight))).collect();
         let path = format!("/api/v1/routes/{route}/weights");
         let response = self.admin(&self.verb(&path, &json!({ "weights": weights })));
         response.expect_status(200).json()
@@ -128,15 +142,27 @@ impl Proxy {
     #[track_caller]
     pub fn generation(&self) -> u64 {
         let status = self.read("/api/v1/status");
-        status["generation"]
-            .as_u64()
-            .unwrap_or_else(|| panic!("no generation in {status}"))
+        status["generation"].as_u64().unwrap_or_else(|| panic!("no generation in {status}"))
     }
 
     #[track_caller]
     pub fn metrics(&self) -> Scrape {
         let response = self.admin(&self.admin_request("GET", "/metrics"));
         Scrape::parse(&response.expect_status(200).text())
+    }
+
+    /// Waits until a counter has this value: an exchange is counted at its end, which the client can
+    /// see a moment before the counter moves.
+    #[track_caller]
+    pub fn settles(&self, name: &str, labels: &[(&str, &str)], count: u64) -> Scrape {
+        let mut metrics = self.metrics();
+        becomes_true(SETTLING, || {
+            metrics = self.metrics();
+            metrics.count(name, labels) == count
+        });
+        let have = metrics.count(name, labels);
+        assert_eq!(have, count, "{name} {labels:?} in\n{}", metrics.family(name));
+        metrics
     }
 
     /// What the proxy says it would do with a request of this shape.
@@ -153,11 +179,7 @@ impl Proxy {
                 .collect()
         };
         let url = format!("http://{}{}", request.host, request.target);
-        let mut path = format!(
-            "/api/v1/explain?method={}&url={}",
-            request.method,
-            encode(&url)
-        );
+        let mut path = format!("/api/v1/explain?method={}&url={}", request.method, encode(&url));
         for (name, value) in &request.headers {
             path.push_str(&format!("&header={}", encode(&format!("{name}:{value}"))));
         }
@@ -177,9 +199,7 @@ impl Proxy {
 
     #[track_caller]
     pub fn await_generation_after(&self, before: u64) {
-        eventually(&format!("a generation after {before} serves"), || {
-            self.generation() > before
-        });
+        eventually(&format!("a generation after {before} serves"), || self.generation() > before);
     }
 
     // --- the process ---
@@ -231,8 +251,8 @@ impl Proxy {
 
     /// Resident memory now and at its highest, in KiB.
     pub fn memory(&self) -> Memory {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))
-            .expect("the proxy's /proc status");
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the proxy's /proc status");
         let field = |name: &str| {
             status
                 .lines()
@@ -240,10 +260,7 @@ impl Proxy {
                 .and_then(|number| number.parse().ok())
                 .unwrap_or_else(|| panic!("no {name} in {status}"))
         };
-        Memory {
-            now_kib: field("VmRSS:"),
-            peak_kib: field("VmHWM:"),
-        }
+        Memory { now_kib: field("VmRSS:"), peak_kib: field("VmHWM:") }
     }
 }
 
@@ -257,6 +274,9 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
         if std::thread::panicking() {
             for line in self.err().iter().chain(&self.out()).take(200) {
                 eprintln!("[switchback] {line}");
@@ -265,15 +285,12 @@ impl Drop for Proxy {
     }
 }
 
-fn collect(pipe: impl Read + Send + 'static) -> Lines {
-    let lines = Lines::default();
-    let sink = Arc::clone(&lines);
+fn collect(pipe: impl Read + Send + 'static, sink: Lines) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for line in BufReader::new(pipe).split(b'\n') {
             let Ok(line) = line else { return };
             let line = String::from_utf8_lossy(&line).into_owned();
             sink.lock().expect("output lines").push(line);
         }
-    });
-    lines
+    })
 }

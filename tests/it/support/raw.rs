@@ -35,17 +35,10 @@ impl RawOrigin {
     pub fn start(script: Script) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
         let addr = listener.local_addr().expect("a bound address");
-        let origin = Self {
-            addr,
-            heads: Arc::default(),
-            connections: Arc::default(),
-            stopped: Arc::default(),
-        };
-        let (heads, connections, stopped) = (
-            Arc::clone(&origin.heads),
-            Arc::clone(&origin.connections),
-            Arc::clone(&origin.stopped),
-        );
+        let origin =
+            Self { addr, heads: Arc::default(), connections: Arc::default(), stopped: Arc::default() };
+        let (heads, connections, stopped) =
+            (Arc::clone(&origin.heads), Arc::clone(&origin.connections), Arc::clone(&origin.stopped));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if stopped.load(Ordering::SeqCst) {
@@ -124,9 +117,7 @@ fn read_head(stream: &mut TcpStream) -> Option<String> {
 /// Sends raw bytes and returns everything until the peer closes.
 pub fn exchange(addr: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(addr).expect("connect");
-    stream
-        .set_read_timeout(Some(SOCKET_TIMEOUT))
-        .expect("a read timeout");
+    stream.set_read_timeout(Some(SOCKET_TIMEOUT)).expect("a read timeout");
     stream.write_all(bytes).expect("send");
     let mut answer = Vec::new();
     // A reset after the answer is still an answer.

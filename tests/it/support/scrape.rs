@@ -24,14 +24,9 @@ impl Scrape {
         let samples = text
             .lines()
             .filter(|line| !line.is_empty() && !line.starts_with('#'))
-            .map(|line| {
-                Sample::parse(line).unwrap_or_else(|| panic!("unreadable metrics line {line:?}"))
-            })
+            .map(|line| Sample::parse(line).unwrap_or_else(|| panic!("unreadable metrics line {line:?}")))
             .collect();
-        Self {
-            text: text.to_owned(),
-            samples,
-        }
+        Self { text: text.to_owned(), samples }
     }
 
     /// Sum of every series of this name carrying these labels; 0 when there is none.
@@ -54,29 +49,26 @@ impl Scrape {
 
     /// Every distinct value of one label over the series of this name.
     pub fn values_of(&self, name: &str, label: &str) -> BTreeSet<String> {
-        self.matching(name, &[])
-            .filter_map(|sample| sample.labels.get(label).cloned())
-            .collect()
+        self.matching(name, &[]).filter_map(|sample| sample.labels.get(label).cloned()).collect()
+    }
+
+    /// The lines of one family, for a failing assertion.
+    pub fn family(&self, name: &str) -> String {
+        self.text
+            .lines()
+            .filter(|line| line.starts_with(name))
+            .fold(String::new(), |all, line| all + line + "\n")
     }
 
     /// The identity of every series: what must not grow with traffic.
     pub fn series(&self) -> BTreeSet<String> {
-        self.samples
-            .iter()
-            .map(|sample| format!("{}{:?}", sample.name, sample.labels))
-            .collect()
+        self.samples.iter().map(|sample| format!("{}{:?}", sample.name, sample.labels)).collect()
     }
 
-    fn matching<'a>(
-        &'a self,
-        name: &'a str,
-        labels: &'a [(&str, &str)],
-    ) -> impl Iterator<Item = &'a Sample> {
+    fn matching<'a>(&'a self, name: &'a str, labels: &'a [(&str, &str)]) -> impl Iterator<Item = &'a Sample> {
         self.samples.iter().filter(move |sample| {
             sample.name == name
-                && labels
-                    .iter()
-                    .all(|(key, value)| sample.labels.get(*key).is_some_and(|have| have == value))
+                && labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|have| have == value))
         })
     }
 }
@@ -86,17 +78,9 @@ impl Sample {
         let (series, value) = line.rsplit_once(' ')?;
         let value = value.parse().ok()?;
         let Some((name, rest)) = series.split_once('{') else {
-            return Some(Self {
-                name: series.to_owned(),
-                labels: BTreeMap::new(),
-                value,
-            });
+            return Some(Self { name: series.to_owned(), labels: BTreeMap::new(), value });
         };
-        Some(Self {
-            name: name.to_owned(),
-            labels: labels(rest.strip_suffix('}')?)?,
-            value,
-        })
+        Some(Self { name: name.to_owned(), labels: labels(rest.strip_suffix('}')?)?, value })
     }
 }
 

@@ -52,6 +52,11 @@ impl Site {
         Proxy::start_at(self.clone())
     }
 
+    /// The same, told to read every file of the folder.
+    pub fn start_folder(&self) -> Proxy {
+        Proxy::start_reading(self.clone(), &self.folder())
+    }
+
     /// The folder the configuration file is in.
     pub fn folder(&self) -> PathBuf {
         self.0.folder.path().join("config")
@@ -92,10 +97,7 @@ impl Site {
     pub fn render(&self, text: &str) -> String {
         let mut full = String::new();
         for (key, line) in [
-            (
-                "listeners:",
-                "listeners: [{ name: web, address: \"127.0.0.1:@web@\", protocol: h2c }]\n",
-            ),
+            ("listeners:", "listeners: [{ name: web, address: \"127.0.0.1:@web@\", protocol: h2c }]\n"),
             ("admin:", "admin: { address: \"127.0.0.1:@admin@\" }\n"),
             ("stateDir:", "stateDir: \"@state@\"\n"),
         ] {

@@ -106,10 +106,6 @@ pub fn run(command: &mut Command, input: &[u8]) -> Finished {
 /// The binary under test with these arguments, run to its end in `folder`.
 pub fn switchback(folder: &Path, arguments: &[&str]) -> Finished {
     let mut command = Command::new(env!("CARGO_BIN_EXE_switchback"));
-    command
-        .args(arguments)
-        .current_dir(folder)
-        .env_remove("SWITCHBACK_TOKEN")
-        .env_remove("STATE_DIRECTORY");
+    command.args(arguments).current_dir(folder).env_remove("SWITCHBACK_TOKEN").env_remove("STATE_DIRECTORY");
     run(&mut command, b"")
 }

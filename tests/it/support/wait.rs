@@ -13,10 +13,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Polls until `condition` holds; panics with `what` when the deadline passes first.
 #[track_caller]
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    assert!(
-        becomes_true(PATIENCE, &mut condition),
-        "after {PATIENCE:?} still not true: {what}"
-    );
+    assert!(becomes_true(PATIENCE, &mut condition), "after {PATIENCE:?} still not true: {what}");
 }
 
 /// Polls until `condition` holds, or says that it did not within the limit.

@@ -1,0 +1,130 @@
+//! The operator's own listener: probes, metrics, views and verbs.
+//!
+//! It runs on the control runtime with its own limits, so that traffic cannot starve it and it
+//! cannot starve traffic. It must never change anything itself: verbs are commands to the
+//! controller, views are read from the plan and the ledger.
+
+pub mod auth;
+pub mod error;
+pub mod explain;
+pub mod guard;
+pub mod listen;
+pub mod scrape;
+pub mod verbs;
+pub mod views;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::control::{ControlHandle, Health};
+use crate::ledger::{Book, Recent};
+use crate::model::time::Clock;
+use crate::plan::Plans;
+use crate::telemetry::Cold;
+
+pub use auth::Tokens;
+pub use guard::Gate;
+pub use listen::{Bound, Exposure, bind, serve};
+
+/// Verbs that may run at once.
+const MAX_VERBS: usize = 8;
+
+/// What the operator's listener reads and whom it asks.
+#[derive(Clone)]
+pub struct Admin(Arc<Parts>);
+
+/// What an [`Admin`] is made of.
+pub struct Parts {
+    /// The plan in force.
+    pub plans: Plans,
+    /// Live numbers.
+    pub book: Arc<Book>,
+    /// The last minute.
+    pub recent: Arc<Mutex<Recent>>,
+    /// The controller.
+    pub control: ControlHandle,
+    /// Shared readiness.
+    pub health: Arc<Health>,
+    /// Rare numbers.
+    pub cold: Arc<Cold>,
+    /// Wall clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// An [`Admin`] with what only its own listener needs.
+#[derive(Clone)]
+struct Shared {
+    admin: Admin,
+    gate: Arc<Gate>,
+    verbs: Arc<Semaphore>,
+    started: Instant,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").finish_non_exhaustive()
+    }
+}
+
+impl Admin {
+    /// From its parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// Everything, behind a gate.
+    #[must_use]
+    pub fn router(&self, gate: Gate) -> Router {
+        let shared = Shared {
+            admin: self.clone(),
+            gate: Arc::new(gate),
+            verbs: Arc::new(Semaphore::new(MAX_VERBS)),
+            started: Instant::now(),
+        };
+        let api = Router::new()
+            .route("/status", get(views::status))
+            .route("/routes", get(views::routes))
+            .route("/routes/{route}", get(views::route))
+            .route("/config", get(views::config))
+            .route("/limits", get(views::limits))
+            .route("/explain", get(explain::explain))
+            .route("/routes/{route}/weights", post(verbs::weights))
+            .route("/reload", post(verbs::reload));
+        Router::new()
+            .nest("/api/v1", api)
+            .with_state(shared.clone())
+            .merge(self.open_routes())
+            .fallback(error::not_found)
+            .method_not_allowed_fallback(error::method_not_allowed)
+            .layer(from_fn_with_state(shared, guard::guard))
+            .layer(from_fn(error::harden))
+    }
+
+    /// Metrics and probes alone, for an address of their own.
+    #[must_use]
+    pub fn metrics_router(&self) -> Router {
+        self.open_routes()
+            .fallback(error::not_found)
+            .method_not_allowed_fallback(error::method_not_allowed)
+            .layer(from_fn(error::harden))
+    }
+
+    fn open_routes(&self) -> Router {
+        Router::new()
+            .route("/metrics", get(scrape::metrics))
+            .route("/livez", get(views::livez))
+            .route("/readyz", get(views::readyz))
+            .route("/startupz", get(views::startupz))
+            .with_state(self.clone())
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.0.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,77 @@
+//! What a scrape shows beyond the ledger: the plan's arms, limits and listeners.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+
+use super::error::Refused;
+use super::views::blocking;
+use super::{Admin, views};
+use crate::plan::{Plan, Route};
+use crate::telemetry::metrics::{self, ArmSeries, Scrape};
+
+/// Content type of Prometheus' text format.
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// `GET /metrics`.
+pub async fn metrics(State(admin): State<Admin>) -> Result<Response, Refused> {
+    let text = blocking(move || scrape(&admin)).await?;
+    Ok(([(CONTENT_TYPE, TEXT)], text).into_response())
+}
+
+/// The text of a scrape. Sums every live cell: not for a thread that must not wait.
+#[must_use]
+pub fn scrape(admin: &Admin) -> String {
+    let plan = admin.0.plans.load_full();
+    let limits = plan.upstreams.iter().filter(|upstream| upstream.max_requests > 0);
+    let limits: Vec<_> = limits
+        .map(|upstream| (Arc::clone(&upstream.name), "max_requests", u64::from(upstream.max_requests)))
+        .collect();
+    let listeners: Vec<_> = plan.listeners.iter().map(|listener| Arc::clone(&listener.name)).collect();
+    metrics::render(&Scrape {
+        book: &admin.0.book,
+        cold: &admin.0.cold,
+        arms: &arms(admin, &plan),
+        limits: &limits,
+        listeners: &listeners,
+    })
+}
+
+fn arms(admin: &Admin, plan: &Plan) -> Vec<ArmSeries> {
+    plan.routes.iter().flat_map(|route| arms_of(admin, route)).collect()
+}
+
+fn arms_of(admin: &Admin, route: &Arc<Route>) -> Vec<ArmSeries> {
+    let live = admin.0.book.route_cells(&route.name).iter().any(|cell| cell.is_live());
+    let seen = if live { views::seen(admin, &route.name) } else { views::LastMinute::default() };
+    let total: u64 = route.arms.iter().map(|arm| u64::from(arm.weight)).sum();
+    let series = route.arms.iter().zip(0_u8..).map(|(arm, at)| ArmSeries {
+        route: Arc::clone(&route.name),
+        arm: Arc::clone(&arm.name),
+        upstream: Arc::clone(&arm.upstream.name),
+        role: role(route, at),
+        weight: if total == 0 { 0.0 } else { ratio(u64::from(arm.weight), total) },
+        // A route that served before and is idle now has no share, not a share of 0.
+        observed: live.then(|| seen.share(&arm.name).unwrap_or(f64::NAN)),
+    });
+    series.collect()
+}
+
+fn role(route: &Route, arm: u8) -> &'static str {
+    match route.slots {
+        Some((active, _)) if active.0 == arm => "active",
+        Some((_, idle)) if idle.0 == arm => "idle",
+        _ if route.default_arm.0 == arm => "stable",
+        _ => "canary",
+    }
+}
+
+/// One number as a share of another.
+#[must_use]
+pub fn ratio(part: u64, whole: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
+    let ratio = part as f64 / whole as f64;
+    ratio
+}

@@ -1,0 +1,133 @@
+//! From a path to a plan in force, before anything is bound or spawned.
+//!
+//! It exists so that a start and a reload take the same steps. It must never open a socket.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::load::{self, Env, Loaded, Look};
+use super::order;
+use super::publisher::Publisher;
+use super::store::{Opened, Store};
+use crate::ledger::Book;
+use crate::model::time::UnixMillis;
+use crate::model::{Diagnostic, Overlay};
+use crate::plan::{Inputs, Plan, compile};
+use crate::spec::{Source, Spec};
+
+/// Everything a process needs to bind and spawn.
+#[derive(Debug)]
+pub struct Booted {
+    /// Puts plans in force; goes to the controller.
+    pub publisher: Publisher,
+    /// Live cells.
+    pub book: Arc<Book>,
+    /// What somebody should look at, already in order.
+    pub warnings: Vec<Diagnostic>,
+    /// Folder of the state.
+    pub state_dir: PathBuf,
+    pub(super) path: PathBuf,
+    pub(super) loaded: Arc<Loaded>,
+    pub(super) overlay: Overlay,
+    pub(super) ended: Vec<String>,
+    pub(super) state: Opened,
+}
+
+impl Booted {
+    /// The plan in force.
+    #[must_use]
+    pub fn plan(&self) -> Arc<Plan> {
+        self.publisher.current()
+    }
+
+    /// The files, for drawing findings.
+    #[must_use]
+    pub fn sources(&self) -> Vec<Source> {
+        self.loaded.spec.files.iter().map(|(source, _)| source.clone()).collect()
+    }
+}
+
+/// A start that was refused.
+#[derive(Debug)]
+pub struct Refused {
+    /// Why.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The files as far as they were read, for drawing them.
+    pub sources: Vec<Source>,
+}
+
+/// Loads, recalls run-time intent and compiles. `workers` turns the configured number (0 is "as
+/// many as there are") into the real one.
+///
+/// # Errors
+/// Every finding when there is no configuration to start with.
+pub fn boot(
+    path: &Path,
+    env: &Env,
+    workers: impl FnOnce(u16) -> usize,
+    now: UnixMillis,
+) -> Result<Booted, Box<Refused>> {
+    let loaded = match load::look(path, env, None, SystemTime::now()) {
+        Look::Loaded(loaded) => loaded,
+        Look::Failed(failed) => {
+            return Err(Box::new(Refused { diagnostics: failed.diagnostics, sources: failed.sources }));
+        }
+        Look::Same => return Err(Box::new(Refused { diagnostics: Vec::new(), sources: Vec::new() })),
+    };
+    let listeners = loaded.spec.files.iter().map(|(_, file)| file.listeners.len()).sum();
+    let written = loaded.spec.files.iter().find_map(|(_, file)| file.workers.as_ref());
+    let book = Arc::new(Book::new(workers(written.map_or(0, |spot| spot.value)), listeners));
+    let state_dir = state_dir(&loaded.spec, env, path);
+    let compile_with = |overlay: &Overlay| {
+        compile(Inputs {
+            spec: &loaded.spec,
+            lists: &loaded.lists,
+            env,
+            overlay,
+            book: &book,
+            previous: None,
+            now: now.seconds(),
+        })
+    };
+    let refused = |diagnostics| {
+        let sources = loaded.spec.files.iter().map(|(source, _)| source.clone()).collect();
+        Box::new(Refused { diagnostics, sources })
+    };
+    // A configuration that is refused leaves no trace on the disk, so the folder is opened after.
+    let mut compiled = compile_with(&Overlay::default()).map_err(refused)?;
+    let state = Store::open(&state_dir, now);
+    if !state.overlay.routes.is_empty() {
+        compiled = compile_with(&state.overlay).map_err(refused)?;
+    }
+    let fingerprints: BTreeMap<&str, u64> =
+        compiled.plan.routes.iter().map(|route| (&*route.name, route.split_fingerprint)).collect();
+    let mut overlay = state.overlay.clone();
+    let ended = order::drop_stale(&mut overlay, |name| fingerprints.get(name).copied());
+    let mut warnings = loaded.warnings.clone();
+    warnings.extend(compiled.warnings);
+    Ok(Booted {
+        publisher: Publisher::new(compiled.plan),
+        book,
+        warnings,
+        state_dir,
+        path: path.to_owned(),
+        loaded: Arc::new(*loaded),
+        overlay,
+        ended,
+        state,
+    })
+}
+
+/// `stateDir`, else `$STATE_DIRECTORY`, else `.switchback` beside the configuration.
+fn state_dir(spec: &Spec, env: &BTreeMap<String, String>, path: &Path) -> PathBuf {
+    let beside = if path.is_dir() { path.to_owned() } else { load::parent(path) };
+    let written = spec.files.iter().filter_map(|(_, file)| file.state_dir.as_ref());
+    if let Some(written) = written.map(|spot| spot.as_str()).find(|dir| !dir.is_empty()) {
+        return PathBuf::from(written);
+    }
+    // systemd separates several by a colon; the first is ours.
+    let given = env.get("STATE_DIRECTORY").and_then(|dirs| dirs.split(':').next());
+    given.filter(|dir| !dir.is_empty()).map_or_else(|| beside.join(".switchback"), PathBuf::from)
+}

@@ -1,0 +1,231 @@
+//! What can be asked of the controller: a closed set, each with who asks and where the answer goes.
+//!
+//! It must never grow a variant that changes the plan without saying who and why.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+
+use super::report::Report;
+use crate::model::{Diagnostic, Generation};
+use crate::plan::diff::Change;
+
+/// Commands waiting at most; askers beyond that wait.
+pub const QUEUE: usize = 64;
+
+/// Who asks, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct By {
+    /// A person or a part of the program.
+    pub actor: String,
+    /// Free text.
+    pub reason: String,
+    /// Notes for the journal.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl By {
+    /// A part of the program, without more words.
+    #[must_use]
+    pub fn actor(actor: &str) -> Self {
+        Self { actor: actor.to_owned(), ..Self::default() }
+    }
+}
+
+/// What the caller says it saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// It did not say.
+    Nothing,
+    /// It does not care.
+    Any,
+    /// This generation.
+    Exactly(Generation),
+}
+
+/// One change asked for.
+#[derive(Debug)]
+pub enum Command {
+    /// Read the configuration again.
+    Reload {
+        /// Only say what would happen.
+        dry_run: bool,
+        /// Whether this is only a suspicion that the files changed.
+        maybe: bool,
+        /// Who and why.
+        by: By,
+        /// What the caller saw: a configuration generation.
+        expected: Expected,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<ReloadDone, Refusal>>,
+    },
+    /// Set all weights of a route, or return to the file's.
+    SetWeights {
+        /// The route.
+        route: String,
+        /// Weight by arm, arms not named get 0; `None` returns to the file.
+        weights: Option<BTreeMap<String, u32>>,
+        /// Who and why.
+        by: By,
+        /// What the caller saw: a route generation.
+        expected: Expected,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<WeightsDone, Refusal>>,
+    },
+}
+
+/// A reload went well.
+#[derive(Clone, Debug, Default)]
+pub struct ReloadDone {
+    /// Generation in force.
+    pub generation: Generation,
+    /// What changed, or would.
+    pub changes: Vec<Change>,
+    /// What somebody should look at.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Weights were set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WeightsDone {
+    /// Generation of the route.
+    pub generation: Generation,
+    /// Weights that changed.
+    pub changed: Vec<Changed>,
+}
+
+/// One weight that changed.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Changed {
+    /// Arm name.
+    pub arm: String,
+    /// Weight before.
+    pub before: u32,
+    /// Weight now.
+    pub after: u32,
+}
+
+/// What kind of refusal it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// No such route.
+    NotFound,
+    /// The request makes no sense.
+    Invalid,
+    /// The caller saw something older.
+    Stale,
+    /// The caller must say what it saw.
+    MissingGeneration,
+    /// Not possible in the present state.
+    Conflict,
+    /// The configuration has errors.
+    Diagnostics,
+    /// The controller is gone.
+    Stopped,
+}
+
+/// Why nothing was changed.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// What kind.
+    pub kind: RefusalKind,
+    /// Stable kebab-case code.
+    pub code: &'static str,
+    /// One sentence.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+    /// Generation in force: of the route for weights, of the configuration for reloads.
+    pub generation: Option<Generation>,
+    /// Findings about the configuration.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Refusal {
+    /// A refusal with a sentence.
+    #[must_use]
+    pub fn new(kind: RefusalKind, code: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { kind, code, message, hint: String::new(), generation: None, diagnostics: Vec::new() }
+    }
+
+    /// The same with a hint.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+
+    /// The same with the generation in force.
+    #[must_use]
+    pub fn generation(mut self, generation: Generation) -> Self {
+        self.generation = Some(generation);
+        self
+    }
+
+    fn stopped() -> Self {
+        Self::new(RefusalKind::Stopped, "stopped", "the control plane is stopping")
+    }
+}
+
+/// Asks the controller; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ControlHandle {
+    sender: mpsc::Sender<Command>,
+    report: Arc<ArcSwap<Report>>,
+}
+
+impl ControlHandle {
+    pub(super) fn new(sender: mpsc::Sender<Command>, report: Arc<ArcSwap<Report>>) -> Self {
+        Self { sender, report }
+    }
+
+    /// How the configuration and the state are.
+    #[must_use]
+    pub fn report(&self) -> Arc<Report> {
+        self.report.load_full()
+    }
+
+    /// Reads the configuration again and puts it in force, or only says what would happen.
+    ///
+    /// # Errors
+    /// Every finding when it is refused.
+    pub async fn reload(&self, dry_run: bool, by: By, expected: Expected) -> Result<ReloadDone, Refusal> {
+        let ask = |reply| Command::Reload { dry_run, maybe: false, by, expected, reply };
+        self.ask(ask).await
+    }
+
+    /// The files may have changed: reads them, and loads them when they did.
+    pub async fn files_may_have_changed(&self) {
+        let by = By::actor("file");
+        let ask = |reply| Command::Reload { dry_run: false, maybe: true, by, expected: Expected::Any, reply };
+        // What was refused is in the report, the log and the metrics.
+        let _ = self.ask(ask).await;
+    }
+
+    /// Sets all weights of a route, arms not named get 0; `None` returns to the file's.
+    ///
+    /// # Errors
+    /// When the route or an arm does not exist, the caller saw something older, or a move toward
+    /// canary cannot be remembered.
+    pub async fn set_weights(
+        &self,
+        route: String,
+        weights: Option<BTreeMap<String, u32>>,
+        by: By,
+        expected: Expected,
+    ) -> Result<WeightsDone, Refusal> {
+        self.ask(|reply| Command::SetWeights { route, weights, by, expected, reply }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Command,
+    ) -> Result<T, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.sender.send(command(reply)).await.map_err(|_| Refusal::stopped())?;
+        answer.await.unwrap_or_else(|_| Err(Refusal::stopped()))
+    }
+}

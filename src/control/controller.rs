@@ -1,0 +1,548 @@
+//! The loop: one command at a time, from what was asked to what is in force and remembered.
+//!
+//! A configuration that does not compile leaves the plan in force, and verbs go on working on the
+//! last good one. It must never hold up the data plane, and never publish half a change.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::audit::{Audit, Entry};
+use super::boot::Booted;
+use super::command::{
+    By, Command, ControlHandle, Expected, QUEUE, Refusal, RefusalKind, ReloadDone, WeightsDone,
+};
+use super::health::Health;
+use super::load::{self, Failed, Loaded, Look, Seen};
+use super::meters::Meters;
+use super::order::{self, Direction, Mismatch};
+use super::publisher::Publisher;
+use super::report::{Attempt, Report};
+use super::store::Store;
+use super::{ticker, watch as watcher};
+use crate::ledger::{Book, Recent};
+use crate::model::time::Clock;
+use crate::model::{Diagnostic, Overlay, Provenance, RouteOverlay};
+use crate::plan::diff::{Change, diff};
+use crate::plan::{Compiled, Inputs, Plan, Route, compile};
+use crate::spec::parse::guess;
+
+/// How long a file that looks half written is given to become whole.
+const TORN: Duration = Duration::from_millis(100);
+/// Time between two looks at old plans.
+const RECLAIM: Duration = Duration::from_secs(1);
+/// Findings logged of one refused configuration.
+const MAX_LOGGED: usize = 50;
+/// Findings kept in the report and in answers.
+const MAX_KEPT: usize = 1_000;
+
+/// What the controller needs beyond what booting gave.
+pub struct Options {
+    /// Shared readiness.
+    pub health: Arc<Health>,
+    /// The control plane's numbers.
+    pub meters: Meters,
+    /// Wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Called once a second on a thread that may wait.
+    pub upkeep: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").finish_non_exhaustive()
+    }
+}
+
+/// The running control plane.
+#[derive(Debug)]
+pub struct Running {
+    /// Asks the controller.
+    pub control: ControlHandle,
+    /// The last minute.
+    pub recent: Arc<Mutex<Recent>>,
+    /// Controller, watcher, SIGHUP, ticker.
+    pub tasks: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Ends every task; plans in force stay.
+    pub fn stop(&self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Starts controller, watcher and ticker on the present runtime.
+#[must_use]
+pub fn start(booted: Booted, options: Options) -> Running {
+    let recent = Arc::new(Mutex::new(Recent::default()));
+    let (sender, commands) = mpsc::channel(QUEUE);
+    let book = Arc::clone(&booted.book);
+    let clock = Arc::clone(&options.clock);
+    let upkeep = Arc::clone(&options.upkeep);
+    let controller = Controller::new(booted, options);
+    let control = ControlHandle::new(sender, Arc::clone(&controller.report));
+    let seen = controller.seen.subscribe();
+    let tasks = vec![
+        tokio::spawn(controller.run(commands)),
+        tokio::spawn(watcher::run(control.clone(), seen)),
+        tokio::spawn(watcher::hangups(control.clone())),
+        tokio::spawn(ticker::run(book, Arc::clone(&recent), clock, upkeep)),
+    ];
+    Running { control, recent, tasks }
+}
+
+struct Controller {
+    path: PathBuf,
+    book: Arc<Book>,
+    publisher: Publisher,
+    loaded: Arc<Loaded>,
+    overlay: Overlay,
+    store: Store,
+    audit: Audit,
+    report: Arc<ArcSwap<Report>>,
+    /// What was last looked at, whether it was accepted or not.
+    seen: watch::Sender<Arc<Seen>>,
+    health: Arc<Health>,
+    meters: Meters,
+    clock: Arc<dyn Clock>,
+    /// When a file that looked half written is read again.
+    retry_at: Option<Instant>,
+}
+
+/// A compilation and what it changes.
+struct Candidate {
+    plan: Plan,
+    warnings: Vec<Diagnostic>,
+    changes: Vec<Change>,
+}
+
+impl Controller {
+    fn new(booted: Booted, options: Options) -> Self {
+        let Options { health, meters, clock, .. } = options;
+        let generation = booted.publisher.current().generation;
+        let seen = Arc::new(booted.loaded.seen.clone());
+        let report = Report {
+            path: booted.path.display().to_string(),
+            files: files(&booted.loaded),
+            last: Attempt {
+                at: clock.now(),
+                actor: "start".to_owned(),
+                ok: true,
+                diagnostics: booted.warnings.clone(),
+            },
+            state_dir: booted.state_dir.display().to_string(),
+            state: booted.state.detail.clone(),
+        };
+        meters.accepted(clock.now());
+        meters.published(generation);
+        health.set("config", "ok");
+        health.set("state", booted.state.detail.clone());
+        let writable = booted.state.writable;
+        let mut controller = Self {
+            path: booted.path,
+            book: booted.book,
+            publisher: booted.publisher,
+            loaded: booted.loaded,
+            overlay: booted.overlay,
+            store: booted.state.store,
+            audit: Audit::new(writable.then(|| booted.state_dir.clone())),
+            report: Arc::new(ArcSwap::from_pointee(report)),
+            seen: watch::channel(seen).0,
+            health,
+            meters,
+            clock,
+            retry_at: None,
+        };
+        controller.journal("start", "", &By::actor("start"), Value::Null, Value::Null);
+        for route in &booted.ended {
+            controller.weights_ended(route);
+        }
+        controller
+    }
+
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut reclaim = interval(RECLAIM);
+        reclaim.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let retry_at = self.retry_at;
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.obey(command).await,
+                    None => return,
+                },
+                () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
+                    // What was refused is in the report, the log and the metrics.
+                    let _ = self.reload(false, true, By::actor("file"), Expected::Any).await;
+                }
+                _ = reclaim.tick() => {
+                    let old = self.publisher.reclaim();
+                    if !old.is_empty() {
+                        drop(spawn_blocking(move || drop(old)));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Reload { dry_run, maybe, by, expected, reply } => {
+                // An asker that went away loses only the answer.
+                let _ = reply.send(self.reload(dry_run, maybe, by, expected).await);
+            }
+            Command::SetWeights { route, weights, by, expected, reply } => {
+                let _ = reply.send(self.set_weights(&route, weights, by, expected).await);
+            }
+        }
+    }
+
+    // --- reload ---
+
+    async fn reload(
+        &mut self,
+        dry_run: bool,
+        maybe: bool,
+        by: By,
+        expected: Expected,
+    ) -> Result<ReloadDone, Refusal> {
+        let generation = self.publisher.current().generation;
+        match expected {
+            Expected::Exactly(seen) if seen != generation => return Err(stale(generation)),
+            Expected::Nothing if !dry_run => return Err(missing(generation)),
+            _ => {}
+        }
+        let last_try = self.retry_at.is_some_and(|at| at <= Instant::now());
+        let (path, env) = (self.path.clone(), Arc::clone(&self.loaded.env));
+        let last = maybe.then(|| Arc::clone(&self.seen.borrow()));
+        let look = blocking(move || load::look(&path, &env, last.as_deref(), SystemTime::now())).await?;
+        match look {
+            Look::Same => {
+                self.retry_at = None;
+                Ok(ReloadDone { generation, ..ReloadDone::default() })
+            }
+            Look::Failed(failed) if maybe && failed.maybe_torn && !last_try => {
+                self.retry_at.get_or_insert_with(|| Instant::now() + TORN);
+                Err(refused(generation, Vec::new()))
+            }
+            Look::Failed(failed) => {
+                let Failed { diagnostics, seen, .. } = *failed;
+                if !dry_run {
+                    self.retry_at = None;
+                    self.refuse(seen, &by, &diagnostics);
+                }
+                Err(refused(generation, diagnostics))
+            }
+            Look::Loaded(loaded) => self.load(dry_run, Arc::new(*loaded), by).await,
+        }
+    }
+
+    /// Puts a configuration in force that could be read.
+    async fn load(&mut self, dry_run: bool, loaded: Arc<Loaded>, by: By) -> Result<ReloadDone, Refusal> {
+        let generation = self.publisher.current().generation;
+        let unchanged = loaded.seen.hash == self.loaded.seen.hash;
+        if unchanged && dry_run {
+            return Ok(ReloadDone { generation, warnings: loaded.warnings.clone(), changes: Vec::new() });
+        }
+        if unchanged {
+            self.accept(&loaded, &by, loaded.warnings.clone());
+            return Ok(ReloadDone { generation, ..ReloadDone::default() });
+        }
+        let candidate = match self.compile(Arc::clone(&loaded), self.overlay.clone()).await? {
+            Ok(candidate) => candidate,
+            Err(diagnostics) => {
+                if !dry_run {
+                    self.refuse(loaded.seen.clone(), &by, &diagnostics);
+                }
+                return Err(refused(generation, diagnostics));
+            }
+        };
+        let Candidate { plan, warnings, changes } = candidate;
+        if dry_run {
+            return Ok(ReloadDone { generation, changes, warnings });
+        }
+        let fingerprints: BTreeMap<String, u64> =
+            plan.routes.iter().map(|route| (route.name.to_string(), route.split_fingerprint)).collect();
+        let ended = order::drop_stale(&mut self.overlay, |name| fingerprints.get(name).copied());
+        let before = generation.0;
+        let generation = self.publish(plan);
+        self.loaded = Arc::clone(&loaded);
+        self.accept(&loaded, &by, warnings.clone());
+        let words: Vec<String> = changes
+            .iter()
+            .take(MAX_LOGGED)
+            .map(|change| format!("{} {}", change.route, change.text))
+            .collect();
+        tracing::info!(generation = generation.0, actor = %by.actor, changes = changes.len(), "configuration loaded");
+        self.journal("reload", "", &by, json!(before), json!(words));
+        if !ended.is_empty() {
+            ended.iter().for_each(|route| self.weights_ended(route));
+            self.remember().await;
+        }
+        Ok(ReloadDone { generation, changes, warnings })
+    }
+
+    /// Notes that a configuration was accepted, whether or not it changed anything.
+    fn accept(&mut self, loaded: &Loaded, by: &By, warnings: Vec<Diagnostic>) {
+        for warning in warnings.iter().take(MAX_LOGGED) {
+            tracing::warn!("{warning}");
+        }
+        self.retry_at = None;
+        self.seen.send_replace(Arc::new(loaded.seen.clone()));
+        self.meters.accepted(self.clock.now());
+        self.health.set("config", "ok");
+        let files = files(loaded);
+        self.attempt(by, true, warnings, Some(files));
+    }
+
+    /// Notes that a configuration was refused; the plan in force stays.
+    fn refuse(&mut self, seen: Seen, by: &By, diagnostics: &[Diagnostic]) {
+        for finding in diagnostics.iter().take(MAX_LOGGED) {
+            tracing::error!("{finding}");
+        }
+        tracing::error!(
+            findings = diagnostics.len(),
+            actor = %by.actor,
+            "the configuration was refused; the last good one stays in force"
+        );
+        // What is watched stays what it was as well, so that the old folders still wake us.
+        let mut seen = seen;
+        let last = Arc::clone(&self.seen.borrow());
+        for (list, old) in [(&mut seen.files, &last.files), (&mut seen.folders, &last.folders)] {
+            list.extend(old.iter().cloned());
+            list.sort();
+            list.dedup();
+        }
+        seen.folders.truncate(load::MAX_FOLDERS);
+        self.seen.send_replace(Arc::new(seen));
+        self.meters.refused();
+        let text = format!("serving the last good one; {} findings refuse the file", diagnostics.len());
+        self.health.set("config", text);
+        let first: Vec<String> = diagnostics.iter().take(1).map(ToString::to_string).collect();
+        self.journal("reload-refused", "", by, Value::Null, json!(first));
+        self.attempt(by, false, diagnostics.to_vec(), None);
+    }
+
+    fn attempt(&self, by: &By, ok: bool, mut diagnostics: Vec<Diagnostic>, files: Option<Vec<String>>) {
+        diagnostics.truncate(MAX_KEPT);
+        let mut report = Report::clone(&self.report.load());
+        report.last = Attempt { at: self.clock.now(), actor: by.actor.clone(), ok, diagnostics };
+        report.files = files.unwrap_or(report.files);
+        self.report.store(Arc::new(report));
+    }
+
+    // --- weights ---
+
+    async fn set_weights(
+        &mut self,
+        name: &str,
+        weights: Option<BTreeMap<String, u32>>,
+        by: By,
+        expected: Expected,
+    ) -> Result<WeightsDone, Refusal> {
+        let current = self.publisher.current();
+        let route = find(&current, name)?;
+        let mut overlay = self.overlay.clone();
+        let what = if weights.is_some() { "weights" } else { "weights-reset" };
+        match weights {
+            Some(weights) => {
+                let entry = RouteOverlay {
+                    weights: whole_split(route, weights)?,
+                    split_fingerprint: route.split_fingerprint,
+                    by: Provenance {
+                        actor: by.actor.clone(),
+                        reason: by.reason.clone(),
+                        at_millis: self.clock.now().0,
+                    },
+                };
+                overlay.routes.insert(name.to_owned(), entry);
+            }
+            None => {
+                if overlay.routes.remove(name).is_none() {
+                    return Ok(WeightsDone { generation: route.generation, changed: Vec::new() });
+                }
+            }
+        }
+        let compiled = self.compile(Arc::clone(&self.loaded), overlay.clone()).await?;
+        let Candidate { plan, .. } =
+            compiled.map_err(|diagnostics| refused(current.generation, diagnostics))?;
+        let after = find(&plan, name)?;
+        let weights_of = |route: &Route| route.arms.iter().map(|arm| arm.weight).collect::<Vec<_>>();
+        let direction = order::direction(&weights_of(route), &weights_of(after), route.default_arm.at());
+        match order::check(direction, expected, route.generation) {
+            Ok(()) => {}
+            Err(Mismatch::Stale) => return Err(stale(route.generation)),
+            Err(Mismatch::Missing) => return Err(missing(route.generation)),
+        }
+        let done = WeightsDone { generation: after.generation, changed: order::changed(route, after) };
+        let (before, now) = (weights_json(route), weights_json(after));
+        if direction == Direction::TowardCanary {
+            self.save(overlay.clone()).await.map_err(|why| {
+                Refusal::new(RefusalKind::Conflict, "state-not-writable", why)
+                    .hint("more weight for a canary must survive a restart; repair the state folder")
+                    .generation(route.generation)
+            })?;
+        }
+        self.publish(plan);
+        self.overlay = overlay;
+        if direction == Direction::TowardStable {
+            self.remember().await;
+        }
+        tracing::info!(route = name, actor = %by.actor, reason = %by.reason, before = %before, after = %now, what);
+        self.journal(what, name, &by, before, now);
+        Ok(done)
+    }
+
+    fn weights_ended(&mut self, route: &str) {
+        tracing::warn!(route, "operator weights ended: the split was edited or the route is gone");
+        self.journal("weights-ended", route, &By::actor("file"), Value::Null, Value::Null);
+    }
+
+    // --- shared steps ---
+
+    /// Compiles off the runtime. The outer error is a controller that is going away.
+    async fn compile(
+        &self,
+        loaded: Arc<Loaded>,
+        overlay: Overlay,
+    ) -> Result<Result<Candidate, Vec<Diagnostic>>, Refusal> {
+        let (book, previous) = (Arc::clone(&self.book), self.publisher.current());
+        let now = self.clock.now().seconds();
+        blocking(move || {
+            let Compiled { plan, warnings } = compile(Inputs {
+                spec: &loaded.spec,
+                lists: &loaded.lists,
+                env: &loaded.env,
+                overlay: &overlay,
+                book: &book,
+                previous: Some(&previous),
+                now,
+            })
+            .map_err(|found| found.into_iter().take(MAX_KEPT).collect::<Vec<_>>())?;
+            let changes = diff(&previous, &plan);
+            let warnings = loaded.warnings.iter().cloned().chain(warnings).take(MAX_KEPT).collect();
+            Ok(Candidate { plan, warnings, changes })
+        })
+        .await
+    }
+
+    fn publish(&mut self, plan: Plan) -> crate::model::Generation {
+        let generation = plan.generation;
+        self.publisher.publish(plan);
+        self.meters.published(generation);
+        generation
+    }
+
+    /// Writes run-time intent after the fact; a failure is told, not fatal.
+    async fn remember(&self) {
+        if let Err(why) = self.save(self.overlay.clone()).await {
+            tracing::error!("{why}");
+        }
+    }
+
+    async fn save(&self, overlay: Overlay) -> Result<(), String> {
+        let store = self.store.clone();
+        let saved = spawn_blocking(move || store.save(&overlay)).await;
+        let saved = saved.map_err(std::io::Error::other).and_then(|result| result);
+        let detail = match &saved {
+            Ok(()) => "ok".to_owned(),
+            Err(error) => format!("{} cannot be written: {error}", self.store.dir().display()),
+        };
+        self.health.set("state", detail.clone());
+        let mut report = Report::clone(&self.report.load());
+        report.state.clone_from(&detail);
+        self.report.store(Arc::new(report));
+        saved.map_err(|_| detail)
+    }
+
+    fn journal(&mut self, what: &'static str, route: &str, by: &By, before: Value, after: Value) {
+        self.audit.append(&Entry {
+            at: self.clock.now().0,
+            actor: by.actor.clone(),
+            reason: by.reason.clone(),
+            what,
+            route: route.to_owned(),
+            before,
+            after,
+            generation: self.publisher.current().generation.0,
+            annotations: by.annotations.clone(),
+        });
+    }
+}
+
+/// Work that may take long, off the runtime.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "a step of the control plane failed");
+        Refusal::new(RefusalKind::Stopped, "internal", "a step of the control plane failed")
+    })
+}
+
+fn find<'a>(plan: &'a Plan, name: &str) -> Result<&'a Arc<Route>, Refusal> {
+    plan.route_named(name).ok_or_else(|| {
+        let known: Vec<&str> = plan.routes.iter().map(|route| &*route.name).collect();
+        Refusal::new(RefusalKind::NotFound, "unknown-route", format!("there is no route `{name}`"))
+            .hint(guess(name, &known))
+    })
+}
+
+/// Weights for every arm of a route: those not named get 0.
+fn whole_split(route: &Route, weights: BTreeMap<String, u32>) -> Result<BTreeMap<String, u32>, Refusal> {
+    let invalid = |code, message: String| {
+        Refusal::new(RefusalKind::Invalid, code, message).generation(route.generation)
+    };
+    let known: Vec<&str> = route.arms.iter().map(|arm| &*arm.name).collect();
+    if known.is_empty() {
+        return Err(invalid("no-split", format!("route `{}` answers by itself and has no arms", route.name)));
+    }
+    if let Some(unknown) = weights.keys().find(|arm| !known.contains(&arm.as_str())) {
+        let message = format!("route `{}` has no arm `{unknown}`", route.name);
+        return Err(invalid("unknown-arm", message).hint(guess(unknown, &known)));
+    }
+    if weights.is_empty() {
+        let message = "no arm is named, so every arm would get 0".to_owned();
+        return Err(invalid("no-weights", message).hint("name at least one arm"));
+    }
+    let weight = |arm: &&str| ((*arm).to_owned(), weights.get(*arm).copied().unwrap_or(0));
+    Ok(known.iter().map(weight).collect())
+}
+
+fn weights_json(route: &Route) -> Value {
+    route
+        .arms
+        .iter()
+        .map(|arm| (arm.name.to_string(), json!(arm.weight)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+fn files(loaded: &Loaded) -> Vec<String> {
+    loaded.spec.files.iter().map(|(source, _)| source.name.clone()).collect()
+}
+
+fn stale(generation: crate::model::Generation) -> Refusal {
+    Refusal::new(RefusalKind::Stale, "stale-generation", format!("generation {generation} is in force"))
+        .hint("look at it again, then repeat with its generation")
+        .generation(generation)
+}
+
+fn missing(generation: crate::model::Generation) -> Refusal {
+    let message = "this change needs an If-Match header with the generation it was based on";
+    Refusal::new(RefusalKind::MissingGeneration, "if-match-missing", message)
+        .hint(format!("If-Match: \"{generation}\", or If-Match: \"*\" to not care"))
+        .generation(generation)
+}
+
+fn refused(generation: crate::model::Generation, diagnostics: Vec<Diagnostic>) -> Refusal {
+    let mut refusal = Refusal::new(RefusalKind::Diagnostics, "refused", "the configuration has errors")
+        .generation(generation);
+    refusal.diagnostics = diagnostics;
+    refusal
+}

@@ -1,0 +1,45 @@
+//! The only writer: everything that changes the plan goes through one task in this room.
+//!
+//! The file watcher, SIGHUP, the admin API and the command line send a [`Command`]; the controller
+//! compiles, persists, publishes, audits and answers with the generation. It must never touch a
+//! request, and the data plane serves on when it stops.
+
+pub mod audit;
+pub mod boot;
+pub mod command;
+pub mod controller;
+pub mod health;
+pub mod load;
+pub mod meters;
+pub mod order;
+pub mod publisher;
+pub mod report;
+pub mod store;
+pub mod ticker;
+pub mod watch;
+
+pub use boot::{Booted, Refused, boot};
+pub use command::{
+    By, Changed, Command, ControlHandle, Expected, Refusal, RefusalKind, ReloadDone, WeightsDone,
+};
+pub use controller::{Options, Running, start};
+pub use health::{Health, Phase, Readiness};
+pub use load::{Loaded, environment};
+pub use meters::Meters;
+pub use publisher::Publisher;
+pub use report::{Attempt, Report};
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::model::time::{Clock, UnixMillis};
+
+/// The machine's wall clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> UnixMillis {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}

@@ -1,0 +1,199 @@
+//! Run-time intent on disk: one small file, replaced as a whole.
+//!
+//! Written to a temporary file, synced, renamed, and the folder synced. What cannot be understood
+//! is set aside and never guessed at: without it the file's own weights hold. It must never be
+//! fatal.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use xxhash_rust::xxh64::xxh64;
+
+use crate::model::Overlay;
+use crate::model::time::UnixMillis;
+
+/// File name in the state folder.
+pub const FILE: &str = "overlay.json";
+/// Version of the file's layout.
+const SCHEMA: u64 = 1;
+/// Largest file that is read, in bytes.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// The state folder.
+#[derive(Clone, Debug)]
+pub struct Store {
+    dir: PathBuf,
+}
+
+/// What was found at the start.
+#[derive(Debug)]
+pub struct Opened {
+    /// The folder.
+    pub store: Store,
+    /// What it remembered.
+    pub overlay: Overlay,
+    /// `ok`, or what is wrong.
+    pub detail: String,
+    /// Whether it can be written.
+    pub writable: bool,
+}
+
+impl Store {
+    /// Opens a folder, creating it for its owner alone, and reads what it remembers.
+    #[must_use]
+    pub fn open(dir: &Path, now: UnixMillis) -> Opened {
+        let store = Self { dir: dir.to_owned() };
+        let writable = store.prepare();
+        let (overlay, read) = match store.read() {
+            Ok(overlay) => (overlay, None),
+            Err(why) => (Overlay::default(), Some(store.set_aside(&why, now))),
+        };
+        let detail = match (&writable, read) {
+            (Ok(()), None) => "ok".to_owned(),
+            (Ok(()), Some(why)) => why,
+            (Err(error), read) => {
+                let more = read.map(|why| format!("; {why}")).unwrap_or_default();
+                format!("{} cannot be written: {error}{more}", dir.display())
+            }
+        };
+        Opened { store, overlay, detail, writable: writable.is_ok() }
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Replaces what is remembered. Waits for the disk.
+    ///
+    /// # Errors
+    /// When it cannot be written; the old file is then still whole.
+    pub fn save(&self, overlay: &Overlay) -> io::Result<()> {
+        let overlay = serde_json::to_value(overlay).map_err(io::Error::other)?;
+        let checksum = checksum(&overlay);
+        let whole = json!({ "schema": SCHEMA, "checksum": checksum, "overlay": overlay });
+        let mut file = tempfile::Builder::new().prefix(".overlay-").tempfile_in(&self.dir)?;
+        serde_json::to_writer(&mut file, &whole).map_err(io::Error::other)?;
+        file.write_all(b"\n")?;
+        file.as_file().sync_all()?;
+        file.persist(self.dir.join(FILE)).map_err(|error| error.error)?;
+        File::open(&self.dir)?.sync_all()
+    }
+
+    fn prepare(&self) -> io::Result<()> {
+        if !self.dir.is_dir() {
+            DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        }
+        tempfile::Builder::new().prefix(".probe-").tempfile_in(&self.dir).map(drop)
+    }
+
+    fn read(&self) -> Result<Overlay, String> {
+        let file = match File::open(self.dir.join(FILE)) {
+            Ok(file) => file,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(Overlay::default());
+            }
+            Err(error) => return Err(format!("it cannot be read: {error}")),
+        };
+        let mut text = String::new();
+        file.take(MAX_BYTES).read_to_string(&mut text).map_err(|error| error.to_string())?;
+        understand(&text)
+    }
+
+    /// Moves the file out of the way; gives the sentence to show.
+    fn set_aside(&self, why: &str, now: UnixMillis) -> String {
+        let aside = self.dir.join(format!("{FILE}.corrupt-{}", now.0));
+        match fs::rename(self.dir.join(FILE), &aside) {
+            Ok(()) => format!("{FILE} was not understood ({why}) and set aside as {}", aside.display()),
+            Err(error) => format!("{FILE} was not understood ({why}) and cannot be moved: {error}"),
+        }
+    }
+}
+
+fn understand(text: &str) -> Result<Overlay, String> {
+    let whole: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let schema = whole.get("schema").and_then(Value::as_u64).ok_or("it has no schema")?;
+    if schema > SCHEMA {
+        return Err(format!("it has schema {schema}, this program knows {SCHEMA}"));
+    }
+    let overlay = whole.get("overlay").ok_or("it has no overlay")?;
+    if whole.get("checksum").and_then(Value::as_str) != Some(&checksum(overlay)) {
+        return Err("its checksum does not match".to_owned());
+    }
+    serde_json::from_value(overlay.clone()).map_err(|error| error.to_string())
+}
+
+/// Hash of the overlay's text with sorted keys, in hex.
+fn checksum(overlay: &Value) -> String {
+    format!("{:016x}", xxh64(overlay.to_string().as_bytes(), 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Provenance, RouteOverlay};
+
+    fn overlay() -> Overlay {
+        let entry = RouteOverlay {
+            weights: [("canary".to_owned(), 5), ("stable".to_owned(), 95)].into(),
+            split_fingerprint: u64::MAX,
+            by: Provenance { actor: "op".into(), reason: "why".into(), at_millis: 1 },
+        };
+        Overlay { routes: [("all".to_owned(), entry)].into() }
+    }
+
+    #[test]
+    fn what_was_saved_is_read_again() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = dir.path().join("state");
+        let opened = Store::open(&folder, UnixMillis(1));
+        assert_eq!((opened.detail.as_str(), opened.overlay), ("ok", Overlay::default()));
+        opened.store.save(&overlay()).expect("saved");
+        let again = Store::open(&folder, UnixMillis(2));
+        assert_eq!((again.detail.as_str(), again.overlay, again.writable), ("ok", overlay(), true));
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(fs::metadata(&folder).expect("a folder").permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_set_aside() {
+        let good = {
+            let dir = tempfile::tempdir().expect("a folder");
+            let store = Store::open(dir.path(), UnixMillis(1)).store;
+            store.save(&overlay()).expect("saved");
+            fs::read_to_string(dir.path().join(FILE)).expect("a file")
+        };
+        let bad = [
+            String::new(),
+            "{".to_owned(),
+            good[..good.len() / 2].to_owned(),
+            good.replace("95", "96"),
+            good.replace("\"schema\":1", "\"schema\":2"),
+            "[]".to_owned(),
+        ];
+        for text in bad {
+            let dir = tempfile::tempdir().expect("a folder");
+            fs::write(dir.path().join(FILE), &text).expect("written");
+            let opened = Store::open(dir.path(), UnixMillis(77));
+            assert_eq!(opened.overlay, Overlay::default(), "{text}");
+            assert!(opened.detail.contains("set aside"), "{}", opened.detail);
+            let aside = dir.path().join("overlay.json.corrupt-77");
+            assert_eq!(fs::read_to_string(aside).expect("set aside"), text);
+            opened.store.save(&overlay()).expect("saved");
+            assert_eq!(Store::open(dir.path(), UnixMillis(78)).overlay, overlay());
+        }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_told() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("file");
+        fs::write(&file, "").expect("written");
+        let opened = Store::open(&file.join("state"), UnixMillis(1));
+        assert!(!opened.writable && opened.detail.contains("cannot be written"), "{}", opened.detail);
+    }
+}

@@ -1,0 +1,39 @@
+//! Once a second: samples of the last minute, cells nobody uses, housekeeping of rare numbers.
+//!
+//! It must never change a plan.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::ledger::{Book, Recent};
+use crate::model::time::Clock;
+
+/// Time between two ticks.
+pub const TICK: Duration = Duration::from_secs(1);
+
+/// Ticks until it is dropped.
+pub async fn run(
+    book: Arc<Book>,
+    recent: Arc<Mutex<Recent>>,
+    clock: Arc<dyn Clock>,
+    upkeep: Arc<dyn Fn() + Send + Sync>,
+) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let (book, recent, upkeep) = (Arc::clone(&book), Arc::clone(&recent), Arc::clone(&upkeep));
+        let now = clock.now().0;
+        // Summing the cells of ten thousand routes takes longer than a probe may wait.
+        let work = tokio::task::spawn_blocking(move || {
+            recent.lock().unwrap_or_else(PoisonError::into_inner).sample(&book, now);
+            book.retire(now);
+            upkeep();
+        });
+        if let Err(error) = work.await {
+            tracing::error!(%error, "a tick failed");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! One small HTTP/1.1 client for control-plane conversations: one connection, one request.
+//!
+//! It exists so that the command line and later checks and notices need no larger client. It must
+//! never be used on the request path, follow a redirect, or read more than it was allowed.
+
+pub mod target;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use target::Target;
+
+/// What to ask.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Method.
+    pub method: Method,
+    /// Path with its query, from the slash.
+    pub path: String,
+    /// Headers beyond Host.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Body.
+    pub body: Bytes,
+}
+
+impl Ask {
+    /// A GET without headers.
+    #[must_use]
+    pub fn get(path: impl Into<String>) -> Self {
+        Self { method: Method::GET, path: path.into(), headers: Vec::new(), body: Bytes::new() }
+    }
+}
+
+/// What was answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Status.
+    pub status: StatusCode,
+    /// Whole body.
+    pub body: Bytes,
+}
+
+/// How long and how much.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From the first attempt to connect to the last byte.
+    pub timeout: Duration,
+    /// Largest body accepted, in bytes.
+    pub body: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(10), body: 64 << 20 }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Nobody answers there.
+    #[error("cannot connect to {0}: {1}")]
+    Connect(String, #[source] std::io::Error),
+    /// The conversation broke.
+    #[error("the conversation broke off")]
+    Protocol(#[from] hyper::Error),
+    /// The request could not be written down.
+    #[error("the request cannot be sent")]
+    Request(#[from] http::Error),
+    /// More was answered than allowed.
+    #[error("the answer is larger than {0} bytes")]
+    TooLarge(usize),
+    /// It took too long.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+}
+
+/// Asks once.
+///
+/// # Errors
+/// When there is no whole answer in time; a status of 400 and up is an answer.
+pub async fn fetch(target: &Target, ask: Ask, limits: Limits) -> Result<Answer, FetchError> {
+    let conversation = async {
+        let refused = |error| FetchError::Connect(target.to_string(), error);
+        match target {
+            Target::Tcp { host, port } => {
+                let stream = tokio::net::TcpStream::connect((host.as_str(), *port)).await.map_err(refused)?;
+                talk(stream, target, ask, limits).await
+            }
+            Target::Unix(path) => {
+                let stream = tokio::net::UnixStream::connect(path).await.map_err(refused)?;
+                talk(stream, target, ask, limits).await
+            }
+        }
+    };
+    let timed = tokio::time::timeout(limits.timeout, conversation).await;
+    timed.unwrap_or(Err(FetchError::Timeout(limits.timeout)))
+}
+
+async fn talk<S>(stream: S, target: &Target, ask: Ask, limits: Limits) -> Result<Answer, FetchError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let driver = tokio::spawn(connection);
+    let mut request = Request::builder().method(ask.method).uri(ask.path);
+    request = request.header(http::header::HOST, target.host_header());
+    for (name, value) in ask.headers {
+        request = request.header(name, value);
+    }
+    let response = sender.send_request(request.body(Full::new(ask.body))?).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), limits.body).collect().await;
+    driver.abort();
+    match body {
+        Ok(body) => Ok(Answer { status, body: body.to_bytes() }),
+        Err(error) if error.is::<LengthLimitError>() => Err(FetchError::TooLarge(limits.body)),
+        Err(error) => match error.downcast::<hyper::Error>() {
+            Ok(error) => Err(FetchError::Protocol(*error)),
+            Err(_) => Err(FetchError::TooLarge(limits.body)),
+        },
+    }
+}

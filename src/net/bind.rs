@@ -1,0 +1,69 @@
+//! Binding: one socket per worker on the same address, and a second instance that cannot share it.
+//!
+//! SO_REUSEPORT lets the kernel spread connections over workers; it would also let another process
+//! take half of them silently, so the address is first bound without it. It must never be called
+//! after start: reloads do not touch sockets.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections the kernel queues before they are accepted.
+const BACKLOG: i32 = 4096;
+
+/// Binds `count` listening sockets to one address; port 0 takes a free port for all of them.
+///
+/// # Errors
+/// The system's error when the address is taken by any socket or cannot be bound.
+pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
+    let probe = socket(address)?;
+    probe.bind(&address.into())?;
+    probe.listen(1)?;
+    let taken = probe.local_addr()?.as_socket().unwrap_or(address);
+    drop(probe);
+    (0..count).map(|_| bind_shared(taken)).collect()
+}
+
+/// Binds one socket that nobody shares.
+///
+/// # Errors
+/// The system's error when the address is taken or cannot be bound.
+pub fn bind_alone(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket(address)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn bind_shared(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket(address)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_instance_cannot_share_the_port() {
+        let first = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 2).unwrap();
+        let address = first[0].local_addr().unwrap();
+        assert_eq!(first[1].local_addr().unwrap(), address);
+        assert_eq!(bind(address, 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(bind_alone(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+}

@@ -1,0 +1,275 @@
+//! One client connection from accept to close: protocol, requests, parking, end.
+//!
+//! An idle HTTP/1 connection is taken apart and waits as a bare socket, so that ten thousand of
+//! them cost what their sockets cost. It must never hold a timer: the sweep wakes it.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioTimer;
+use tokio::net::TcpStream;
+
+use super::Handler;
+use super::io::ClientIo;
+use crate::model::client::{Close, Phase};
+use crate::model::time::CoarseClock;
+use crate::model::{Client, RejectReason};
+
+/// What opens an HTTP/2 connection with prior knowledge (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Sent when a head did not come in time.
+const TIMEOUT_ANSWER: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// How a listener's connections are served.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Whether HTTP/2 with prior knowledge is accepted.
+    pub h2c: bool,
+    /// Request line and headers together, in bytes.
+    pub header_bytes: usize,
+    /// Concurrent HTTP/2 streams.
+    pub streams: u32,
+    /// Open connections of the listener in the process; 0 is no bound.
+    pub connections: u32,
+}
+
+/// Everything a connection is served with.
+#[derive(Debug)]
+pub struct Serving<H> {
+    /// Serves its requests.
+    pub handler: Rc<H>,
+    /// The worker's clock.
+    pub clock: Rc<CoarseClock>,
+    /// How.
+    pub settings: Settings,
+}
+
+/// Serves one connection to its end.
+pub async fn serve<H: Handler>(stream: TcpStream, client: Rc<Client>, serving: Serving<H>) {
+    let mut io = ClientIo::new(stream, Rc::clone(&client), Rc::clone(&serving.clock));
+    if serving.settings.h2c {
+        match speaks_h2(&mut io, &client, &serving.clock).await {
+            Some(true) => return Box::pin(serve_h2(io, &client, &serving)).await,
+            Some(false) => {}
+            None => return,
+        }
+    }
+    loop {
+        if !io.has_ahead() && !readable(io.stream(), &client).await {
+            break;
+        }
+        match serve_h1(io, &client, &serving).await {
+            Some(parked) => io = parked,
+            None => return,
+        }
+    }
+    if client.kill.get() == Some(Close::HeaderTimeout) {
+        serving.handler.refused(RejectReason::ClientTimeout);
+    }
+}
+
+/// Waits until bytes can be read; false when the connection was told to end.
+async fn readable(stream: &TcpStream, client: &Client) -> bool {
+    poll_fn(|cx| {
+        client.wake_with(cx.waker());
+        if client.kill.get().is_some() {
+            return Poll::Ready(false);
+        }
+        client.park.set(true);
+        stream.poll_read_ready(cx).map(|ready| ready.is_ok())
+    })
+    .await
+}
+
+/// Reads as few bytes as tell HTTP/2 from HTTP/1; `None` when the connection ended first.
+async fn speaks_h2(io: &mut ClientIo, client: &Client, clock: &CoarseClock) -> Option<bool> {
+    let mut read = BytesMut::with_capacity(PREFACE.len());
+    loop {
+        if !readable(io.stream(), client).await {
+            return None;
+        }
+        let mut piece = [0_u8; 24];
+        let room = PREFACE.len() - read.len();
+        match io.stream().try_read(&mut piece[..room]) {
+            Ok(0) => return None,
+            Ok(count) => {
+                client.on_read(clock.tick());
+                read.extend_from_slice(&piece[..count]);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+            Err(_) => return None,
+        }
+        let same = PREFACE.starts_with(&read);
+        if !same || read.len() == PREFACE.len() {
+            io.unread(read.freeze());
+            return Some(same);
+        }
+    }
+}
+
+/// Serves HTTP/1 until the connection ends (`None`) or has been idle long enough to be parked.
+async fn serve_h1<H: Handler>(io: ClientIo, client: &Rc<Client>, serving: &Serving<H>) -> Option<ClientIo> {
+    client.park.set(false);
+    let service = service_fn(|request| answer(serving, client, request));
+    let mut http = Box::new(
+        http1::Builder::new()
+            .header_read_timeout(None)
+            .max_buf_size(serving.settings.header_bytes.max(8192))
+            .serve_connection(io, service),
+    );
+    let end = poll_fn(|cx| {
+        client.wake_with(cx.waker());
+        if let Some(close) = client.kill.get() {
+            return Poll::Ready(End::Killed(close));
+        }
+        if client.park.get() && client.phase().0 == Phase::Idle {
+            return Poll::Ready(End::Parked);
+        }
+        Pin::new(&mut *http).poll(cx).map(End::Done)
+    })
+    .await;
+    match end {
+        End::Done(Ok(())) => None,
+        End::Done(Err(error)) => {
+            if error.is_parse() || error.is_parse_too_large() {
+                serving.handler.refused(RejectReason::Malformed);
+            }
+            None
+        }
+        End::Killed(close) => {
+            let parts = http.into_parts();
+            if close == Close::HeaderTimeout {
+                serving.handler.refused(RejectReason::ClientTimeout);
+                // Best effort: the client is told if its socket takes it at once.
+                let _ = parts.io.stream().try_write(TIMEOUT_ANSWER);
+            }
+            None
+        }
+        End::Parked => {
+            let parts = http.into_parts();
+            let mut io = parts.io;
+            if !parts.read_buf.is_empty() {
+                io.unread(parts.read_buf);
+            }
+            Some(io)
+        }
+    }
+}
+
+enum End {
+    Done(hyper::Result<()>),
+    Killed(Close),
+    Parked,
+}
+
+/// Serves HTTP/2 to the connection's end.
+async fn serve_h2<H: Handler>(io: ClientIo, client: &Rc<Client>, serving: &Serving<H>) {
+    let handler = Rc::clone(&serving.handler);
+    let (clock, owner) = (Rc::clone(&serving.clock), Rc::clone(client));
+    let service = service_fn(move |request| {
+        let serving =
+            Serving { handler: Rc::clone(&handler), clock: Rc::clone(&clock), settings: serving.settings };
+        let client = Rc::clone(&owner);
+        async move { answer(&serving, &client, request).await }
+    });
+    let mut http = Box::pin(
+        http2::Builder::new(LocalExecutor)
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(serving.settings.streams)
+            .max_header_list_size(u32::try_from(serving.settings.header_bytes).unwrap_or(u32::MAX))
+            .serve_connection(io, service),
+    );
+    let mut going = false;
+    poll_fn(|cx| {
+        client.wake_with(cx.waker());
+        if client.kill.get().is_some() {
+            return Poll::Ready(());
+        }
+        if client.closing.get() && !going {
+            going = true;
+            http.as_mut().graceful_shutdown();
+        }
+        http.as_mut().poll(cx).map(|_| ())
+    })
+    .await;
+}
+
+/// One request: the connection is busy until the response body is gone.
+fn answer<H: Handler>(
+    serving: &Serving<H>,
+    client: &Rc<Client>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<Tracked<H::Body>>, Infallible>> + use<H> {
+    client.begin(serving.clock.tick());
+    let busy = Busy { client: Rc::clone(client), clock: Rc::clone(&serving.clock), over: Cell::new(false) };
+    let response = Rc::clone(&serving.handler).handle(Rc::clone(client), request);
+    async move {
+        let response = response.await;
+        Ok(response.map(|body| Tracked { body, busy }))
+    }
+}
+
+/// Marks an exchange's end on its connection, once.
+struct Busy {
+    client: Rc<Client>,
+    clock: Rc<CoarseClock>,
+    over: Cell<bool>,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if !self.over.replace(true) {
+            self.client.end(self.clock.tick());
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A response body whose end is the exchange's end.
+    struct Tracked<B> {
+        #[pin]
+        body: B,
+        busy: Busy,
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for Tracked<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Runs HTTP/2 streams on the worker's own thread.
+#[derive(Clone, Copy, Debug)]
+struct LocalExecutor;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}

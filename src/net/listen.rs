@@ -1,0 +1,120 @@
+//! The accept loop of one listener on one worker.
+//!
+//! It must never spin when the process runs out of descriptors, and on drain takes what the kernel
+//! already accepted before it closes the socket.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::Handler;
+use super::conn::{self, Serving};
+use super::sweep::Registry;
+use crate::model::time::CoarseClock;
+use crate::model::{Client, RejectReason};
+
+/// Pause after an accept failed for want of resources.
+const BACKOFF: Duration = Duration::from_millis(100);
+/// Sent when the listener is full.
+const FULL_ANSWER: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 1\r\nconnection: close\r\n\r\n";
+
+/// What an accept loop needs.
+pub struct Accepting<H> {
+    /// Index of the listener.
+    pub listener: usize,
+    /// Serves requests.
+    pub handler: Rc<H>,
+    /// The worker's clock.
+    pub clock: Rc<CoarseClock>,
+    /// The worker's connections.
+    pub registry: Rc<Registry>,
+}
+
+/// Accepts until `stop` turns true.
+pub async fn accept<H: Handler>(
+    listener: TcpListener,
+    accepting: Accepting<H>,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => accepting.take(stream, peer),
+            Err(error) if is_resource(&error) => tokio::time::sleep(BACKOFF).await,
+            Err(_) => {}
+        }
+    }
+    // What the kernel accepted for us would be reset with the socket.
+    while let Some(Ok((stream, peer))) = now_or_never(listener.accept()).await {
+        accepting.take(stream, peer);
+    }
+}
+
+/// A future's output if it has one at once.
+async fn now_or_never<F: Future>(future: F) -> Option<F::Output> {
+    tokio::select! {
+        biased;
+        output = future => Some(output),
+        () = std::future::ready(()) => None,
+    }
+}
+
+/// Out of descriptors or memory: the socket stays readable, so trying again at once would spin.
+fn is_resource(error: &io::Error) -> bool {
+    !matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+impl<H: Handler> Accepting<H> {
+    fn take(&self, stream: TcpStream, peer: SocketAddr) {
+        let settings = self.handler.settings(self.listener);
+        let open = Open::new(&self.handler, self.listener);
+        if settings.connections > 0 && open.count > i64::from(settings.connections) {
+            self.handler.refused(RejectReason::Connections);
+            // Best effort: a full listener owes nobody a wait.
+            let _ = stream.try_write(FULL_ANSWER);
+            return;
+        }
+        // Without it small writes of a stream wait for the peer's acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let Ok(local) = stream.local_addr() else { return };
+        let client = Rc::new(Client::new(self.listener, peer, local, self.clock.tick()));
+        let ticket = self.registry.enter(Rc::clone(&client));
+        let serving = Serving { handler: Rc::clone(&self.handler), clock: Rc::clone(&self.clock), settings };
+        tokio::task::spawn_local(async move {
+            conn::serve(stream, client, serving).await;
+            drop((ticket, open));
+        });
+    }
+}
+
+/// Counts a connection while it is open.
+struct Open<H: Handler> {
+    handler: Rc<H>,
+    listener: usize,
+    count: i64,
+}
+
+impl<H: Handler> Open<H> {
+    fn new(handler: &Rc<H>, listener: usize) -> Self {
+        Self { handler: Rc::clone(handler), listener, count: handler.connections(listener, 1) }
+    }
+}
+
+impl<H: Handler> Drop for Open<H> {
+    fn drop(&mut self) {
+        self.handler.connections(self.listener, -1);
+    }
+}

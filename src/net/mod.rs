@@ -1,0 +1,43 @@
+//! Accepting clients: sockets, connections, their timeouts and their end.
+//!
+//! Generic over the handler that serves requests. It must never know what a route or an upstream
+//! is, and never hold a buffer for a connection that is idle.
+
+pub mod bind;
+pub mod conn;
+pub mod io;
+pub mod listen;
+pub mod sweep;
+
+use std::future::Future;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::model::Client;
+
+pub use conn::Settings;
+
+/// Serves the requests of one worker's connections.
+pub trait Handler: 'static {
+    /// The response body.
+    type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + 'static;
+
+    /// Serves one request; dropped when the client leaves.
+    fn handle(
+        self: Rc<Self>,
+        client: Rc<Client>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Self::Body>> + 'static;
+
+    /// A connection was ended for taking too long or not speaking HTTP.
+    fn refused(&self, reason: crate::model::RejectReason);
+
+    /// Connections of a listener were opened or closed; gives how many are open in the process.
+    fn connections(&self, listener: usize, by: i64) -> i64;
+
+    /// How connections of a listener are served, as the plan in force says.
+    fn settings(&self, listener: usize) -> Settings;
+}

@@ -1,0 +1,112 @@
+//! Response bodies: passed on as they come, with the exchange and its connection riding along.
+//!
+//! When the body ends, errs or is dropped, so does the exchange. It must never buffer a frame.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::exchange::Exchange;
+use crate::model::FailureReason;
+use crate::upstream::{Deadline, Lease};
+
+/// The body of any response.
+pub enum Body {
+    /// A text of ours.
+    Fixed(Option<Bytes>, Exchange),
+    /// An upstream's, as it comes.
+    Upstream(Passing),
+}
+
+/// An upstream's body under way.
+pub struct Passing {
+    body: Incoming,
+    lease: Option<Lease>,
+    exchange: Exchange,
+    stall: Deadline,
+    stream_idle: Duration,
+}
+
+impl Passing {
+    /// A body that came on `lease`.
+    #[must_use]
+    pub fn new(body: Incoming, lease: Lease, exchange: Exchange, stream_idle: Duration) -> Self {
+        let stall = Deadline::new(&exchange.worker().deadlines, stream_idle);
+        let mut passing = Self { body, lease: Some(lease), exchange, stall, stream_idle };
+        passing.end_if_over();
+        passing
+    }
+
+    /// Ends the exchange when the body is over: the connection may serve another.
+    fn end_if_over(&mut self) {
+        if self.body.is_end_stream()
+            && let Some(lease) = self.lease.take()
+        {
+            self.exchange.complete();
+            lease.give_back(self.exchange.worker().clock.tick());
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.exchange.sent(frame.data_ref().map_or(0, |data| data.len() as u64));
+                self.stall.restart(self.stream_idle);
+                self.end_if_over();
+            }
+            Poll::Ready(Some(Err(_))) => self.exchange.broke(FailureReason::Truncated),
+            Poll::Ready(None) => {
+                if let Some(lease) = self.lease.take() {
+                    self.exchange.complete();
+                    lease.give_back(self.exchange.worker().clock.tick());
+                }
+            }
+            Poll::Pending => {}
+        }
+        polled
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match self.get_mut() {
+            Self::Fixed(text, exchange) => {
+                let text = text.take().filter(|text| !text.is_empty());
+                exchange.sent(text.as_ref().map_or(0, |text| text.len() as u64));
+                Poll::Ready(text.map(|text| Ok(Frame::data(text))))
+            }
+            Self::Upstream(passing) => match passing.poll(cx) {
+                Poll::Pending if passing.stall.poll_over(cx).is_ready() => {
+                    passing.exchange.broke(FailureReason::Stalled);
+                    Poll::Ready(Some(Err("the upstream stalled".into())))
+                }
+                polled => polled.map_err(Into::into),
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Fixed(text, _) => text.as_ref().is_none_or(Bytes::is_empty),
+            Self::Upstream(passing) => passing.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Fixed(text, _) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Self::Upstream(passing) => passing.body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! One exchange from choice to outcome: recorded once, at the true end, whatever that is.
+//!
+//! The guard travels with the response body; its drop is the end. It must never be cloned.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+use super::error::{Kind, ProxyError};
+use super::worker::{PlanRef, Worker};
+use crate::model::log::AccessRecord;
+use crate::model::{ArmIx, ChoiceReason, CodeClass, FailureReason, Outcome, RejectReason, Verdict};
+use crate::plan::{AccessLog, Arm, Route};
+use crate::split::Choice;
+use crate::upstream::Upload;
+
+/// What is known before a route is: kept for the access log alone.
+#[derive(Debug)]
+pub struct Request {
+    /// Method.
+    pub method: Method,
+    /// Host as sent.
+    pub host: HeaderValue,
+    /// Target as sent.
+    pub target: http::Uri,
+    /// Client after trusted proxies.
+    pub client: std::net::IpAddr,
+    /// Index of the listener.
+    pub listener: usize,
+    /// Request id.
+    pub id: HeaderValue,
+    /// Trace id of an incoming traceparent.
+    pub trace: Bytes,
+    /// Whether the debug header asks for a line.
+    pub debug: bool,
+}
+
+impl Request {
+    /// Trace id of a traceparent (W3C Trace Context): 32 hex digits after the version.
+    #[must_use]
+    pub fn trace_of(headers: &HeaderMap) -> Bytes {
+        let value = headers.get("traceparent").map(HeaderValue::as_bytes).unwrap_or_default();
+        match value.get(3..35) {
+            Some(id) if value.len() >= 55 && id.iter().all(u8::is_ascii_hexdigit) => {
+                Bytes::copy_from_slice(id)
+            }
+            _ => Bytes::new(),
+        }
+    }
+}
+
+/// One exchange under way.
+pub struct Exchange {
+    worker: Rc<Worker>,
+    plan: PlanRef,
+    started: Instant,
+    /// Index of the route; `None` when unrouted.
+    route: Option<usize>,
+    choice: Option<Choice>,
+    /// The arm whose upstream answered.
+    answered: ArmIx,
+    endpoint: Option<usize>,
+    /// The arm whose upstream admitted it, to be told of its end.
+    admitted: Option<ArmIx>,
+    status: u16,
+    failure: Option<FailureReason>,
+    upstream_time: Option<Duration>,
+    attempts: u32,
+    redistributed: bool,
+    client_fault: bool,
+    complete: bool,
+    bytes_out: u64,
+    upload: Option<Rc<Upload>>,
+    error: &'static str,
+    log: Option<Box<Request>>,
+}
+
+impl Exchange {
+    /// An exchange that began at `started`.
+    #[must_use]
+    pub fn new(worker: Rc<Worker>, plan: PlanRef, started: Instant, log: Option<Box<Request>>) -> Self {
+        Self {
+            worker,
+            plan,
+            started,
+            route: None,
+            choice: None,
+            answered: ArmIx(0),
+            endpoint: None,
+            admitted: None,
+            status: 0,
+            failure: None,
+            upstream_time: None,
+            attempts: 0,
+            redistributed: false,
+            client_fault: false,
+            complete: false,
+            bytes_out: 0,
+            upload: None,
+            error: "",
+            log,
+        }
+    }
+
+    /// The route owns it.
+    pub fn routed(&mut self, route: usize) {
+        self.route = Some(route);
+    }
+
+    /// An arm was chosen: it is charged from now on.
+    pub fn chosen(&mut self, choice: Choice) {
+        self.choice = Some(choice);
+        self.answered = choice.arm;
+        let Some((route, arm)) = self.charged() else { return };
+        if let Some(shard) = arm.cells.get(choice.arm.at()).and_then(|cell| cell.shard(self.worker.id)) {
+            shard.begin();
+        }
+        if let Some(rule) = choice.rule {
+            let cell = route.rule_cells.get(usize::from(rule)).and_then(|arms| arms.get(choice.arm.at()));
+            if let Some(cell) = cell {
+                cell.hit(self.worker.id);
+            }
+        }
+    }
+
+    /// The request body under way.
+    pub fn uploading(&mut self, upload: &Rc<Upload>) {
+        self.upload = Some(Rc::clone(upload));
+    }
+
+    /// Asks an arm's upstream for admission, to the end of the exchange; false when it is at its
+    /// limit. Admission by another arm ends.
+    #[must_use]
+    pub fn enter(&mut self, arm: ArmIx) -> bool {
+        self.leave();
+        let plan = Rc::clone(&self.plan);
+        let Some(found) = self.route.and_then(|at| plan.routes.get(at)?.arm(arm)) else { return false };
+        let entered = found.upstream.cell.enter(self.worker.id, found.upstream.max_requests);
+        self.admitted = entered.then_some(arm);
+        entered
+    }
+
+    fn leave(&mut self) {
+        let Some(arm) = self.admitted.take() else { return };
+        if let Some(found) = self.route.and_then(|at| self.plan.routes.get(at)?.arm(arm)) {
+            found.upstream.cell.leave(self.worker.id);
+        }
+    }
+
+    /// An attempt begins on an endpoint of an arm.
+    pub fn attempt(&mut self, arm: ArmIx, endpoint: usize) {
+        self.attempts += 1;
+        self.answered = arm;
+        self.endpoint = Some(endpoint);
+    }
+
+    /// An attempt on an arm failed; the first failure of the chosen arm is what it deserved.
+    pub fn failed(&mut self, arm: ArmIx, reason: FailureReason) {
+        if self.choice.is_some_and(|choice| choice.arm == arm) {
+            self.failure.get_or_insert(reason);
+        }
+        self.error = reason.label();
+    }
+
+    /// Another arm answers for the chosen one.
+    pub fn redistributed(&mut self) {
+        self.redistributed = true;
+    }
+
+    /// The upstream's response head came `after` the request went out.
+    pub fn head(&mut self, status: StatusCode, after: Duration) {
+        self.status = status.as_u16();
+        self.upstream_time = Some(after);
+        if status.is_server_error() {
+            self.failed(self.answered, FailureReason::Status);
+        }
+    }
+
+    /// The client gets an answer of ours.
+    pub fn answered(&mut self, status: StatusCode) {
+        self.status = status.as_u16();
+    }
+
+    /// The client gets an error of ours.
+    pub fn refused(&mut self, error: &ProxyError) {
+        let (status, _) = error.kind.answer();
+        self.status = status.as_u16();
+        self.error = error.kind.label();
+        match error.kind {
+            Kind::Reject(reason) => {
+                self.client_fault = true;
+                self.worker.reject(reason);
+            }
+            Kind::Unrouted(reason) => {
+                if let Some(counts) = self.worker.counts() {
+                    counts.unrouted(reason);
+                }
+            }
+            Kind::Upstream(_) => {}
+        }
+    }
+
+    /// Body bytes went to the client.
+    pub fn sent(&mut self, bytes: u64) {
+        self.bytes_out += bytes;
+    }
+
+    /// The response body ended as it should.
+    pub fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    /// The upstream broke off or stalled after its head.
+    pub fn broke(&mut self, reason: FailureReason) {
+        self.complete = true;
+        self.failed(self.answered, reason);
+    }
+
+    /// The arm whose upstream answered, or was tried last.
+    #[must_use]
+    pub fn answering(&self) -> ArmIx {
+        self.answered
+    }
+
+    /// What the client did to its own body, if that is why the exchange failed.
+    #[must_use]
+    pub fn client_error(&self) -> Option<RejectReason> {
+        let upload = self.upload.as_ref()?;
+        if upload.too_large.get() {
+            return Some(RejectReason::BodyTooLarge);
+        }
+        upload.broken.get().then_some(RejectReason::Malformed)
+    }
+
+    /// The plan it runs under, to its end.
+    #[must_use]
+    pub fn plan(&self) -> &PlanRef {
+        &self.plan
+    }
+
+    /// The worker that serves it.
+    #[must_use]
+    pub fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    fn charged(&self) -> Option<(&Arc<Route>, &Arm)> {
+        let route = self.plan.routes.get(self.route?)?;
+        Some((route, route.arm(self.choice?.arm)?))
+    }
+
+    fn verdict(&self) -> Verdict {
+        let client_broke = self.client_error().is_some();
+        match self.failure {
+            _ if client_broke || self.client_fault => Verdict::ClientClosed,
+            Some(_) => Verdict::Error,
+            None if self.complete => Verdict::Ok,
+            None => Verdict::ClientClosed,
+        }
+    }
+
+    fn record(&mut self) {
+        let total = self.started.elapsed();
+        let verdict = self.verdict();
+        if let (Some((_, arm)), Some(choice)) = (self.charged(), self.choice) {
+            let shard = |at: ArmIx| arm.cells.get(at.at()).and_then(|cell| cell.shard(self.worker.id));
+            if self.answered != choice.arm
+                && let (Some(own), Some(other)) = (shard(choice.arm), shard(self.answered))
+            {
+                own.forget();
+                other.begin();
+            }
+            if let Some(shard) = shard(self.answered) {
+                shard.record(&Outcome {
+                    code: CodeClass::of(self.status),
+                    verdict,
+                    choice: if self.redistributed { ChoiceReason::Redistributed } else { choice.reason },
+                    failure: self.failure,
+                    total_nanos: nanos(total),
+                    upstream_nanos: self.upstream_time.map(nanos),
+                    retries: self.attempts.saturating_sub(1),
+                });
+            }
+        }
+        if let Some(settings) = &self.plan.access_log
+            && let Some(request) = self.log.take()
+            && self.is_logged(settings, &request, verdict)
+        {
+            let record = self.access_record(*request, total);
+            self.worker.sink.record(record);
+        }
+    }
+
+    fn is_logged(&self, settings: &AccessLog, request: &Request, verdict: Verdict) -> bool {
+        let failed = verdict == Verdict::Error || self.status >= 500 || self.status == 0;
+        if request.debug || failed && settings.errors_always {
+            return true;
+        }
+        let default =
+            self.charged().is_none_or(|(route, _)| Some(route.default_arm) == self.choice.map(|one| one.arm));
+        let share = if default { settings.sample } else { settings.sample_canary };
+        share >= 1_000_000 || self.worker.entropy() % 1_000_000 < u64::from(share)
+    }
+
+    fn access_record(&self, request: Request, duration: Duration) -> AccessRecord {
+        let none: Arc<str> = Arc::from("");
+        let route = self.route.and_then(|at| self.plan.routes.get(at));
+        let arm = self.charged().map(|(_, arm)| arm);
+        let answering = route.and_then(|route| route.arm(self.answered)).filter(|_| self.attempts > 0);
+        let endpoint = answering.and_then(|arm| arm.upstream.endpoints.get(self.endpoint?));
+        let path = if let Some(query) = request.target.query() {
+            Bytes::from(format!("{}?{query}", request.target.path()))
+        } else {
+            Bytes::copy_from_slice(request.target.path().as_bytes())
+        };
+        let rule = route.and_then(|route| self.choice.map(|choice| route.rule_name(&choice)));
+        AccessRecord {
+            at_millis: self.worker.clock.unix().0,
+            request_id: Bytes::copy_from_slice(request.id.as_bytes()),
+            trace_id: request.trace,
+            listener: self
+                .plan
+                .listeners
+                .get(request.listener)
+                .map_or_else(|| Arc::clone(&none), |one| Arc::clone(&one.name)),
+            client: request.client,
+            method: request.method,
+            host: Bytes::copy_from_slice(request.host.as_bytes()),
+            path,
+            status: self.status,
+            route: route.map_or_else(|| Arc::clone(&none), |route| Arc::clone(&route.name)),
+            arm: arm.map_or_else(|| Arc::clone(&none), |arm| Arc::clone(&arm.name)),
+            upstream: answering.map_or_else(|| Arc::clone(&none), |arm| Arc::clone(&arm.upstream.name)),
+            endpoint: endpoint.map_or_else(|| Arc::clone(&none), |endpoint| Arc::clone(&endpoint.cell.url)),
+            choice: self
+                .choice
+                .map(|choice| if self.redistributed { ChoiceReason::Redistributed } else { choice.reason }),
+            rule: rule.filter(|rule| !rule.is_empty()).map_or(none, Arc::from),
+            bucket: self.choice.map(|choice| choice.bucket),
+            key_digest: self.choice.and_then(|choice| choice.key_hash).map(|hash| (hash >> 32) as u32),
+            duration,
+            upstream_time: self.upstream_time,
+            bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes.get()),
+            bytes_out: self.bytes_out,
+            attempts: self.attempts,
+            error: self.error,
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.leave();
+        self.record();
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,187 @@
+//! The attempt loop: pick an endpoint, send, and on provable failure try where it is safe.
+//!
+//! A request is only ever repeated when it never left. It must never wait longer than the route's
+//! timeouts allow, all attempts together.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use http::Request;
+
+use super::error::{Kind, ProxyError};
+use super::exchange::Exchange;
+use super::worker::Worker;
+use crate::model::{ArmIx, FailureReason};
+use crate::plan::pick::{View, pick};
+use crate::plan::{Route, Upstream};
+use crate::upstream::{Deadline, RequestBody, Sent, within};
+
+/// Endpoints of one arm tried for one request: the first and one retry after a failed connect.
+const ATTEMPTS_PER_ARM: u32 = 2;
+
+/// Edits a request for the arm it goes to.
+pub trait Dress {
+    /// Called for every arm the request is sent to, the chosen one first.
+    fn dress(&self, request: &mut Request<RequestBody>, arm: ArmIx);
+}
+
+/// Sends a request to the chosen arm, or to another when the chosen one has nobody and the route
+/// redistributes.
+///
+/// # Errors
+/// What the client is told; every failure of the chosen arm is noted in the exchange.
+pub async fn forward(
+    exchange: &mut Exchange,
+    route: &Route,
+    chosen: ArmIx,
+    mut request: Request<RequestBody>,
+    dress: &impl Dress,
+) -> Result<Sent, ProxyError> {
+    let worker = Rc::clone(exchange.worker());
+    let mut overall = Deadline::new(&worker.deadlines, route.timeouts.request);
+    let mut tried = 0_u64;
+    let mut arm = chosen;
+    loop {
+        tried |= 1 << arm.0;
+        dress.dress(&mut request, arm);
+        let attempt = on_arm(exchange, &worker, route, arm, request, &mut overall).await;
+        let (error, unsent) = match attempt {
+            Ok(sent) => return Ok(sent),
+            Err(failure) => failure,
+        };
+        let next = route.substitute(tried).filter(|_| route.redistribute);
+        match (unsent, next) {
+            (Some(unsent), Some(next)) => {
+                request = unsent;
+                arm = next;
+                exchange.redistributed();
+            }
+            _ => return Err(error),
+        }
+    }
+}
+
+type Failure = (ProxyError, Option<Request<RequestBody>>);
+
+/// Tries the endpoints of one arm.
+async fn on_arm(
+    exchange: &mut Exchange,
+    worker: &Rc<Worker>,
+    route: &Route,
+    arm: ArmIx,
+    mut request: Request<RequestBody>,
+    overall: &mut Deadline,
+) -> Result<Sent, Failure> {
+    let Some(upstream) = route.arm(arm).map(|arm| &arm.upstream) else {
+        return Err((fail(exchange, arm, FailureReason::NoEndpoint, String::new()), Some(request)));
+    };
+    if !exchange.enter(arm) {
+        let cause = format!("upstream {} is at its limit", upstream.name);
+        return Err((fail(exchange, arm, FailureReason::Overflow, cause), None));
+    }
+    let mut avoid = None;
+    for attempt in 1..=ATTEMPTS_PER_ARM {
+        let Some(at) = choose_endpoint(worker, upstream, avoid) else {
+            return Err((fail(exchange, arm, FailureReason::NoEndpoint, String::new()), Some(request)));
+        };
+        exchange.attempt(arm, at);
+        let (reason, cause, unsent) =
+            match on_endpoint(exchange, worker, route, upstream, at, request, overall).await {
+                Ok(sent) => return Ok(sent),
+                Err(failure) => failure,
+            };
+        let error = fail(exchange, arm, reason, cause);
+        match unsent {
+            Some(again) if attempt < ATTEMPTS_PER_ARM && upstream.endpoints.len() > 1 => {
+                request = again;
+                avoid = Some(at);
+            }
+            unsent => return Err((error, unsent)),
+        }
+    }
+    Err((fail(exchange, arm, FailureReason::NoEndpoint, String::new()), Some(request)))
+}
+
+type Attempt = Result<Sent, (FailureReason, String, Option<Request<RequestBody>>)>;
+
+async fn on_endpoint(
+    exchange: &mut Exchange,
+    worker: &Rc<Worker>,
+    route: &Route,
+    upstream: &Upstream,
+    at: usize,
+    request: Request<RequestBody>,
+    overall: &mut Deadline,
+) -> Attempt {
+    let Some(endpoint) = upstream.endpoints.get(at) else {
+        return Err((FailureReason::NoEndpoint, String::new(), Some(request)));
+    };
+    let pool = worker.pools.of(endpoint);
+    let went_out = std::cell::Cell::new(None);
+    let sending = pool.send(&worker.deadlines, endpoint, &upstream.connection, request, || {
+        went_out.set(Some(Instant::now()));
+    });
+    let mut deadline = Deadline::new(&worker.deadlines, route.timeouts.upstream);
+    let outcome = within(overall, within(&mut deadline, sending)).await.flatten();
+    match outcome {
+        Some(Ok(sent)) => {
+            let after = went_out.get().map_or(Duration::ZERO, |at: Instant| at.elapsed());
+            let status = sent.response.status();
+            if status.as_u16() > 599 || status.is_informational() {
+                // 101 without our asking, or a status nobody defined.
+                let cause = format!("{} answered {status}", endpoint.cell.url);
+                return Err((FailureReason::BadResponse, cause, None));
+            }
+            exchange.head(status, after);
+            Ok(sent)
+        }
+        Some(Err(refused)) => Err((refused.reason, refused.cause, refused.request)),
+        None => {
+            let cause = format!("{} sent no response head in time", endpoint.cell.url);
+            Err((FailureReason::Timeout, cause, None))
+        }
+    }
+}
+
+fn fail(exchange: &mut Exchange, arm: ArmIx, reason: FailureReason, cause: String) -> ProxyError {
+    exchange.failed(arm, reason);
+    ProxyError { kind: Kind::Upstream(reason), cause }
+}
+
+/// The worker's view of an upstream's endpoints.
+struct Seen<'a> {
+    worker: &'a Worker,
+    upstream: &'a Upstream,
+    avoid: Option<usize>,
+    strict: bool,
+}
+
+impl View for Seen<'_> {
+    fn in_flight(&self, endpoint: usize) -> u32 {
+        self.upstream.endpoints.get(endpoint).map_or(0, |one| self.worker.pools.of(one).in_flight())
+    }
+
+    fn usable(&self, endpoint: usize) -> bool {
+        if self.avoid == Some(endpoint) {
+            return false;
+        }
+        let now = self.worker.clock.tick();
+        !self.strict
+            || self
+                .upstream
+                .endpoints
+                .get(endpoint)
+                .is_some_and(|one| !self.worker.pools.of(one).is_avoided(now))
+    }
+}
+
+/// An endpoint that did not refuse lately; when all did, any: looking dead is not being dead.
+fn choose_endpoint(worker: &Worker, upstream: &Upstream, avoid: Option<usize>) -> Option<usize> {
+    if upstream.endpoints.len() == 1 && avoid.is_none() {
+        return Some(0);
+    }
+    let (entropy, turn) = (worker.entropy(), worker.entropy());
+    let strict = Seen { worker, upstream, avoid, strict: true };
+    let any = Seen { worker, upstream, avoid, strict: false };
+    pick(upstream, &strict, entropy, turn).or_else(|| pick(upstream, &any, entropy, turn))
+}

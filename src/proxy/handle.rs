@@ -1,0 +1,373 @@
+//! The story of one request, top to bottom: load, vet, route, choose, dress, forward, respond.
+//!
+//! Every step is a function of the one before. It must never run a step out of order, and never do
+//! at run time what the plan could have done at compile time.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use http::header::{CONNECTION, HOST, RETRY_AFTER, SET_COOKIE, TRANSFER_ENCODING, VIA};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, request};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use super::body::{Body, Passing};
+use super::error::{Kind, ProxyError};
+use super::exchange::{Exchange, Request as Logged};
+use super::forward::{Dress, forward};
+use super::head::{self, Rules, Scan};
+use super::identity::{self, X_REQUEST_ID};
+use super::worker::{PlanRef, Worker};
+use crate::model::{ArmIx, Client, FailureReason, RejectReason, RequestHead, UnroutedReason};
+use crate::plan::filter::{Answer, Location};
+use crate::plan::{Listener, Plan, Route};
+use crate::split::Choice;
+use crate::upstream::{RequestBody, Sent, Upload};
+
+/// Serves one request.
+pub async fn handle(worker: Rc<Worker>, client: Rc<Client>, request: Request<Incoming>) -> Response<Body> {
+    let started = Instant::now();
+    let plan = worker.plan();
+    let (parts, body) = request.into_parts();
+    let close = client.closing.get() && parts.version != Version::HTTP_2;
+    let mut response = match Story::begin(&worker, &client, plan, parts, started) {
+        Ok(story) => story.tell(body).await,
+        Err((error, exchange, id)) => refuse(error, *exchange, &id),
+    };
+    if close {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// A vetted and routed request.
+struct Story {
+    plan: PlanRef,
+    client: Rc<Client>,
+    parts: request::Parts,
+    scan: Scan,
+    host: HeaderValue,
+    client_ip: IpAddr,
+    id: HeaderValue,
+    route: usize,
+    prefix_len: usize,
+    choice: Option<Choice>,
+    exchange: Exchange,
+}
+
+type Refusal = (ProxyError, Box<Exchange>, HeaderValue);
+
+impl Story {
+    /// Vets, routes and chooses.
+    fn begin(
+        worker: &Rc<Worker>,
+        client: &Rc<Client>,
+        plan: PlanRef,
+        parts: request::Parts,
+        started: Instant,
+    ) -> Result<Self, Refusal> {
+        let scan = head::scan(&parts.headers);
+        let client_ip = identity::client_ip(&parts.headers, client.peer.ip(), &plan.trusted_proxies);
+        let id = match parts.headers.get(X_REQUEST_ID).filter(|_| scan.request_id) {
+            Some(id) if identity::is_request_id(id) => id.clone(),
+            _ => identity::request_id(worker.clock.unix().0, [worker.entropy(), worker.entropy()]),
+        };
+        let log = plan.access_log.as_ref().map(|log| {
+            Box::new(Logged {
+                method: parts.method.clone(),
+                host: parts.headers.get(HOST).cloned().unwrap_or(HeaderValue::from_static("")),
+                target: parts.uri.clone(),
+                client: client_ip,
+                listener: client.listener,
+                id: id.clone(),
+                trace: Logged::trace_of(&parts.headers),
+                debug: log.debug_header.as_ref().is_some_and(|name| parts.headers.contains_key(name)),
+            })
+        });
+        let exchange = Exchange::new(Rc::clone(worker), Rc::clone(&plan), started, log);
+        let mut story = Self {
+            host: HeaderValue::from_static(""),
+            client: Rc::clone(client),
+            plan,
+            parts,
+            scan,
+            client_ip,
+            id,
+            route: 0,
+            prefix_len: 0,
+            choice: None,
+            exchange,
+        };
+        match story.find(worker) {
+            Ok(()) => Ok(story),
+            Err(error) => Err((error, Box::new(story.exchange), story.id)),
+        }
+    }
+
+    fn find(&mut self, worker: &Worker) -> Result<(), ProxyError> {
+        let plan = Rc::clone(&self.plan);
+        let listener = plan.listeners.get(self.client.listener);
+        if let Some(listener) = listener {
+            head::vet(&self.parts, &self.scan, &rules(listener))?;
+        }
+        self.host = head::authority(&self.parts, &self.scan)?.unwrap_or(HeaderValue::from_static(""));
+        let host = head::routing_host(&self.host);
+        let view = RequestHead {
+            listener: self.client.listener,
+            method: &self.parts.method,
+            host: &host,
+            path: self.parts.uri.path(),
+            query: self.parts.uri.query(),
+            headers: &self.parts.headers,
+            client_ip: self.client_ip,
+        };
+        let unrouted = |reason| ProxyError { kind: Kind::Unrouted(reason), cause: String::new() };
+        let routed = plan.router.route(&view).map_err(unrouted)?;
+        self.route = routed.route;
+        self.prefix_len = routed.rule.prefix_len();
+        self.exchange.routed(routed.route);
+        let Some(route) = plan.routes.get(routed.route) else { return Err(unrouted(UnroutedReason::Match)) };
+        if route.filters.answer.is_none() {
+            let now = worker.clock.unix().seconds();
+            let choice = route.split.choose(&view, now, || worker.entropy());
+            let choice = choice.ok_or_else(|| unrouted(UnroutedReason::NoWeight))?;
+            self.choice = Some(choice);
+        }
+        Ok(())
+    }
+
+    /// Answers by filter, or forwards to the chosen arm.
+    async fn tell(mut self, body: Incoming) -> Response<Body> {
+        let plan = Rc::clone(&self.plan);
+        let Some(route) = plan.routes.get(self.route) else {
+            let error = ProxyError { kind: Kind::Unrouted(UnroutedReason::Match), cause: String::new() };
+            return refuse(error, self.exchange, &self.id);
+        };
+        let Some(choice) = self.choice else { return self.answer(route) };
+        if let Err(error) = self.check_body(&plan, &body) {
+            return refuse(error, self.exchange, &self.id);
+        }
+        if let Err(error) = head::strip_request(&mut self.parts.headers, &self.scan) {
+            return refuse(error, self.exchange, &self.id);
+        }
+        self.exchange.chosen(choice);
+        let body = self.upload(&plan, body);
+        let request = self.dress_for_all(&plan, route, &body);
+        let dress = PerArm::new(route, &request.headers);
+        let sent =
+            forward(&mut self.exchange, route, choice.arm, Request::from_parts(request, body), &dress).await;
+        match sent {
+            Ok(sent) => respond(sent, self.exchange, &plan, route, &choice),
+            Err(error) => {
+                let error = self.client_side(error);
+                let mut response = refuse(error, self.exchange, &self.id);
+                issue_cookie(response.headers_mut(), route, &choice);
+                response
+            }
+        }
+    }
+
+    /// A declared length over the limit is refused before any upstream hears of it.
+    fn check_body(&self, plan: &Plan, body: &Incoming) -> Result<(), ProxyError> {
+        let limit = plan.listeners.get(self.client.listener).map_or(0, |one| one.limits.body_bytes.0);
+        let lower = body.size_hint().lower();
+        if limit > 0 && lower > limit {
+            let cause = format!("a body of {lower} bytes is over the limit of {limit}");
+            return Err(ProxyError::reject(RejectReason::BodyTooLarge, cause));
+        }
+        Ok(())
+    }
+
+    fn upload(&mut self, plan: &Plan, body: Incoming) -> RequestBody {
+        if body.is_end_stream() {
+            return RequestBody::Empty;
+        }
+        let upload = Rc::new(Upload {
+            client: Rc::clone(&self.client),
+            deadlines: Rc::clone(&self.exchange.worker().deadlines),
+            bytes: std::cell::Cell::new(0),
+            limit: plan.listeners.get(self.client.listener).map_or(0, |one| one.limits.body_bytes.0),
+            ended: std::cell::Cell::new(false),
+            broken: std::cell::Cell::new(false),
+            too_large: std::cell::Cell::new(false),
+        });
+        self.exchange.uploading(&upload);
+        RequestBody::Streaming(body, upload)
+    }
+
+    /// Edits the head for any arm: target, Host, forwarded headers, request id, filters.
+    fn dress_for_all(&mut self, plan: &Plan, route: &Route, body: &RequestBody) -> request::Parts {
+        let (mut parts, ()) = Request::new(()).into_parts();
+        std::mem::swap(&mut parts, &mut self.parts);
+        let trusted = identity::is_trusted(&plan.trusted_proxies, self.client.peer.ip());
+        let asked = self.host.clone();
+        let host = route.filters.hostname.as_ref().unwrap_or(&asked);
+        parts.headers.insert(HOST, host.clone());
+        identity::forward(&mut parts.headers, &self.client, trusted, self.scan.forwarded, &asked);
+        parts.headers.insert(X_REQUEST_ID, self.id.clone());
+        for name in &route.private_headers {
+            parts.headers.remove(name);
+        }
+        if body.size_hint().exact().is_none() {
+            // Without it the client half assumes that a GET has no body and drops it.
+            parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        if plan.listeners.get(self.client.listener).is_some_and(|listener| listener.via) {
+            parts.headers.append(VIA, HeaderValue::from_static("1.1 switchback"));
+        }
+        parts.uri = self.target(&parts.uri, route);
+        parts.version = Version::HTTP_11;
+        route.filters.request.apply(&mut parts.headers);
+        parts
+    }
+
+    /// The target in origin form, rewritten if the route says so.
+    fn target(&self, uri: &Uri, route: &Route) -> Uri {
+        let mut target = http::uri::Parts::default();
+        target.path_and_query = match &route.filters.path {
+            None => uri.path_and_query().cloned(),
+            Some(edit) => {
+                let mut path = edit.apply(uri.path(), self.prefix_len);
+                if let Some(query) = uri.query() {
+                    path.push('?');
+                    path.push_str(query);
+                }
+                PathAndQuery::try_from(path).ok().or_else(|| uri.path_and_query().cloned())
+            }
+        };
+        Uri::from_parts(target).unwrap_or_default()
+    }
+
+    /// A failure the client caused is not the upstream's.
+    fn client_side(&self, error: ProxyError) -> ProxyError {
+        self.exchange
+            .client_error()
+            .map_or(error, |reason| ProxyError::reject(reason, "the client broke its own body"))
+    }
+
+    /// Answers without an upstream.
+    fn answer(mut self, route: &Route) -> Response<Body> {
+        let host = head::routing_host(&self.host).into_owned();
+        let mut response = match &route.filters.answer {
+            Some(Answer::Redirect(redirect)) => {
+                let location = redirect.location(&Location {
+                    scheme: if self.client.secure { "https" } else { "http" },
+                    host: &host,
+                    port: self.client.local.port(),
+                    path: self.parts.uri.path(),
+                    query: self.parts.uri.query(),
+                    prefix_len: self.prefix_len,
+                });
+                let mut response = Response::new(bytes::Bytes::new());
+                *response.status_mut() = redirect.status;
+                if let Ok(location) = HeaderValue::try_from(location) {
+                    response.headers_mut().insert(http::header::LOCATION, location);
+                }
+                response
+            }
+            Some(Answer::Respond(respond)) => {
+                let mut response = Response::new(respond.body.clone());
+                *response.status_mut() = respond.status;
+                response.headers_mut().insert(http::header::CONTENT_TYPE, respond.content_type.clone());
+                if let Some(after) = &respond.retry_after {
+                    response.headers_mut().insert(RETRY_AFTER, after.clone());
+                }
+                response
+            }
+            None => Response::default(),
+        };
+        route.filters.response.apply(response.headers_mut());
+        self.exchange.answered(response.status());
+        self.exchange.complete();
+        response.map(|text| Body::Fixed(Some(text), self.exchange))
+    }
+}
+
+/// Edits that depend on the arm a request goes to.
+struct PerArm<'a> {
+    route: &'a Route,
+    /// The headers before any arm edited them, kept only when an edit could outlive its arm.
+    before: Option<HeaderMap>,
+}
+
+impl<'a> PerArm<'a> {
+    fn new(route: &'a Route, headers: &HeaderMap) -> Self {
+        let edited = route.redistribute && route.arms.iter().any(|arm| !arm.request_ops.is_empty());
+        Self { route, before: edited.then(|| headers.clone()) }
+    }
+}
+
+impl Dress for PerArm<'_> {
+    fn dress(&self, request: &mut Request<RequestBody>, arm: ArmIx) {
+        let Some(arm) = self.route.arm(arm) else { return };
+        let headers = request.headers_mut();
+        if let Some(before) = &self.before {
+            headers.clone_from(before);
+        }
+        if let Some(name) = &self.route.arm_header_upstream {
+            headers.insert(name.clone(), arm.header_value.clone());
+        }
+        arm.request_ops.apply(headers);
+    }
+}
+
+/// The upstream's response, cleaned and edited, with the exchange riding on its body.
+fn respond(sent: Sent, exchange: Exchange, plan: &PlanRef, route: &Route, choice: &Choice) -> Response<Body> {
+    let (mut parts, body) = sent.response.into_parts();
+    head::strip_response(&mut parts.headers);
+    parts.version = Version::HTTP_11;
+    route.filters.response.apply(&mut parts.headers);
+    let answering = exchange.answering();
+    if let Some(arm) = route.arm(answering) {
+        arm.response_ops.apply(&mut parts.headers);
+        if let Some(name) = &route.arm_header_client {
+            parts.headers.insert(name.clone(), arm.header_value.clone());
+        }
+    }
+    issue_cookie(&mut parts.headers, route, choice);
+    debug_assert!(Rc::ptr_eq(plan, exchange.plan()), "one plan per request");
+    let passing = Passing::new(body, sent.lease, exchange, route.timeouts.stream_idle);
+    Response::from_parts(parts, Body::Upstream(passing))
+}
+
+/// Gives a keyless client its id, whatever the answer: its next request must find the same arm.
+fn issue_cookie(headers: &mut HeaderMap, route: &Route, choice: &Choice) {
+    if let (Some(id), Some(cookie)) = (choice.issue, &route.split.issue) {
+        headers.append(SET_COOKIE, cookie.header(id));
+    }
+}
+
+/// An error of ours: a short fixed text and the request id, never a cause.
+fn refuse(error: ProxyError, mut exchange: Exchange, id: &HeaderValue) -> Response<Body> {
+    exchange.refused(&error);
+    exchange.complete();
+    let (status, close) = error.kind.answer();
+    let text = format!("{} {}: {}\n", status.as_u16(), reason_phrase(status), error.kind.label());
+    let mut response = Response::new(Body::Fixed(Some(text.into()), exchange));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(X_REQUEST_ID, id.clone());
+    if matches!(error.kind, Kind::Upstream(FailureReason::Overflow)) {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if close {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn reason_phrase(status: StatusCode) -> &'static str {
+    status.canonical_reason().unwrap_or("Error")
+}
+
+fn rules(listener: &Listener) -> Rules {
+    Rules {
+        header_bytes: listener.limits.header_bytes.0,
+        header_count: listener.limits.header_count.value,
+        target_bytes: listener.limits.target_bytes.0,
+        paths: listener.paths,
+    }
+}

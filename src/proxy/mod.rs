@@ -1,0 +1,17 @@
+//! The request path: one straight line from a request head to a recorded outcome.
+//!
+//! Read [`handle::handle`] first. Nothing here locks, logs, or allocates for a feature that is off;
+//! nothing here knows the control plane.
+
+pub mod body;
+pub mod error;
+pub mod exchange;
+pub mod forward;
+pub mod handle;
+pub mod head;
+pub mod identity;
+pub mod worker;
+
+pub use body::Body;
+pub use handle::handle;
+pub use worker::Worker;

@@ -1,0 +1,196 @@
+//! /metrics: every family of the contract, from the ledger and from what the plan configures.
+//!
+//! Series appear with the first exchange of an arm; sets that are closed are complete from the
+//! start. It must never count anything itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Cold;
+use super::exposition::Exposition;
+use super::process::Process;
+use crate::ledger::{Book, Cell, Totals};
+use crate::model::{ChoiceReason, CodeClass, FailureReason, RejectReason, UnroutedReason, Verdict, names};
+
+/// What is configured of one arm.
+#[derive(Clone, Debug)]
+pub struct ArmSeries {
+    /// Route name.
+    pub route: Arc<str>,
+    /// Arm name.
+    pub arm: Arc<str>,
+    /// Upstream that serves it.
+    pub upstream: Arc<str>,
+    /// `stable`, `canary`, `active` or `idle`.
+    pub role: &'static str,
+    /// Configured share, 0 to 1.
+    pub weight: f64,
+    /// Share of the last minute's requests; `None` for a route that never had one.
+    pub observed: Option<f64>,
+}
+
+/// Everything a scrape shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Scrape<'a> {
+    /// Live numbers.
+    pub book: &'a Book,
+    /// Rare numbers.
+    pub cold: &'a Cold,
+    /// Every arm of the plan in force.
+    pub arms: &'a [ArmSeries],
+    /// Upstream name, kind of limit, limit.
+    pub limits: &'a [(Arc<str>, &'static str, u64)],
+    /// Listener names, in plan order.
+    pub listeners: &'a [Arc<str>],
+}
+
+/// One live cell with its sums.
+struct Row {
+    route: Arc<str>,
+    cell: Arc<Cell>,
+    totals: Totals,
+}
+
+impl Row {
+    fn labels(&self) -> [&str; 3] {
+        [&self.route, &self.cell.arm, &self.cell.upstream]
+    }
+}
+
+/// The text of a scrape.
+#[must_use]
+pub fn render(scrape: &Scrape<'_>) -> String {
+    let cells = scrape.book.live_cells().into_iter();
+    let rows: Vec<Row> = cells.map(|(route, cell)| Row { route, totals: cell.totals(), cell }).collect();
+    let mut out = Exposition::default();
+    requests(&mut out, &rows);
+    by_arm(&mut out, &rows, scrape.book);
+    configured(&mut out, scrape);
+    process_wide(&mut out, scrape);
+    kernel(&mut out, &Process::read());
+    let mut text = out.into_text();
+    scrape.cold.render(&mut text);
+    text
+}
+
+/// Families by route, arm and answering upstream.
+fn requests(out: &mut Exposition, rows: &[Row]) {
+    out.family(&names::REQUESTS);
+    for row in rows {
+        let [route, arm, upstream] = row.labels();
+        for (code, verdicts) in CodeClass::ALL.iter().zip(&row.totals.codes) {
+            for (verdict, count) in Verdict::ALL.iter().zip(verdicts).filter(|(_, count)| **count > 0) {
+                let values = [route, arm, upstream, code.label(), verdict.label()];
+                out.count(&names::REQUESTS, &values, *count);
+            }
+        }
+    }
+    out.family(&names::REQUEST_DURATION);
+    for row in rows {
+        out.histogram(&names::REQUEST_DURATION, &row.labels(), &row.totals.total);
+    }
+    out.family(&names::UPSTREAM_DURATION);
+    for row in rows {
+        out.histogram(&names::UPSTREAM_DURATION, &row.labels(), &row.totals.upstream);
+    }
+    out.family(&names::IN_FLIGHT);
+    for row in rows {
+        out.count(&names::IN_FLIGHT, &row.labels(), row.totals.in_flight);
+    }
+    out.family(&names::UPSTREAM_FAILURES);
+    for row in rows {
+        let [route, arm, upstream] = row.labels();
+        let failures = FailureReason::ALL.iter().zip(&row.totals.failures);
+        for (reason, count) in failures.filter(|(_, count)| **count > 0) {
+            out.count(&names::UPSTREAM_FAILURES, &[route, arm, upstream, reason.label()], *count);
+        }
+    }
+}
+
+/// Families by route and arm, summed over answering upstreams.
+fn by_arm(out: &mut Exposition, rows: &[Row], book: &Book) {
+    let mut choices: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
+    let mut retries: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for row in rows {
+        let [route, arm, _] = row.labels();
+        for (reason, count) in ChoiceReason::ALL.iter().zip(&row.totals.choices) {
+            // Overrides are counted by rule.
+            if *count > 0 && *reason != ChoiceReason::Override {
+                *choices.entry((route, arm, reason.label())).or_default() += count;
+            }
+        }
+        *retries.entry((route, arm)).or_default() += row.totals.retries;
+    }
+    out.family(&names::CHOICES);
+    for ((route, arm, reason), count) in choices {
+        out.count(&names::CHOICES, &[route, arm, reason, ""], count);
+    }
+    for (route, rule) in book.live_rules() {
+        let values = [&*route, &*rule.arm, ChoiceReason::Override.label(), &*rule.rule];
+        out.count(&names::CHOICES, &values, rule.hits());
+    }
+    out.family(&names::RETRIES);
+    for ((route, arm), count) in retries.into_iter().filter(|(_, count)| *count > 0) {
+        out.count(&names::RETRIES, &[route, arm, "connect"], count);
+    }
+}
+
+fn configured(out: &mut Exposition, scrape: &Scrape<'_>) {
+    out.family(&names::SPLIT_WEIGHT);
+    for arm in scrape.arms {
+        out.number(&names::SPLIT_WEIGHT, &[&arm.route, &arm.arm], arm.weight);
+    }
+    out.family(&names::SPLIT_OBSERVED);
+    for arm in scrape.arms {
+        if let Some(observed) = arm.observed {
+            out.number(&names::SPLIT_OBSERVED, &[&arm.route, &arm.arm], observed);
+        }
+    }
+    out.family(&names::ARM_INFO);
+    for arm in scrape.arms {
+        out.count(&names::ARM_INFO, &[&arm.route, &arm.arm, &arm.upstream, arm.role, ""], 1);
+    }
+    out.family(&names::UPSTREAM_LIMIT);
+    for (upstream, kind, limit) in scrape.limits {
+        out.count(&names::UPSTREAM_LIMIT, &[upstream, kind], *limit);
+    }
+}
+
+fn process_wide(out: &mut Exposition, scrape: &Scrape<'_>) {
+    let cells = &scrape.book.process;
+    out.family(&names::REJECTED);
+    for reason in RejectReason::ALL {
+        out.count(&names::REJECTED, &[reason.label()], cells.rejected(*reason));
+    }
+    out.family(&names::UNROUTED);
+    for reason in UnroutedReason::ALL {
+        out.count(&names::UNROUTED, &[reason.label()], cells.unrouted(*reason));
+    }
+    out.family(&names::CONNECTIONS);
+    for (at, listener) in scrape.listeners.iter().enumerate() {
+        let open = u64::try_from(cells.connections(at)).unwrap_or(0);
+        out.count(&names::CONNECTIONS, &[listener], open);
+    }
+    out.family(&names::BUILD_INFO);
+    out.count(&names::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
+}
+
+fn kernel(out: &mut Exposition, process: &Process) {
+    let whole = |number: Option<u64>| {
+        #[expect(clippy::cast_precision_loss, reason = "Prometheus numbers are floats")]
+        number.map(|number| number as f64)
+    };
+    let rows = [
+        (&names::PROCESS_CPU, process.cpu_seconds),
+        (&names::PROCESS_RSS, whole(process.resident_bytes)),
+        (&names::PROCESS_FDS, whole(process.open_fds)),
+        (&names::PROCESS_MAX_FDS, whole(process.max_fds)),
+        (&names::PROCESS_START, process.start_seconds),
+    ];
+    for (family, value) in rows {
+        if let Some(value) = value {
+            out.family(family);
+            out.number(family, &[], value);
+        }
+    }
+}

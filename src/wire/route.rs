@@ -1,0 +1,76 @@
+//! A route as operators see it: its arms, their weights, and what the last minute showed.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /api/v1/routes`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Routes {
+    /// Generation of the configuration.
+    pub generation: u64,
+    /// Routes in file order.
+    pub routes: Vec<Route>,
+}
+
+/// `GET /api/v1/routes/{r}`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Route {
+    /// Name.
+    pub name: String,
+    /// Generation of the plan in which it last changed.
+    pub generation: u64,
+    /// Arms in name order; empty when a filter answers.
+    pub arms: Vec<Arm>,
+    /// Slots of a blue-green route.
+    #[serde(default, rename = "blueGreen", skip_serializing_if = "Option::is_none")]
+    pub blue_green: Option<BlueGreen>,
+}
+
+/// One arm; numbers are of the last minute.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Arm {
+    /// Name.
+    pub name: String,
+    /// Upstream that serves it.
+    pub upstream: String,
+    /// Relative weight in force.
+    pub weight: u32,
+    /// Where the weight comes from: `spec` or `operator`.
+    pub source: String,
+    /// Share of the route's requests, 0 to 1; `None` when there were none.
+    pub observed: Option<f64>,
+    /// Exchanges ended.
+    pub requests: u64,
+    /// Exchanges it failed.
+    pub errors: u64,
+    /// Median duration in milliseconds; `None` without requests.
+    pub p50_ms: Option<f64>,
+    /// 95th percentile.
+    pub p95_ms: Option<f64>,
+    /// 99th percentile.
+    pub p99_ms: Option<f64>,
+    /// Exchanges running now.
+    pub in_flight: u64,
+    /// Addresses of its upstream.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// `scheme://host:port`.
+    pub address: String,
+    /// Whether it is used.
+    pub healthy: bool,
+}
+
+/// Slots of a blue-green route.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlueGreen {
+    /// The slot that serves.
+    pub active: String,
+    /// The other.
+    pub idle: String,
+    /// What is going on between them.
+    pub state: String,
+}

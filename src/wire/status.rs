@@ -1,0 +1,88 @@
+//! The process as a whole: ready or not, which configuration, which listeners.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Diagnostic;
+
+/// `GET /api/v1/status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// `starting`, `ready` or `draining`.
+    pub status: String,
+    /// Generation of the configuration.
+    pub generation: u64,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// Data-plane threads.
+    pub workers: usize,
+    /// The configuration.
+    pub config: Config,
+    /// Run-time state.
+    pub state: State,
+    /// Addresses clients come to.
+    pub listeners: Vec<Listener>,
+    /// How many routes there are.
+    pub routes: usize,
+    /// How many upstreams there are.
+    pub upstreams: usize,
+}
+
+/// Where the configuration is from and how its last load went.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Config {
+    /// Path given at the start.
+    pub path: String,
+    /// Files that were read.
+    pub files: Vec<String>,
+    /// The last attempt to load it.
+    pub last_reload: Load,
+}
+
+/// One attempt to load the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Load {
+    /// When, in milliseconds since the Unix epoch.
+    pub at_millis: u64,
+    /// What asked for it.
+    pub actor: String,
+    /// Whether it was accepted; a refused one leaves the old configuration in force.
+    pub ok: bool,
+    /// Findings, warnings among them.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Run-time state on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Folder.
+    pub dir: String,
+    /// `ok`, or what is wrong with it.
+    pub detail: String,
+}
+
+/// One bound address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// Name.
+    pub name: String,
+    /// Address.
+    pub address: String,
+    /// Open client connections.
+    pub connections: i64,
+}
+
+/// `GET /livez`, `/readyz`, `/startupz`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// `ready`, or why not: `starting`, `draining`.
+    pub status: String,
+    /// `ok` or what is wrong, by part.
+    pub checks: BTreeMap<String, String>,
+}

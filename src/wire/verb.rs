@@ -1,0 +1,98 @@
+//! What operators ask for and what the program answers that it did.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Diagnostic;
+
+/// `POST /api/v1/routes/{r}/weights`: `weights` or `reset`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightsRequest {
+    /// Weight by arm: the whole split, arms not named get 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<BTreeMap<String, u32>>,
+    /// Returns to the file's weights.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub reset: bool,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// Free notes for the journal.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// `POST /api/v1/reload`; the body may be empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReloadRequest {
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// Free notes for the journal.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// One weight that changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Arm name.
+    pub arm: String,
+    /// Weight before.
+    pub before: u32,
+    /// Weight now.
+    pub after: u32,
+}
+
+/// Answer to a weights request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightsSet {
+    /// Generation of the route.
+    pub generation: u64,
+    /// Weights that changed.
+    pub changed: Vec<Changed>,
+    /// The reason given.
+    pub reason: String,
+}
+
+/// Answer to a reload.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reloaded {
+    /// Generation of the configuration, the present one for a dry run.
+    pub generation: u64,
+    /// What changed, or would.
+    pub changed: Vec<PlanChange>,
+    /// The reason given.
+    pub reason: String,
+    /// Whether nothing was applied.
+    pub dry_run: bool,
+    /// What somebody should look at.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// One difference between two configurations.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanChange {
+    /// Route it concerns; empty for the rest.
+    pub route: String,
+    /// One sentence.
+    pub text: String,
+    /// Share of sticky users that change arm, in percent.
+    pub moved_percent: f64,
+}

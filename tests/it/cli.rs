@@ -1,0 +1,268 @@
+//! The command line: check, diff, schema, explain, help, and the remote verbs.
+//!
+//! Pipelines rely on exit codes and on what goes to which stream. Everything here is run as a user
+//! would, in a folder of its own; nothing may need a running proxy that does not say so.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::tools::{Finished, switchback};
+use crate::support::{Origin, Proxy, Site, bucket, get, upstreams};
+
+const GOOD: &str = "upstreams: { stable: \"http://10.0.0.1:8080\", canary: \"http://10.0.1.1:8080\" }\n";
+
+fn file(site: &Site) -> String {
+    site.file().display().to_string()
+}
+
+fn run(site: &Site, arguments: &[&str]) -> Finished {
+    switchback(&site.folder(), arguments)
+}
+
+fn said(ended: &Finished) -> String {
+    format!("{}{}", ended.out, ended.err)
+}
+
+fn canary(split: &str) -> Site {
+    Site::new(&format!(
+        "{GOOD}routes: [{{ name: all, split: {split}, sticky: {{ by: [{{ header: x-user-id }}] }} }}]\n"
+    ))
+}
+
+#[test]
+fn the_complete_canary_of_the_contract_is_fine() {
+    let site = Site::new(
+        "listeners: [{ name: web, address: \"0.0.0.0:8080\" }]\n\
+         upstreams: { stable: \"http://10.0.0.1:8080\", canary: \"http://10.0.1.1:8080\" }\n\
+         routes: [{ name: all, split: { stable: 95, canary: 5 } }]\n",
+    );
+    assert_eq!(run(&site, &["check", &file(&site)]).code, Some(0));
+    assert_eq!(run(&site, &["check", &site.folder().display().to_string()]).code, Some(0), "a folder too");
+}
+
+#[test]
+fn every_error_of_meaning_is_told_at_once_with_its_place() {
+    let site = Site::new(&format!(
+        "{GOOD}routes:\n  - name: all\n    split: {{ stable: 95, canry: 5 }}\n    defaultArm: stabel\n  \
+         - name: all\n    matches: [{{ path: {{ regex: \"(\" }} }}]\n    split: {{ stable: 1 }}\n"
+    ));
+    let ended = run(&site, &["check", &file(&site)]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let text = said(&ended);
+    for (line, word) in [(7, "canry"), (8, "stabel"), (9, "all"), (10, "(")] {
+        assert!(text.contains(&format!(":{line}:")), "line {line} for {word} in {text}");
+        assert!(text.contains(word), "{word} in {text}");
+    }
+    assert!(text.contains("canary"), "a guess at what was meant: {text}");
+    assert!(text.contains("split: { stable: 95, canry: 5 }"), "a snippet: {text}");
+
+    let json = run(&site, &["check", "--format", "json", &file(&site)]);
+    assert_eq!(json.code, Some(1));
+    let report: Value = serde_json::from_str(&json.out).expect("a JSON report on stdout");
+    assert!(report.to_string().matches("\"message\"").count() >= 4, "{report}");
+}
+
+#[test]
+fn an_unknown_key_gets_a_place_and_a_guess() {
+    let site = Site::new(&format!("{GOOD}routes:\n  - name: all\n    spilt: {{ stable: 1 }}\n"));
+    let ended = run(&site, &["check", &file(&site)]);
+    let text = said(&ended);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(text.contains("spilt") && text.contains("split") && text.contains(":7:"), "{text}");
+}
+
+#[test]
+fn keys_of_later_features_are_refused_as_such() {
+    for (key, line) in [
+        ("mirror", "mirror: { to: canary, percent: 10% }"),
+        ("rollout", "rollout: { version: v2, from: stable, to: canary, steps: [1, 5] }"),
+        ("slo", "slo: { availability: 99.9% }"),
+        ("rateLimit", "rateLimit: { requests: 100, per: 1s }"),
+        ("retry", "retry: { attempts: 1 }"),
+    ] {
+        let site = Site::new(&format!(
+            "{GOOD}routes: [{{ name: all, split: {{ stable: 9, canary: 1 }}, {line} }}]\n"
+        ));
+        let ended = run(&site, &["check", &file(&site)]);
+        let text = said(&ended);
+        assert_eq!(ended.code, Some(1), "{key}: {ended:?}");
+        assert!(text.contains(key) && text.contains("not yet"), "{key}: {text}");
+    }
+}
+
+#[test]
+fn bombs_are_refused_quickly_and_politely() {
+    let mut aliases = String::from("a0: &a0 [x]\n");
+    for level in 1..40 {
+        let before = level - 1;
+        aliases.push_str(&format!("a{level}: &a{level} [*a{before}, *a{before}, *a{before}, *a{before}]\n"));
+    }
+    let rows = [
+        ("aliases", aliases),
+        ("depth", format!("routes: {}{}\n", "[".repeat(5_000), "]".repeat(5_000))),
+        ("size", format!("{GOOD}# {}\n", "x".repeat(6 << 20))),
+        ("binary", "\u{0}\u{1}\u{2}".to_owned()),
+        ("empty", "listeners: []\n".to_owned()),
+    ];
+    for (what, text) in rows {
+        let site = canary("{ stable: 1 }");
+        fs::write(site.file(), text).expect("write");
+        let ended = run(&site, &["check", &file(&site)]);
+        if what != "empty" {
+            assert_eq!(ended.code, Some(1), "{what}: {ended:?}");
+        }
+        assert!(!said(&ended).contains("panicked") && ended.code.is_some(), "{what}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_third_arm_without_slots_is_warned_about() {
+    let site = Site::new(&format!(
+        "{GOOD}routes: [{{ name: all, split: {{ stable: 8, a: {{ weight: 1, upstream: canary }}, b: {{ weight: 1, upstream: canary }} }} }}]\n"
+    ));
+    let ended = run(&site, &["check", &file(&site)]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(said(&ended).contains("slot"), "{ended:?}");
+}
+
+#[test]
+fn a_missing_file_is_a_usage_error() {
+    let site = canary("{ stable: 1 }");
+    let ended = run(&site, &["check", "missing.yaml"]);
+    assert!(matches!(ended.code, Some(1 | 2)), "{ended:?}");
+    assert!(said(&ended).contains("missing.yaml"), "{ended:?}");
+    assert_eq!(run(&site, &["no-such-verb"]).code, Some(2));
+    assert_eq!(run(&site, &["run"]).code, Some(2), "-c is required");
+}
+
+#[test]
+fn diff_shows_what_an_edit_moves_and_warns_when_it_moves_too_much() {
+    let (old, new) = (canary("{ stable: 95, canary: 5 }"), canary("{ stable: 90, canary: 10 }"));
+    let ended = run(&old, &["diff", &file(&old), &file(&new)]);
+    assert!(matches!(ended.code, Some(0 | 1)), "{ended:?}");
+    let text = said(&ended);
+    assert!(text.contains("canary") && text.contains("10"), "{text}");
+    assert!(!text.to_lowercase().contains("warning"), "growing a canary moves only who it must: {text}");
+
+    let salted = Site::new(&format!(
+        "{GOOD}routes: [{{ name: all, split: {{ stable: 95, canary: 5 }}, sticky: {{ by: [{{ header: x-user-id }}], salt: other }} }}]\n"
+    ));
+    let text = said(&run(&old, &["diff", &file(&old), &file(&salted)]));
+    assert!(text.to_lowercase().contains("warning"), "a new salt draws everybody anew: {text}");
+
+    let same = run(&old, &["diff", &file(&old), &file(&old)]);
+    assert_eq!(same.code, Some(0), "{same:?}");
+    assert!(!said(&same).contains("canary"), "nothing changed: {same:?}");
+}
+
+#[test]
+fn explain_from_a_file_tells_route_reason_and_bucket() {
+    let site = canary("{ stable: 95, canary: 5 }");
+    let user = crate::support::split::user_in("all", 0..500);
+    let header = format!("x-user-id: {user}");
+    let ended = run(&site, &["explain", "-c", &file(&site), "-H", &header, "http://shop.test/cart"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for word in ["all", "canary", &bucket("all", &user).to_string()] {
+        assert!(ended.out.contains(word), "{word} in {}", ended.out);
+    }
+    let ended = run(&site, &["explain", "-c", &file(&site), "--key", &user, "http://shop.test/"]);
+    assert!(ended.out.contains(&bucket("all", &user).to_string()), "{ended:?}");
+    let post = run(&site, &["explain", "-c", &file(&site), "-X", "POST", "http://shop.test/"]);
+    assert_eq!(post.code, Some(0), "{post:?}");
+}
+
+#[test]
+fn the_schema_is_json_and_knows_the_keys() {
+    let site = canary("{ stable: 1 }");
+    let ended = run(&site, &["schema"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let schema: Value = serde_json::from_str(&ended.out).expect("JSON");
+    assert!(schema["$schema"].is_string(), "{schema}");
+    for key in ["listeners", "upstreams", "routes", "admin", "trustedProxies", "stateDir"] {
+        assert!(schema["properties"][key].is_object(), "{key}");
+    }
+    let text = schema.to_string();
+    for key in ["whenUnavailable", "clientIP", "inFile", "greaterThan", "issueCookie", "blueGreen"] {
+        assert!(text.contains(&format!("\"{key}\"")), "{key}");
+    }
+}
+
+#[test]
+fn every_published_example_checks() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let mut examples = 0;
+    for entry in fs::read_dir(&folder).expect("the config folder") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|kind| kind == "yaml") {
+            let ended = switchback(&folder, &["check", &path.display().to_string()]);
+            assert_eq!(ended.code, Some(0), "{}: {ended:?}", path.display());
+            examples += 1;
+        }
+    }
+    assert!(examples >= 2, "{examples} examples in {}", folder.display());
+}
+
+#[test]
+fn help_lists_the_verbs() {
+    let site = canary("{ stable: 1 }");
+    let ended = run(&site, &["--help"]);
+    assert_eq!(ended.code, Some(0));
+    for verb in ["run", "check", "explain", "diff", "schema", "demo", "status", "weights", "reload"] {
+        assert!(ended.out.contains(verb), "{verb} in {}", ended.out);
+        assert_eq!(run(&site, &[verb, "--help"]).code, Some(0), "{verb} --help");
+    }
+    let version = run(&site, &["--version"]);
+    assert!(version.out.contains(env!("CARGO_PKG_VERSION")), "{version:?}");
+}
+
+#[test]
+fn remote_verbs_act_on_a_running_proxy_and_say_what_changed() {
+    let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
+    let proxy = Proxy::start(&format!(
+        "{}routes: [{{ name: all, split: {{ stable: 95, canary: 5 }} }}]\n",
+        upstreams(&[&stable, &canary])
+    ));
+    let admin = format!("http://{}", proxy.site.admin());
+    let token = proxy.site.state().join("admin.token").display().to_string();
+    let verb = |arguments: &[&str]| {
+        let mut all = arguments.to_vec();
+        all.extend(["--admin", &admin, "--token-file", &token]);
+        run(&proxy.site, &all)
+    };
+    let status = verb(&["status"]);
+    assert_eq!(status.code, Some(0), "{status:?}");
+    assert!(status.out.contains("all") && status.out.contains("canary"), "{}", status.out);
+    let json: Value = serde_json::from_str(&verb(&["status", "--json"]).out).expect("JSON");
+    assert!(json.to_string().contains("\"generation\""), "{json}");
+
+    let weights = verb(&["weights", "all", "stable=0", "canary=1"]);
+    assert_eq!(weights.code, Some(0), "{weights:?}");
+    assert!(
+        weights.out.contains("canary") && weights.out.contains(&proxy.generation().to_string()),
+        "{}",
+        weights.out
+    );
+    assert_eq!(proxy.ask(&get("/")).origin(), "canary");
+    assert_eq!(verb(&["weights", "all", "--reset"]).code, Some(0));
+    assert_eq!(verb(&["reload"]).code, Some(0));
+
+    let refused = verb(&["weights", "none", "stable=1"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(said(&refused).contains("none"), "{refused:?}");
+    let strangers =
+        run(&proxy.site, &["weights", "all", "stable=1", "--admin", &admin, "--token-file", "/dev/null"]);
+    assert!(matches!(strangers.code, Some(1 | 2)), "{strangers:?}");
+}
+
+#[test]
+fn the_demo_ends_by_itself_and_nothing_failed() {
+    let site = canary("{ stable: 1 }");
+    let ended = run(&site, &["demo"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let text = said(&ended).to_lowercase();
+    for word in ["stable", "canary", "failed", "moved"] {
+        assert!(text.contains(word), "{word} in {text}");
+    }
+}

@@ -1,0 +1,128 @@
+//! What a client gets when an origin fails, and who is charged for it.
+//!
+//! 503 says nobody was there, 502 says somebody answered wrongly, 504 says too slowly. An operator
+//! debugs by these three, so each row names exactly one. A request must never be repeated when the
+//! origin may have acted on it.
+
+use crate::support::raw::{self, RawOrigin, Script};
+use crate::support::{Behaviour, Origin, Proxy, get, post, upstreams};
+
+fn before(url: &str, rest: &str) -> Proxy {
+    Proxy::start(&format!(
+        "upstreams: {{ app: \"{url}\" }}\nroutes: [{{ name: all, split: {{ app: 1 }}{rest} }}]\n"
+    ))
+}
+
+#[test]
+fn an_origin_nobody_listens_at_is_a_503() {
+    let proxy = before(&raw::refused(), "");
+    for request in [get("/"), post("/", "body")] {
+        let response = proxy.ask(&request).expect_status(503);
+        assert!(response.header("x-request-id").is_some(), "{response:?}");
+        assert_eq!(response.origin(), "");
+    }
+    let charged = [("arm", "app"), ("code", "5xx"), ("outcome", "error")];
+    proxy.settles("switchback_requests_total", &charged, 2);
+}
+
+#[test]
+fn an_origin_that_answers_wrongly_is_a_502() {
+    let rows: [(&str, Script); 7] = [
+        ("closes without a word", Script::SendAndClose(Vec::new())),
+        ("resets without a word", Script::SendAndReset(Vec::new())),
+        ("closes inside the head", Script::SendAndClose(b"HTTP/1.1 200 OK\r\nContent-Le".to_vec())),
+        ("speaks another protocol", Script::SendAndClose(b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec())),
+        ("sends binary", Script::SendAndClose(vec![0x16, 3, 1, 0, 5, 0, 0, 0, 0, 0, b'\r', b'\n'])),
+        (
+            "sends two lengths",
+            Script::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab".to_vec()),
+        ),
+        (
+            "sends a status that is none",
+            Script::Send(b"HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n".to_vec()),
+        ),
+    ];
+    for (what, script) in rows {
+        let origin = RawOrigin::start(script);
+        let proxy = before(&origin.url(), "");
+        let response = proxy.ask(&post("/", "body"));
+        assert_eq!(response.status, 502, "{what}: {response:?}");
+        assert_eq!(origin.heads().len(), 1, "{what}: a request with a body is not repeated");
+        let charged = [("arm", "app"), ("code", "5xx"), ("outcome", "error")];
+        proxy.settles("switchback_requests_total", &charged, 1);
+        proxy.settles("switchback_upstream_failures_total", &[("arm", "app")], 1);
+    }
+}
+
+#[test]
+fn an_origin_that_is_too_slow_is_a_504() {
+    let origin = Origin::start("app");
+    origin.on("/hang", Behaviour::Hang);
+    for timeouts in ["{ request: 300ms }", "{ upstream: 300ms }"] {
+        let proxy = before(&origin.url(), &format!(", timeouts: {timeouts}"));
+        let abandoned = origin.abandoned();
+        proxy.ask(&get("/hang")).expect_status(504);
+        crate::support::eventually("the origin is let go", || origin.abandoned() == abandoned + 1);
+        let charged = [("arm", "app"), ("code", "5xx"), ("outcome", "error")];
+        proxy.settles("switchback_requests_total", &charged, 1);
+    }
+}
+
+#[test]
+fn an_origin_that_stops_inside_its_head_is_a_504() {
+    let origin = RawOrigin::start(Script::SendAndHang(b"HTTP/1.1 200 OK\r\nContent-Le".to_vec()));
+    let proxy = before(&origin.url(), ", timeouts: { request: 300ms }");
+    proxy.ask(&get("/")).expect_status(504);
+}
+
+#[test]
+fn a_split_without_weight_is_a_503_that_charges_nobody() {
+    let origin = Origin::start("app");
+    let text = format!("{}routes: [{{ name: all, split: {{ app: 0 }} }}]\n", upstreams(&[&origin]));
+    let proxy = Proxy::start(&text);
+    proxy.ask(&get("/")).expect_status(503);
+    assert_eq!(origin.requests(), 0);
+    let metrics = proxy.settles("switchback_unrouted_total", &[("reason", "no_weight")], 1);
+    assert_eq!(metrics.count("switchback_requests_total", &[]), 0);
+}
+
+#[test]
+fn an_idle_connection_the_origin_closed_costs_no_request() {
+    let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let origin = RawOrigin::start(Script::SendAndClose(ok.to_vec()));
+    let proxy = before(&origin.url(), "");
+    let mut conn = proxy.conn();
+    for round in 0..50 {
+        let response = conn.ask(&post("/", "body"));
+        assert_eq!((response.status, response.text().as_str()), (200, "ok"), "round {round}");
+    }
+    assert_eq!(origin.connections(), 50);
+    assert_eq!(origin.heads().len(), 50, "and none was sent twice");
+}
+
+#[test]
+fn a_failed_exchange_leaves_the_client_connection_usable() {
+    let origin = RawOrigin::start(Script::SendAndReset(Vec::new()));
+    let proxy = before(&origin.url(), "");
+    let mut conn = proxy.conn();
+    for _ in 0..3 {
+        assert_eq!(conn.ask(&get("/")).status, 502);
+    }
+}
+
+#[test]
+fn a_request_that_makes_no_sense_reaches_no_origin() {
+    let origin = RawOrigin::start(Script::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec()));
+    let proxy = before(&origin.url(), "");
+    for (what, bytes) in [
+        ("no host", "GET / HTTP/1.1\r\n\r\n"),
+        ("two lengths", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
+        ("space before the colon", "GET / HTTP/1.1\r\nHost: a\r\nX-A : 1\r\n\r\n"),
+        ("not HTTP", "\u{1}\u{2}\u{3}\r\n\r\n"),
+    ] {
+        let answer = raw::exchange(proxy.web(), bytes.as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 400") || answer.is_empty(), "{what}: {answer:?}");
+        assert!(origin.heads().is_empty(), "{what}: {:?}", origin.heads());
+    }
+    assert_eq!(proxy.ask(&get("/")).status, 200, "others are served");
+}
