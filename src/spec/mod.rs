@@ -81,3 +81,6 @@ impl File {
 pub fn schema() -> serde_json::Value {
     schemars::schema_for!(File).to_value()
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,20 +38,18 @@ impl Spec {
     pub fn list_files(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
         for route in self.files.iter().flat_map(|(_, file)| &file.routes) {
-            let matches = route
+            let previews = route.blue_green.iter().filter_map(|pair| pair.preview.as_ref());
+            let predicates = route
                 .matches
                 .iter()
-                .flat_map(|rule| rule.headers.iter().chain(&rule.cookies).chain(&rule.query_params));
-            let overrides = route.overrides.iter().flat_map(|rule| rule.when.predicates());
-            names.extend(
-                matches
-                    .chain(overrides)
-                    .filter_map(|one| one.in_file.as_ref())
-                    .map(|file| file.value.clone()),
-            );
-            names.extend(route.overrides.iter().filter_map(|rule| {
-                rule.when.sticky_key.as_ref()?.in_file.as_ref().map(|file| file.value.clone())
-            }));
+                .flat_map(|rule| rule.headers.iter().chain(&rule.cookies).chain(&rule.query_params))
+                .chain(route.overrides.iter().flat_map(|rule| rule.when.predicates()))
+                .chain(previews.flat_map(|preview| &preview.headers));
+            let keys = route.overrides.iter().filter_map(|rule| rule.when.sticky_key.as_ref());
+            let written = predicates
+                .filter_map(|one| one.in_file.as_ref())
+                .chain(keys.filter_map(|key| key.in_file.as_ref()));
+            names.extend(written.map(|file| file.value.clone()));
         }
         names.sort();
         names.dedup();
@@ -93,6 +91,8 @@ fn parse_one(source: &Source) -> Result<File, Box<Diagnostic>> {
     budget.max_nodes = MAX_NODES;
     budget.max_events = MAX_NODES * 3;
     budget.max_total_scalar_bytes = MAX_FILE_BYTES * 2;
+    // One anchor may serve many routes; what aliases add is bounded below.
+    budget.enforce_alias_anchor_ratio = false;
     options.budget = Some(budget);
     options.alias_limits.max_total_replayed_events = MAX_ALIAS_NODES;
     options.strict_booleans = true;

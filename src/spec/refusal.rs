@@ -90,16 +90,11 @@ fn of_the_document(error: &Error, spot: &Surroundings<'_>) -> Words {
         | Error::AliasExpansionLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. } => over("larger, once its aliases are written out,"),
         Error::ExternalMessage { .. } if text.contains("recursion limit") => over("deeper nested"),
-        Error::ExternalMessage { .. } if text.contains("tab") => {
-            syntax("a tab is written where only spaces may indent", "indent with spaces")
-        }
-        Error::ExternalMessage { .. } if text.contains("unclosed") || text.contains("unexpected EOF") => {
-            let message = text.replace("bracket ", "").replace('\'', "`");
-            syntax(&message, "close it, or look for a line above that is indented too little")
-        }
         Error::ExternalMessage { .. } => {
-            let message = format!("this is not YAML: {}", text.replace('\'', "`"));
-            syntax(&message, "check indentation, brackets and quotes here and one line above")
+            let known = SYNTAX.iter().find(|(part, _, _)| text.contains(part));
+            let other = format!("this is not YAML: {}", text.replace('\'', "`"));
+            let hint = "check indentation, brackets and quotes here and one line above";
+            known.map_or_else(|| syntax(&other, hint), |(_, message, hint)| syntax(message, hint))
         }
         Error::Eof { .. } => syntax("the file ends too early", "it may have been half written"),
         Error::MultipleDocuments { .. } => {
@@ -111,6 +106,34 @@ fn of_the_document(error: &Error, spot: &Surroundings<'_>) -> Words {
         _ => ("bad-value", spot.about(text), String::new()),
     }
 }
+
+/// What the parser says, what it means, and what to do.
+const SYNTAX: &[(&str, &str, &str)] = &[
+    ("tabs disallowed", "a tab is written where only spaces may indent", "indent with spaces"),
+    ("tab cannot", "a tab is written where only spaces may indent", "indent with spaces"),
+    ("did not find expected key", "a key is expected here", "the line is indented unlike its neighbours"),
+    ("expected '-'", "a list item that begins with `-` is expected here", "check the indentation"),
+    (
+        "mapping values are not",
+        "`key: value` cannot stand here",
+        "quote a text that holds `: `, or check the indentation",
+    ),
+    ("key expected ':'", "a `:` is missing after the key", "write `key: value`, with a space"),
+    ("',' or '}'", "a `,` or `}` is missing", "close the `{` before, or quote the text"),
+    ("',' or ']'", "a `,` or `]` is missing", "close the `[` before, or quote the text"),
+    ("bracket '{' closed", "a `{` is closed by `]`", "close it by `}`"),
+    ("bracket '[' closed", "a `[` is closed by `}`", "close it by `]`"),
+    ("misplaced bracket", "a closing bracket without an opening one", "remove it"),
+    ("unclosed bracket '{'", "unclosed `{`", "close it by `}`"),
+    ("unclosed bracket '['", "unclosed `[`", "close it by `]`"),
+    ("unclosed quote", "unclosed quote", "close it; the text may have been meant to end a line above"),
+    ("trailing content after", "text follows a closing quote", "put all of it between the quotes"),
+    ("only valid inside a block", "`-` items cannot stand between brackets", "write `[a, b]`"),
+    ("entries are not allowed", "a list cannot begin here", "put it on a line of its own"),
+    ("document start", "text follows the end of the document", "indent it, or remove it"),
+    ("unexpected E", "the file ends too early", "it may have been half written"),
+    ("unexpected e", "the file ends too early", "it may have been half written"),
+];
 
 fn first_line(text: &str) -> &str {
     let line = text.lines().next().unwrap_or_default();

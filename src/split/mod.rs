@@ -15,3 +15,6 @@ pub use choose::{ArmState, Choice, Override, Segment, Split};
 pub use condition::{Condition, Subject, Test};
 pub use key::{IssueCookie, KeySource};
 pub use ranges::{Claim, Ranges};
+
+#[cfg(test)]
+mod tests;

@@ -103,7 +103,7 @@ fn shapes() {
         ("duplicate-key", "routes: [{ name: a, «name»: b }]", &["`name` is written twice"]),
         ("duplicate-key", "«upstreams»: {}", &["`upstreams` is written twice"]),
         ("syntax", "routes: [«{» name: a", &["unclosed `{`"]),
-        ("syntax", "routes:\n  - name: a\n   «s»plit: { stable: 1 }", &["not YAML", "indentation"]),
+        ("syntax", "routes:\n  - name: a\n   «s»plit: { stable: 1 }", &["begins with `-`", "indentation"]),
         ("syntax", "routes:\n\t«-» name: a", &["a tab", "indent with spaces"]),
         ("syntax", "routes: «*»nothing", &["an alias stands here for nothing"]),
     ];
@@ -404,12 +404,16 @@ fn documents_have_bounds() {
     let nested = format!("routes: {}{}", "[".repeat(80), "]".repeat(80));
     let deep: String = (0..100).map(|n| format!("{}a:\n", " ".repeat(n))).collect();
     let large = format!("# {}\n{BASE}", "x".repeat(5 << 20));
+    let laughs = "&a [x,x,x,x,x,x,x,x,x], &b [*a,*a,*a,*a,*a,*a,*a,*a,*a], &c [*b,*b,*b,*b,*b,*b,*b,*b,*b], \
+        &d [*c,*c,*c,*c,*c,*c,*c,*c,*c], &e [*d,*d,*d,*d,*d,*d,*d,*d,*d], &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]";
+    let skipped = format!("{BASE}notify: [{laughs}]\n");
     let billion = "a: &a [x,x,x,x,x,x,x,x,x]\nroutes: [*a]\nupstreams: *a\n";
     for (text, codes) in [
         (bomb.as_str(), &["over-budget"][..]),
         (&nested, &["over-budget", "bad-value"]),
         (&deep, &["over-budget", "unknown-key"]),
         (&large, &["too-large"]),
+        (&skipped, &["over-budget"]),
         (billion, &["unknown-key"]),
         ("", &["empty"]),
         (" \n\t\n", &["empty"]),

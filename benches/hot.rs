@@ -1,0 +1,99 @@
+//! Steps of the request path and of a reload, by the clock: route, choose, record, compile.
+//!
+//! `cargo bench --bench hot`. Figures and targets are in benches/README.md. Nothing here may gate a
+//! build: shared machines are noisy.
+
+#[expect(clippy::expect_used, reason = "a bench that cannot start should stop")]
+mod common;
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use common::{REQUESTS, WAYS, outcome, plan, plan_of, requests, routes, spec, split};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use switchback::ledger::{Book, Cell};
+use switchback::model::WorkerId;
+
+fn route(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("route");
+    for count in [10, 100, 10_000] {
+        let (plan, asked) = (plan_of(count), requests(count));
+        let heads: Vec<_> = asked.iter().map(common::Request::head).collect();
+        let mut at = 0;
+        group.bench_function(BenchmarkId::from_parameter(count), |bench| {
+            bench.iter(|| {
+                at = (at + 1) % REQUESTS;
+                plan.router.route(black_box(&heads[at])).map(|routed| routed.route)
+            });
+        });
+    }
+    group.finish();
+}
+
+fn choose(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("choose");
+    let asked = requests(1);
+    let heads: Vec<_> = asked.iter().map(common::Request::head).collect();
+    for (name, sticky, overrides) in WAYS {
+        let plan = split(sticky, overrides);
+        let Some(route) = plan.routes.first() else { continue };
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut at = 0;
+        group.bench_function(*name, |bench| {
+            bench.iter(|| {
+                at = (at + 1) % REQUESTS;
+                route.split.choose(black_box(&heads[at]), 0, || random.u64(..))
+            });
+        });
+    }
+    group.finish();
+}
+
+fn record(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("record");
+    let outcomes: Vec<_> = (0..REQUESTS).map(outcome).collect();
+    for workers in [1, 2] {
+        group.bench_function(BenchmarkId::new("workers", workers), |bench| {
+            bench.iter_custom(|times| record_on(workers, times, &outcomes));
+        });
+    }
+    group.finish();
+}
+
+/// Time per record of the slowest of `workers` threads that all write to one cell.
+fn record_on(workers: usize, times: u64, outcomes: &[switchback::model::Outcome]) -> Duration {
+    let cell = Cell::new("canary".into(), "canary".into(), workers);
+    let barrier = std::sync::Barrier::new(workers);
+    let work = |worker: usize| {
+        let Some(shard) = cell.shard(WorkerId(worker)) else { return Duration::ZERO };
+        barrier.wait();
+        let start = Instant::now();
+        for outcome in outcomes.iter().cycle().take(usize::try_from(times).unwrap_or(usize::MAX)) {
+            shard.begin();
+            shard.record(black_box(outcome));
+        }
+        start.elapsed()
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|worker| scope.spawn(move || work(worker))).collect();
+        threads.into_iter().filter_map(|thread| thread.join().ok()).max().unwrap_or_default()
+    })
+}
+
+fn reload(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("reload");
+    group.sample_size(10).measurement_time(Duration::from_secs(8));
+    for count in [100, 10_000] {
+        let text = routes(count);
+        group.bench_function(BenchmarkId::new("parse", count), |bench| bench.iter(|| spec(text.clone())));
+        let parsed = spec(text);
+        let book = Book::new(2, 1);
+        let first = plan(&parsed, &book);
+        group.bench_function(BenchmarkId::new("compile", count), |bench| bench.iter(|| plan(&parsed, &book)));
+        drop(first);
+    }
+    group.finish();
+}
+
+criterion_group!(benches, route, choose, record, reload);
+criterion_main!(benches);
