@@ -100,7 +100,8 @@ fn explain_agrees_with_what_random_requests_then_get() {
 
 /// Whether the arm is drawn anew each time: without a key, by the route's split or by a segment's.
 fn drawn(request: &Request, told: &Value) -> bool {
-    let keyless = !request.target.contains("user=") && !request.headers.iter().any(|(name, _)| ["x-user-id", "cookie"].contains(&name.as_str()));
+    let keyless = !request.target.contains("user=")
+        && !request.headers.iter().any(|(name, _)| ["x-user-id", "cookie"].contains(&name.as_str()));
     field(told, "reason") == "random" || (keyless && field(told, "rule") == "some")
 }
 

@@ -43,7 +43,8 @@ fn a_client_cannot_have_headers_of_weight_removed_on_the_way() {
     let origin = Origin::start("app");
     let proxy = in_front_of(&origin);
     for name in ["host", "x-forwarded-for", "cookie", "authorization"] {
-        let request = get("/").header("cookie", "a=1").header("authorization", "x").header("connection", name);
+        let request =
+            get("/").header("cookie", "a=1").header("authorization", "x").header("connection", name);
         let response = proxy.ask(&request);
         assert_eq!((response.status, origin.requests()), (400, 0), "Connection: {name}");
     }
