@@ -156,8 +156,8 @@ impl Story {
         let body = self.upload(&plan, body);
         let request = self.dress_for_all(&plan, route, &body);
         let dress = PerArm::new(route, &request.headers);
-        let sent =
-            forward(&mut self.exchange, route, choice.arm, Request::from_parts(request, body), &dress).await;
+        let mut outgoing = Some(Request::from_parts(request, body));
+        let sent = forward(&mut self.exchange, route, choice.arm, &mut outgoing, &dress).await;
         match sent {
             Ok(sent) => respond(sent, self.exchange, &plan, route, &choice),
             Err(error) => {

@@ -295,6 +295,23 @@ fn a_folder_of_files_is_one_configuration() {
 }
 
 #[test]
+fn a_folder_swapped_as_a_whole_is_noticed() {
+    let pair = Pair::start();
+    let proxy = Proxy::start(&pair.text(1, 0));
+    let (folder, before) = (proxy.site.folder(), proxy.generation());
+    let fresh = folder.with_extension("new");
+    fs::create_dir(&fresh).expect("a second folder");
+    fs::write(fresh.join("switchback.yaml"), proxy.site.render(&pair.text(0, 1))).expect("write");
+    fs::rename(&folder, folder.with_extension("old")).expect("move the old folder away");
+    fs::rename(&fresh, &folder).expect("put the new one in its place");
+    proxy.await_generation_after(before);
+    assert_eq!(all_on(&proxy), "canary");
+    // The new folder is watched like the old one was.
+    proxy.reload(&pair.text(1, 0));
+    assert_eq!(all_on(&proxy), "stable");
+}
+
+#[test]
 fn long_lived_connections_see_every_generation() {
     let pair = Pair::start();
     let proxy = Proxy::start(&pair.text(1, 0));
