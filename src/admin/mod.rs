@@ -128,3 +128,6 @@ impl Admin {
         self.0.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

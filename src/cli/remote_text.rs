@@ -231,12 +231,12 @@ mod tests {
             arms: vec![arm("canary", 3), arm("stable", 0)],
             ..wire::Route::default()
         };
-        let view = wire::Status { status: "ready".to_owned(), generation: 9, ..wire::Status::default() };
+        let mut view = wire::Status { status: "ready".to_owned(), ..wire::Status::default() };
+        view.config.last_reload.ok = true;
+        view.state.detail = "ok".to_owned();
         let text = status(&view, &[route], false);
         assert!(!text.contains('\x1b'), "{text:?}");
-        assert!(
-            text.contains("canary  u             5*   5.12%      1234       3     1.2       -          0"),
-            "{text}"
-        );
+        let line = "canary  u             5*  5.12%      1234       3     1.2       -          0";
+        assert!(text.contains(line) && !text.contains("refused"), "{text}");
     }
 }

@@ -5,31 +5,29 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::audit::{Audit, Entry};
 use super::boot::Booted;
-use super::command::{
-    By, Command, ControlHandle, Expected, QUEUE, Refusal, RefusalKind, ReloadDone, WeightsDone,
-};
+use super::command::{By, Command, Expected, Refusal, RefusalKind, ReloadDone};
 use super::health::Health;
 use super::load::{self, Failed, Loaded, Look, Seen};
 use super::meters::Meters;
-use super::order::{self, Direction, Mismatch};
+use super::order;
 use super::publisher::Publisher;
 use super::report::{Attempt, Report};
+use super::start::Options;
 use super::store::Store;
-use super::{ticker, watch as watcher};
-use crate::ledger::{Book, Recent};
+use crate::ledger::Book;
 use crate::model::time::Clock;
-use crate::model::{Diagnostic, Overlay, Provenance, RouteOverlay};
+use crate::model::{Diagnostic, Overlay};
 use crate::plan::diff::{Change, diff};
 use crate::plan::{Compiled, Inputs, Plan, Route, compile};
 use crate::spec::parse::guess;
@@ -43,89 +41,34 @@ const MAX_LOGGED: usize = 50;
 /// Findings kept in the report and in answers.
 const MAX_KEPT: usize = 1_000;
 
-/// What the controller needs beyond what booting gave.
-pub struct Options {
-    /// Shared readiness.
-    pub health: Arc<Health>,
-    /// The control plane's numbers.
-    pub meters: Meters,
-    /// Wall clock.
-    pub clock: Arc<dyn Clock>,
-    /// Called once a second on a thread that may wait.
-    pub upkeep: Arc<dyn Fn() + Send + Sync>,
-}
-
-impl std::fmt::Debug for Options {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Options").finish_non_exhaustive()
-    }
-}
-
-/// The running control plane.
-#[derive(Debug)]
-pub struct Running {
-    /// Asks the controller.
-    pub control: ControlHandle,
-    /// The last minute.
-    pub recent: Arc<Mutex<Recent>>,
-    /// Controller, watcher, SIGHUP, ticker.
-    pub tasks: Vec<JoinHandle<()>>,
-}
-
-impl Running {
-    /// Ends every task; plans in force stay.
-    pub fn stop(&self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
-    }
-}
-
-/// Starts controller, watcher and ticker on the present runtime.
-#[must_use]
-pub fn start(booted: Booted, options: Options) -> Running {
-    let recent = Arc::new(Mutex::new(Recent::default()));
-    let (sender, commands) = mpsc::channel(QUEUE);
-    let book = Arc::clone(&booted.book);
-    let clock = Arc::clone(&options.clock);
-    let upkeep = Arc::clone(&options.upkeep);
-    let controller = Controller::new(booted, options);
-    let control = ControlHandle::new(sender, Arc::clone(&controller.report));
-    let seen = controller.seen.subscribe();
-    let tasks = vec![
-        tokio::spawn(controller.run(commands)),
-        tokio::spawn(watcher::run(control.clone(), seen)),
-        tokio::spawn(watcher::hangups(control.clone())),
-        tokio::spawn(ticker::run(book, Arc::clone(&recent), clock, upkeep)),
-    ];
-    Running { control, recent, tasks }
-}
-
-struct Controller {
-    path: PathBuf,
-    book: Arc<Book>,
-    publisher: Publisher,
-    loaded: Arc<Loaded>,
-    overlay: Overlay,
-    store: Store,
-    audit: Audit,
-    report: Arc<ArcSwap<Report>>,
+/// The one task that changes plans.
+pub(super) struct Controller {
+    pub(super) path: PathBuf,
+    pub(super) book: Arc<Book>,
+    pub(super) publisher: Publisher,
+    pub(super) loaded: Arc<Loaded>,
+    pub(super) overlay: Overlay,
+    pub(super) store: Store,
+    pub(super) audit: Audit,
+    pub(super) report: Arc<ArcSwap<Report>>,
     /// What was last looked at, whether it was accepted or not.
-    seen: watch::Sender<Arc<Seen>>,
-    health: Arc<Health>,
-    meters: Meters,
-    clock: Arc<dyn Clock>,
+    pub(super) seen: watch::Sender<Arc<Seen>>,
+    pub(super) health: Arc<Health>,
+    pub(super) meters: Meters,
+    pub(super) clock: Arc<dyn Clock>,
     /// When a file that looked half written is read again.
-    retry_at: Option<Instant>,
+    pub(super) retry_at: Option<Instant>,
 }
 
 /// A compilation and what it changes.
-struct Candidate {
-    plan: Plan,
+pub(super) struct Candidate {
+    pub(super) plan: Plan,
     warnings: Vec<Diagnostic>,
     changes: Vec<Change>,
 }
 
 impl Controller {
-    fn new(booted: Booted, options: Options) -> Self {
+    pub(super) fn new(booted: Booted, options: Options) -> Self {
         let Options { health, meters, clock, .. } = options;
         let generation = booted.publisher.current().generation;
         let seen = Arc::new(booted.loaded.seen.clone());
@@ -168,7 +111,7 @@ impl Controller {
         controller
     }
 
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut reclaim = interval(RECLAIM);
         reclaim.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -340,75 +283,10 @@ impl Controller {
 
     // --- weights ---
 
-    async fn set_weights(
-        &mut self,
-        name: &str,
-        weights: Option<BTreeMap<String, u32>>,
-        by: By,
-        expected: Expected,
-    ) -> Result<WeightsDone, Refusal> {
-        let current = self.publisher.current();
-        let route = find(&current, name)?;
-        let mut overlay = self.overlay.clone();
-        let what = if weights.is_some() { "weights" } else { "weights-reset" };
-        match weights {
-            Some(weights) => {
-                let entry = RouteOverlay {
-                    weights: whole_split(route, weights)?,
-                    split_fingerprint: route.split_fingerprint,
-                    by: Provenance {
-                        actor: by.actor.clone(),
-                        reason: by.reason.clone(),
-                        at_millis: self.clock.now().0,
-                    },
-                };
-                overlay.routes.insert(name.to_owned(), entry);
-            }
-            None => {
-                if overlay.routes.remove(name).is_none() {
-                    return Ok(WeightsDone { generation: route.generation, changed: Vec::new() });
-                }
-            }
-        }
-        let compiled = self.compile(Arc::clone(&self.loaded), overlay.clone()).await?;
-        let Candidate { plan, .. } =
-            compiled.map_err(|diagnostics| refused(current.generation, diagnostics))?;
-        let after = find(&plan, name)?;
-        let weights_of = |route: &Route| route.arms.iter().map(|arm| arm.weight).collect::<Vec<_>>();
-        let direction = order::direction(&weights_of(route), &weights_of(after), route.default_arm.at());
-        match order::check(direction, expected, route.generation) {
-            Ok(()) => {}
-            Err(Mismatch::Stale) => return Err(stale(route.generation)),
-            Err(Mismatch::Missing) => return Err(missing(route.generation)),
-        }
-        let done = WeightsDone { generation: after.generation, changed: order::changed(route, after) };
-        let (before, now) = (weights_json(route), weights_json(after));
-        if direction == Direction::TowardCanary {
-            self.save(overlay.clone()).await.map_err(|why| {
-                Refusal::new(RefusalKind::Conflict, "state-not-writable", why)
-                    .hint("more weight for a canary must survive a restart; repair the state folder")
-                    .generation(route.generation)
-            })?;
-        }
-        self.publish(plan);
-        self.overlay = overlay;
-        if direction == Direction::TowardStable {
-            self.remember().await;
-        }
-        tracing::info!(route = name, actor = %by.actor, reason = %by.reason, before = %before, after = %now, what);
-        self.journal(what, name, &by, before, now);
-        Ok(done)
-    }
-
-    fn weights_ended(&mut self, route: &str) {
-        tracing::warn!(route, "operator weights ended: the split was edited or the route is gone");
-        self.journal("weights-ended", route, &By::actor("file"), Value::Null, Value::Null);
-    }
-
     // --- shared steps ---
 
     /// Compiles off the runtime. The outer error is a controller that is going away.
-    async fn compile(
+    pub(super) async fn compile(
         &self,
         loaded: Arc<Loaded>,
         overlay: Overlay,
@@ -433,7 +311,7 @@ impl Controller {
         .await
     }
 
-    fn publish(&mut self, plan: Plan) -> crate::model::Generation {
+    pub(super) fn publish(&mut self, plan: Plan) -> crate::model::Generation {
         let generation = plan.generation;
         self.publisher.publish(plan);
         self.meters.published(generation);
@@ -441,13 +319,13 @@ impl Controller {
     }
 
     /// Writes run-time intent after the fact; a failure is told, not fatal.
-    async fn remember(&self) {
+    pub(super) async fn remember(&self) {
         if let Err(why) = self.save(self.overlay.clone()).await {
             tracing::error!("{why}");
         }
     }
 
-    async fn save(&self, overlay: Overlay) -> Result<(), String> {
+    pub(super) async fn save(&self, overlay: Overlay) -> Result<(), String> {
         let store = self.store.clone();
         let saved = spawn_blocking(move || store.save(&overlay)).await;
         let saved = saved.map_err(std::io::Error::other).and_then(|result| result);
@@ -462,7 +340,7 @@ impl Controller {
         saved.map_err(|_| detail)
     }
 
-    fn journal(&mut self, what: &'static str, route: &str, by: &By, before: Value, after: Value) {
+    pub(super) fn journal(&mut self, what: &'static str, route: &str, by: &By, before: Value, after: Value) {
         self.audit.append(&Entry {
             at: self.clock.now().0,
             actor: by.actor.clone(),
@@ -485,7 +363,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     })
 }
 
-fn find<'a>(plan: &'a Plan, name: &str) -> Result<&'a Arc<Route>, Refusal> {
+pub(super) fn find<'a>(plan: &'a Plan, name: &str) -> Result<&'a Arc<Route>, Refusal> {
     plan.route_named(name).ok_or_else(|| {
         let known: Vec<&str> = plan.routes.iter().map(|route| &*route.name).collect();
         Refusal::new(RefusalKind::NotFound, "unknown-route", format!("there is no route `{name}`"))
@@ -493,54 +371,24 @@ fn find<'a>(plan: &'a Plan, name: &str) -> Result<&'a Arc<Route>, Refusal> {
     })
 }
 
-/// Weights for every arm of a route: those not named get 0.
-fn whole_split(route: &Route, weights: BTreeMap<String, u32>) -> Result<BTreeMap<String, u32>, Refusal> {
-    let invalid = |code, message: String| {
-        Refusal::new(RefusalKind::Invalid, code, message).generation(route.generation)
-    };
-    let known: Vec<&str> = route.arms.iter().map(|arm| &*arm.name).collect();
-    if known.is_empty() {
-        return Err(invalid("no-split", format!("route `{}` answers by itself and has no arms", route.name)));
-    }
-    if let Some(unknown) = weights.keys().find(|arm| !known.contains(&arm.as_str())) {
-        let message = format!("route `{}` has no arm `{unknown}`", route.name);
-        return Err(invalid("unknown-arm", message).hint(guess(unknown, &known)));
-    }
-    if weights.is_empty() {
-        let message = "no arm is named, so every arm would get 0".to_owned();
-        return Err(invalid("no-weights", message).hint("name at least one arm"));
-    }
-    let weight = |arm: &&str| ((*arm).to_owned(), weights.get(*arm).copied().unwrap_or(0));
-    Ok(known.iter().map(weight).collect())
-}
-
-fn weights_json(route: &Route) -> Value {
-    route
-        .arms
-        .iter()
-        .map(|arm| (arm.name.to_string(), json!(arm.weight)))
-        .collect::<serde_json::Map<_, _>>()
-        .into()
-}
-
 fn files(loaded: &Loaded) -> Vec<String> {
     loaded.spec.files.iter().map(|(source, _)| source.name.clone()).collect()
 }
 
-fn stale(generation: crate::model::Generation) -> Refusal {
+pub(super) fn stale(generation: crate::model::Generation) -> Refusal {
     Refusal::new(RefusalKind::Stale, "stale-generation", format!("generation {generation} is in force"))
         .hint("look at it again, then repeat with its generation")
         .generation(generation)
 }
 
-fn missing(generation: crate::model::Generation) -> Refusal {
+pub(super) fn missing(generation: crate::model::Generation) -> Refusal {
     let message = "this change needs an If-Match header with the generation it was based on";
     Refusal::new(RefusalKind::MissingGeneration, "if-match-missing", message)
         .hint(format!("If-Match: \"{generation}\", or If-Match: \"*\" to not care"))
         .generation(generation)
 }
 
-fn refused(generation: crate::model::Generation, diagnostics: Vec<Diagnostic>) -> Refusal {
+pub(super) fn refused(generation: crate::model::Generation, diagnostics: Vec<Diagnostic>) -> Refusal {
     let mut refusal = Refusal::new(RefusalKind::Diagnostics, "refused", "the configuration has errors")
         .generation(generation);
     refusal.diagnostics = diagnostics;

@@ -14,20 +14,22 @@ pub mod meters;
 pub mod order;
 pub mod publisher;
 pub mod report;
+pub mod start;
 pub mod store;
 pub mod ticker;
 pub mod watch;
+mod weights;
 
 pub use boot::{Booted, Refused, boot};
 pub use command::{
     By, Changed, Command, ControlHandle, Expected, Refusal, RefusalKind, ReloadDone, WeightsDone,
 };
-pub use controller::{Options, Running, start};
 pub use health::{Health, Phase, Readiness};
 pub use load::{Loaded, environment};
 pub use meters::Meters;
 pub use publisher::Publisher;
 pub use report::{Attempt, Report};
+pub use start::{Options, Running, start};
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -43,3 +45,6 @@ impl Clock for SystemClock {
         UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 }
+
+#[cfg(test)]
+mod tests;

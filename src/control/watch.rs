@@ -38,14 +38,19 @@ pub async fn run(control: ControlHandle, seen: watch::Receiver<Arc<Seen>>) {
     let signal = Arc::new(Signal::default());
     let mut watched = Watched::new(Arc::clone(&signal), seen);
     loop {
-        watched.follow();
-        // After a poll the folders are watched anew: one may have been removed and made again.
+        // Something may have happened in a folder before it was watched.
+        if watched.follow() {
+            control.files_may_have_changed().await;
+            continue;
+        }
         if timeout_at(Instant::now() + POLL, signal.changed.notified()).await.is_ok() {
             settle(&signal).await;
+            control.files_may_have_changed().await;
         } else {
+            // A folder may have been removed and made again: all are watched anew.
             watched.folders.clear();
+            control.files_may_have_changed().await;
         }
-        control.files_may_have_changed().await;
     }
 }
 
@@ -91,14 +96,13 @@ fn rest_at(first: Instant, last: Instant, writing: bool) -> Instant {
 /// The folders being watched and the system's watcher.
 struct Watched {
     watcher: Option<RecommendedWatcher>,
-    signal: Arc<Signal>,
     seen: watch::Receiver<Arc<Seen>>,
     folders: Vec<PathBuf>,
 }
 
 impl Watched {
-    fn new(signal: Arc<Signal>, seen: watch::Receiver<Arc<Seen>>) -> Self {
-        let (tell, files) = (Arc::clone(&signal), seen.clone());
+    fn new(tell: Arc<Signal>, seen: watch::Receiver<Arc<Seen>>) -> Self {
+        let files = seen.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             let concern = match &event {
                 Ok(event) => concern(event, &files.borrow().files),
@@ -118,31 +122,26 @@ impl Watched {
                 |error| tracing::warn!(%error, "files cannot be watched; they are looked at every 10 s"),
             )
             .ok();
-        Self { watcher, signal, seen, folders: Vec::new() }
+        Self { watcher, seen, folders: Vec::new() }
     }
 
-    /// Watches the folders the last load named.
-    fn follow(&mut self) {
-        let Some(watcher) = &mut self.watcher else { return };
+    /// Watches the folders the last load named; true when one of them was not watched before.
+    fn follow(&mut self) -> bool {
+        let Some(watcher) = &mut self.watcher else { return false };
         let wanted = self.seen.borrow_and_update().folders.clone();
         for gone in self.folders.iter().filter(|folder| !wanted.contains(folder)) {
             // A folder that is gone is no longer watched anyway.
             let _ = watcher.unwatch(gone);
         }
-        let mut missed = false;
-        for folder in wanted.iter().filter(|folder| !self.folders.contains(folder)) {
-            match watcher.watch(folder, RecursiveMode::NonRecursive) {
-                Ok(()) => missed = !self.folders.is_empty(),
-                Err(error) => {
-                    tracing::warn!(%error, folder = %folder.display(), "a folder cannot be watched");
-                }
+        let fresh: Vec<&PathBuf> = wanted.iter().filter(|folder| !self.folders.contains(folder)).collect();
+        for folder in &fresh {
+            if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
+                tracing::warn!(%error, folder = %folder.display(), "a folder cannot be watched");
             }
         }
-        if missed {
-            // Something may have happened in a folder before it was watched.
-            self.signal.changed.notify_one();
-        }
+        let followed = !fresh.is_empty();
         self.folders = wanted;
+        followed
     }
 }
 

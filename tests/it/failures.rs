@@ -5,7 +5,7 @@
 //! origin may have acted on it.
 
 use crate::support::raw::{self, RawOrigin, Script};
-use crate::support::{Behaviour, Origin, Proxy, get, post, upstreams};
+use crate::support::{Behaviour, Origin, Proxy, eventually, get, post, upstreams};
 
 fn before(url: &str, rest: &str) -> Proxy {
     Proxy::start(&format!(
@@ -62,7 +62,7 @@ fn an_origin_that_is_too_slow_is_a_504() {
         let proxy = before(&origin.url(), &format!(", timeouts: {timeouts}"));
         let abandoned = origin.abandoned();
         proxy.ask(&get("/hang")).expect_status(504);
-        crate::support::eventually("the origin is let go", || origin.abandoned() == abandoned + 1);
+        eventually("the origin is let go", || origin.abandoned() == abandoned + 1);
         let charged = [("arm", "app"), ("code", "5xx"), ("outcome", "error")];
         proxy.settles("switchback_requests_total", &charged, 1);
     }
@@ -95,6 +95,8 @@ fn an_idle_connection_the_origin_closed_costs_no_request() {
     for round in 0..50 {
         let response = conn.ask(&post("/", "body"));
         assert_eq!((response.status, response.text().as_str()), (200, "ok"), "round {round}");
+        // Once the close has arrived, writing the next request onto that connection is a mistake.
+        eventually("the origin has closed", || origin.closed() == round + 1);
     }
     assert_eq!(origin.connections(), 50);
     assert_eq!(origin.heads().len(), 50, "and none was sent twice");

@@ -19,7 +19,7 @@ const CHOICES: &str = "switchback_choices_total";
 
 /// A request nobody planned for; the kind repeats, the names never do.
 fn hostile(index: usize) -> Request {
-    let noise = format!("{:x}", index as u64 * 0x9E37_79B9_7F4A_7C15);
+    let noise = format!("{:x}", (index as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     let method = ["GET", "POST", "BREW", "PROPFIND", "DELETE", "X-RANDOM"][index % 6];
     let method = if index % 12 == 11 { format!("M{noise}").to_uppercase() } else { method.to_owned() };
     let target = match index % 5 {

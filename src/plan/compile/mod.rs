@@ -6,9 +6,11 @@
 mod checks;
 mod filters;
 mod listeners;
+mod overrides;
 mod routes;
 mod rules;
 mod split;
+mod sticky;
 mod upstreams;
 
 use std::collections::BTreeMap;

@@ -3,29 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
-use hashbrown::HashSet;
 use http::{HeaderName, HeaderValue};
 
-use super::rules::Kind;
 use super::upstreams::Upstreams;
-use super::{Context, filters, routes, rules};
+use super::{Context, filters, overrides, routes, sticky};
 use crate::ledger::RuleCell;
 use crate::model::{ArmIx, Provenance};
 use crate::plan::{Arm, WeightSource};
 use crate::spec::parse::guess;
 use crate::spec::route::Route as Written;
-use crate::spec::scalar::Weight;
-use crate::spec::split::{
-    Arm as WrittenArm, BlueGreen, KeySource as WrittenKey, Override as WrittenOverride, Sticky,
-};
+use crate::spec::split::{Arm as WrittenArm, BlueGreen};
 use crate::spec::{Short, Spot};
-use crate::split::choose::{ArmState, Override, Segment};
+use crate::split::choose::ArmState;
 use crate::split::ranges::{Claim, Ranges, SLOTS, widths};
-use crate::split::{Condition, IssueCookie, KeySource, Salt, Split};
-
-/// Most overrides of one route: each is asked for every request, and names two metric series.
-const MAX_OVERRIDES: usize = 256;
+use crate::split::{Salt, Split};
 
 /// How a route divides its traffic.
 pub(super) struct Division {
@@ -49,8 +40,8 @@ pub(super) fn compile(
     answered: bool,
 ) -> Option<Division> {
     let sticky = written.sticky.as_ref();
-    let keys = sticky.map(|sticky| keys(context, sticky)).unwrap_or_default();
-    let issue = sticky.and_then(|sticky| issue(context, sticky));
+    let keys = sticky.map(|sticky| sticky::keys(context, sticky)).unwrap_or_default();
+    let issue = sticky.and_then(|sticky| sticky::issue(context, sticky));
     let named = arms_as_written(context, written, answered)?;
     let names: Vec<&str> = named.keys().copied().collect();
     let fingerprint = split_fingerprint(&named);
@@ -73,7 +64,7 @@ pub(super) fn compile(
         keys: keys.into(),
         issue,
         ranges,
-        overrides: overrides(context, written, &names, default_arm).into(),
+        overrides: overrides::compile(context, written, &names, default_arm).into(),
         arms: weights.iter().map(|weight| ArmState { void: overlay.is_some() && *weight == 0 }).collect(),
     };
     let source = if overlay.is_some() { WeightSource::Operator } else { WeightSource::Spec };
@@ -93,7 +84,7 @@ pub(super) fn compile(
         arms,
         default_arm,
         rule_cells,
-        private_headers: private_headers(written),
+        private_headers: overrides::private_headers(written),
         operator: overlay.map(|overlay| overlay.by.clone()),
         slots,
         fingerprint,
@@ -188,7 +179,7 @@ fn slots_as_arms<'a>(context: &mut Context<'_>, pair: &'a Spot<BlueGreen>) -> Op
     [arm(first), arm(second)].into_iter().collect()
 }
 
-fn slot_indices(pair: &BlueGreen, names: &[&str]) -> Option<(ArmIx, ArmIx)> {
+pub(super) fn slot_indices(pair: &BlueGreen, names: &[&str]) -> Option<(ArmIx, ArmIx)> {
     let index = |wanted: &str| {
         names.iter().position(|name| *name == wanted).and_then(|at| u8::try_from(at).ok()).map(ArmIx)
     };
@@ -212,14 +203,8 @@ fn default_arm(context: &mut Context<'_>, written: &Written, names: &[&str]) -> 
     ArmIx(u8::try_from(at).unwrap_or(0))
 }
 
-/// Gives every other arm a slot and lays out the buckets.
-fn lay_out(
-    context: &mut Context<'_>,
-    written: &Written,
-    named: &Named<'_>,
-    weights: &[u32],
-    default_arm: ArmIx,
-) -> Option<Ranges> {
+/// The slots that are written, each taken by at most one arm.
+fn used_slots(context: &mut Context<'_>, named: &Named<'_>) -> [bool; SLOTS as usize] {
     let mut used = [false; SLOTS as usize];
     for (_, arm) in named.values() {
         let Some(slot) = arm.slot else { continue };
@@ -242,6 +227,18 @@ fn lay_out(
             Some(free) => *free = true,
         }
     }
+    used
+}
+
+/// Gives every other arm a slot and lays out the buckets.
+fn lay_out(
+    context: &mut Context<'_>,
+    written: &Written,
+    named: &Named<'_>,
+    weights: &[u32],
+    default_arm: ArmIx,
+) -> Option<Ranges> {
+    let used = used_slots(context, named);
     let others = named.len().saturating_sub(1);
     let mut next = used
         .iter()
@@ -286,275 +283,6 @@ fn lay_out(
         );
     }
     Some(ranges)
-}
-
-fn keys(context: &mut Context<'_>, sticky: &Spot<Sticky>) -> Vec<KeySource> {
-    if sticky.by.is_empty() {
-        context.findings.error(
-            &sticky.by,
-            "empty-sticky",
-            "sticky names no key",
-            "by: [{ header: x-user-id }]",
-        );
-    }
-    let mut keys: Vec<KeySource> = Vec::new();
-    for source in &sticky.by.value {
-        let key = match &source.value {
-            WrittenKey::Header(name) => rules::header_name(context, name).map(KeySource::Header),
-            WrittenKey::Cookie(name) => rules::cookie_name(context, name).map(KeySource::Cookie),
-            WrittenKey::Query(name) => Some(KeySource::Query(name.as_bytes().into())),
-            WrittenKey::ClientIp => Some(KeySource::ClientIp),
-        };
-        if keys.contains(&KeySource::ClientIp) {
-            let message = "a key after clientIP is never read: every request has an address";
-            context.findings.warn(source, "unreachable-key", message, "move clientIP to the end");
-        }
-        keys.extend(key);
-    }
-    // A client that was given an id is known by it from then on.
-    if let Some(issue) = &sticky.issue_cookie
-        && let Some(name) = rules::cookie_name(context, &issue.name)
-    {
-        let own = KeySource::Cookie(name);
-        if keys.contains(&KeySource::ClientIp) {
-            let message = "the cookie is never issued: every request has an address as its key";
-            context.findings.warn(&issue.name, "unreachable-key", message, "remove clientIP or issueCookie");
-        }
-        if !keys.contains(&own) {
-            keys.push(own);
-        }
-    }
-    keys
-}
-
-fn issue(context: &mut Context<'_>, sticky: &Spot<Sticky>) -> Option<IssueCookie> {
-    let written = sticky.issue_cookie.as_ref()?;
-    if written.max_age.0.is_zero() {
-        context.findings.error(&written.name, "bad-value", "the cookie's maxAge is 0", "write 30d");
-    }
-    Some(IssueCookie::new(&written.name, written.max_age.0.as_secs()))
-}
-
-fn overrides(
-    context: &mut Context<'_>,
-    written: &Written,
-    names: &[&str],
-    default_arm: ArmIx,
-) -> Vec<Override> {
-    let mut compiled: Vec<Override> = Vec::new();
-    let mut seen: HashSet<&str, FixedState> = HashSet::default();
-    if let Some(first) = written.overrides.get(MAX_OVERRIDES) {
-        let message = format!("more than {MAX_OVERRIDES} overrides");
-        context.findings.error(
-            &first.name,
-            "too-many",
-            message,
-            "put keys into a list: stickyKey: { inFile: … }",
-        );
-    }
-    for rule in written.overrides.iter().take(MAX_OVERRIDES) {
-        routes::name(context, &rule.name, "override");
-        if !seen.insert(rule.name.as_str()) {
-            let message = format!("override `{}` is defined twice", *rule.name);
-            context.findings.error(
-                &rule.name,
-                "duplicate-name",
-                message,
-                "names are metric labels; rename one",
-            );
-        }
-        compiled.extend(one_override(context, written, rule, names, default_arm));
-    }
-    if let Some(pair) = &written.blue_green {
-        compiled.extend(preview(context, pair, names));
-    }
-    compiled
-}
-
-fn one_override(
-    context: &mut Context<'_>,
-    written: &Written,
-    rule: &Spot<WrittenOverride>,
-    names: &[&str],
-    default_arm: ArmIx,
-) -> Option<Override> {
-    let when = &rule.when;
-    let conditions = conditions(context, when);
-    let key_tests = when.sticky_key.as_ref().map(|key| {
-        if written.sticky.is_none() {
-            context.findings.error(
-                key,
-                "no-sticky",
-                "stickyKey is asked but the route is not sticky",
-                "add sticky.by",
-            );
-        }
-        let predicate = key.with(key.named(key.with("stickyKey".to_owned())));
-        rules::tests(context, &predicate)
-    });
-    if when.predicates().next().is_none() && when.client_ip.is_empty() && when.sticky_key.is_none() {
-        let message = format!("override `{}` has no condition and would catch everything", *rule.name);
-        context.findings.error(
-            when,
-            "empty-condition",
-            message,
-            "add headers, cookies, queryParams, stickyKey or clientIP",
-        );
-    }
-    if rule.trusted && when.client_ip.is_empty() {
-        let message = "trusted needs a clientIP condition: anybody can send a header";
-        context.findings.error(&rule.name, "untrusted", message, "add clientIP, or remove trusted");
-    }
-    window(context, rule);
-    let segment = match (&rule.arm, &rule.split) {
-        (Some(arm), None) => Segment::Arm(arm_index(context, arm, names)?),
-        (None, Some(split)) => Segment::Split(segment(context, split, names, default_arm)?),
-        (arm, _) => {
-            let names = if arm.is_some() { "both an arm and a split" } else { "neither an arm nor a split" };
-            let message = format!("override `{}` names {names}", *rule.name);
-            context.findings.error(&rule.name, "bad-override", message, "name exactly one");
-            return None;
-        }
-    };
-    Some(Override {
-        name: rule.name.as_str().into(),
-        conditions: conditions.into(),
-        networks: when.client_ip.iter().map(|net| net.0).collect(),
-        key_tests: key_tests.unwrap_or_default().into(),
-        active_from: rule.active_from.map(|spot| spot.value.0),
-        active_until: rule.active_until.map(|spot| spot.value.0),
-        segment,
-        force: rule.force,
-    })
-}
-
-fn conditions(context: &mut Context<'_>, when: &crate::spec::rule::When) -> Vec<Condition> {
-    let mut all = rules::conditions(context, Kind::Header, &when.headers);
-    all.extend(rules::conditions(context, Kind::Cookie, &when.cookies));
-    all.extend(rules::conditions(context, Kind::Query, &when.query_params));
-    all
-}
-
-fn window(context: &mut Context<'_>, rule: &Spot<WrittenOverride>) {
-    if let (Some(from), Some(until)) = (rule.active_from, rule.active_until)
-        && from.value >= until.value
-    {
-        let message = format!("the window of override `{}` ends before it begins", *rule.name);
-        context.findings.error(&until, "bad-window", message, "activeFrom must be earlier than activeUntil");
-        return;
-    }
-    if let Some(until) = rule.active_until.filter(|until| until.value.0 <= context.inputs.now) {
-        let message = format!("the window of override `{}` has ended; it catches nothing", *rule.name);
-        context.findings.warn(&until, "expired-window", message, "remove the override");
-    }
-}
-
-fn arm_index(context: &mut Context<'_>, arm: &Spot<String>, names: &[&str]) -> Option<ArmIx> {
-    let found = names.iter().position(|name| *name == arm.as_str()).and_then(|at| u8::try_from(at).ok());
-    if found.is_none() {
-        context.findings.error(arm, "unknown-arm", format!("there is no arm `{}`", **arm), guess(arm, names));
-    }
-    found.map(ArmIx)
-}
-
-/// A split inside a segment: the same buckets, so a user keeps to one side of it.
-fn segment(
-    context: &mut Context<'_>,
-    split: &Spot<BTreeMap<Spot<String>, Spot<Weight>>>,
-    names: &[&str],
-    default_arm: ArmIx,
-) -> Option<Ranges> {
-    let mut weights = vec![0; names.len()];
-    let mut known = true;
-    for (name, weight) in &split.value {
-        match arm_index(context, name, names).and_then(|arm| weights.get_mut(arm.at())) {
-            Some(slot) => *slot = weight.value.0,
-            None => known = false,
-        }
-    }
-    if !known {
-        return None;
-    }
-    if weights.iter().all(|weight| *weight == 0) {
-        context.findings.error(split, "no-weight", "no arm of the segment has weight", "");
-        return None;
-    }
-    let widths = widths(&weights, default_arm);
-    let claims: Vec<Claim> = (0_u8..)
-        .zip(widths)
-        .filter(|(index, _)| ArmIx(*index) != default_arm)
-        .zip(1_u8..)
-        .map(|((index, width), slot)| Claim { arm: ArmIx(index), slot, width })
-        .collect();
-    Some(Ranges::lay_out(&claims, default_arm))
-}
-
-/// The idle slot shown to those who ask: an override per way of asking.
-fn preview(context: &mut Context<'_>, pair: &Spot<BlueGreen>, names: &[&str]) -> Vec<Override> {
-    let Some(preview) = &pair.preview else { return Vec::new() };
-    let Some((_, idle)) = slot_indices(pair, names) else { return Vec::new() };
-    let rule = |conditions: Vec<Condition>| Override {
-        name: "preview".into(),
-        conditions: conditions.into(),
-        networks: Box::default(),
-        key_tests: Box::default(),
-        active_from: None,
-        active_until: None,
-        segment: Segment::Arm(idle),
-        force: false,
-    };
-    let mut ways = Vec::new();
-    if !preview.headers.is_empty() {
-        ways.push(rule(rules::conditions(context, Kind::Header, &preview.headers)));
-    }
-    if !preview.hostnames.is_empty() {
-        let hosts: Vec<Box<str>> = preview
-            .hostnames
-            .iter()
-            .filter_map(|host| {
-                if let crate::plan::router::HostPattern::Exact(name) = rules::host(context, host)? {
-                    Some(name)
-                } else {
-                    context.findings.error(host, "bad-hostname", "a preview hostname is a whole name", "");
-                    None
-                }
-            })
-            .collect();
-        ways.push(rule(vec![Condition::host_in(hosts)]));
-    }
-    if ways.is_empty() {
-        context.findings.error(
-            preview,
-            "empty-condition",
-            "the preview has no condition",
-            "add headers or hostnames",
-        );
-    }
-    ways
-}
-
-/// Headers that steer: kept from upstreams unless the override passes them or they are the key.
-fn private_headers(written: &Written) -> Vec<HeaderName> {
-    let passed = |name: &HeaderName| {
-        let keys = written.sticky.iter().flat_map(|sticky| &sticky.by.value);
-        keys.into_iter().any(
-            |key| matches!(&key.value, WrittenKey::Header(key) if key.eq_ignore_ascii_case(name.as_str())),
-        )
-    };
-    let rules = written.overrides.iter().filter(|rule| !rule.pass).flat_map(|rule| &rule.when.headers);
-    let previews = written
-        .blue_green
-        .iter()
-        .filter_map(|pair| pair.preview.as_ref())
-        .flat_map(|preview| &preview.headers);
-    let mut names: Vec<HeaderName> = rules
-        .chain(previews)
-        .filter_map(|predicate| HeaderName::from_bytes(predicate.name.as_bytes()).ok())
-        .filter(|name| !passed(name) && *name != http::header::HOST)
-        .collect();
-    names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-    names.dedup();
-    names
 }
 
 fn arms(

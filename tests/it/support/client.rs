@@ -184,8 +184,9 @@ impl Conn {
 
     /// Sends the request and reads only the head of its answer.
     pub fn begin(&mut self, request: &Request) -> io::Result<Response> {
-        self.write(&request.encode())?;
-        self.read_head(&request.method)
+        let written = self.write(&request.encode());
+        // A peer that refuses early stops reading; its answer is what counts then.
+        self.read_head(&request.method).or_else(|error| written.and(Err(error)))
     }
 
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {

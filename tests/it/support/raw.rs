@@ -26,28 +26,35 @@ pub enum Script {
 
 pub struct RawOrigin {
     pub addr: SocketAddr,
-    heads: Arc<Mutex<Vec<String>>>,
-    connections: Arc<AtomicUsize>,
-    stopped: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    heads: Mutex<Vec<String>>,
+    connections: AtomicUsize,
+    closed: AtomicUsize,
+    stopped: AtomicBool,
 }
 
 impl RawOrigin {
     pub fn start(script: Script) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
         let addr = listener.local_addr().expect("a bound address");
-        let origin =
-            Self { addr, heads: Arc::default(), connections: Arc::default(), stopped: Arc::default() };
-        let (heads, connections, stopped) =
-            (Arc::clone(&origin.heads), Arc::clone(&origin.connections), Arc::clone(&origin.stopped));
+        let shared = Arc::new(Shared::default());
+        let origin = Self { addr, shared: Arc::clone(&shared) };
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                if stopped.load(Ordering::SeqCst) {
+                if shared.stopped.load(Ordering::SeqCst) {
                     return;
                 }
                 let Ok(stream) = stream else { continue };
-                connections.fetch_add(1, Ordering::SeqCst);
-                let (script, heads) = (script.clone(), Arc::clone(&heads));
-                std::thread::spawn(move || play(stream, &script, &heads));
+                shared.connections.fetch_add(1, Ordering::SeqCst);
+                let (script, shared) = (script.clone(), Arc::clone(&shared));
+                std::thread::spawn(move || {
+                    play(stream, &script, &shared.heads);
+                    shared.closed.fetch_add(1, Ordering::SeqCst);
+                });
             }
         });
         origin
@@ -59,17 +66,22 @@ impl RawOrigin {
 
     /// The request heads that arrived, byte for byte.
     pub fn heads(&self) -> Vec<String> {
-        self.heads.lock().expect("heads").clone()
+        self.shared.heads.lock().expect("heads").clone()
     }
 
     pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::SeqCst)
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// Connections this side has ended; on loopback the peer's kernel knows by then.
+    pub fn closed(&self) -> usize {
+        self.shared.closed.load(Ordering::SeqCst)
     }
 }
 
 impl Drop for RawOrigin {
     fn drop(&mut self) {
-        self.stopped.store(true, Ordering::SeqCst);
+        self.shared.stopped.store(true, Ordering::SeqCst);
         // The accept loop looks at the flag only when something connects.
         let _ = TcpStream::connect(self.addr);
     }
