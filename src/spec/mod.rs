@@ -79,7 +79,30 @@ impl File {
 /// The JSON Schema (draft 2020-12) of a configuration file.
 #[must_use]
 pub fn schema() -> serde_json::Value {
-    schemars::schema_for!(File).to_value()
+    let mut schema = schemars::schema_for!(File).to_value();
+    // What is compared with a request is text however it is written: `value: 1` is "1".
+    for block in ["/$defs/Predicate/properties", "/$defs/KeyPredicate/properties"] {
+        schema.pointer_mut(block).into_iter().for_each(text_in_any_form);
+    }
+    schema
+}
+
+/// Lets every text of a schema be written as a number or `true` too.
+fn text_in_any_form(schema: &mut serde_json::Value) {
+    match schema {
+        serde_json::Value::Object(map) => {
+            if let Some(kind) = map.get_mut("type") {
+                let mut kinds = kind.as_array().cloned().unwrap_or_else(|| vec![kind.clone()]);
+                if kinds.contains(&"string".into()) {
+                    kinds.extend(["number".into(), "boolean".into()]);
+                    *kind = kinds.into();
+                }
+            }
+            map.values_mut().for_each(text_in_any_form);
+        }
+        serde_json::Value::Array(list) => list.iter_mut().for_each(text_in_any_form),
+        _ => {}
+    }
 }
 
 #[cfg(test)]

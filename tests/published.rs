@@ -1,0 +1,257 @@
+//! What is published about the configuration is true: examples load, the reference names every key,
+//! metric, log field, reason and bucket.
+//!
+//! Documentation drifts unless a test holds it. Nothing here may look at anything but files and the
+//! library's own lists.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use switchback::ledger::Book;
+use switchback::model::{FailureReason, Overlay, RejectReason, UnroutedReason, names};
+use switchback::plan::{Compiled, Inputs, compile};
+use switchback::proxy::error::Kind;
+use switchback::spec::{Source, parse, schema};
+use switchback::split::{Salt, bucket::bucket_of};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config")
+}
+
+fn readme() -> String {
+    fs::read_to_string(folder().join("README.md")).unwrap()
+}
+
+/// Names and texts of the examples.
+fn examples() -> Vec<(String, String)> {
+    let entries = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<_> = entries
+        .filter(|path| path.extension().is_some_and(|ending| ending == "yaml"))
+        .map(|path| {
+            (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read_to_string(&path).unwrap())
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+fn load(name: &str, text: &str) -> Compiled {
+    let spec =
+        parse(vec![Source { name: name.into(), text: text.into() }]).unwrap_or_else(|one| panic!("{one}"));
+    let read = |list: String| {
+        let text = fs::read_to_string(folder().join(&list)).map_err(|why| why.to_string());
+        (list, text)
+    };
+    let inputs = Inputs {
+        spec: &spec,
+        lists: &spec.list_files().into_iter().map(read).collect(),
+        env: &BTreeMap::new(),
+        overlay: &Overlay::default(),
+        book: &Book::new(1, 64),
+        previous: None,
+        now: 1_800_000_000,
+    };
+    compile(inputs).unwrap_or_else(|found| panic!("{name}: {found:#?}"))
+}
+
+#[test]
+fn every_example_loads_without_a_warning_and_is_listed() {
+    let (examples, readme) = (examples(), readme());
+    assert!(examples.len() >= 7, "{examples:?}");
+    for (name, text) in examples {
+        assert_eq!(load(&name, &text).warnings, [], "{name}");
+        assert!(readme.contains(&format!("[{name}]({name})")), "README.md does not list {name}");
+    }
+}
+
+/// Every key of every block of the schema, and whether its feature is built.
+fn keys() -> BTreeMap<String, bool> {
+    let root = schema();
+    let mut keys = BTreeMap::new();
+    let mut blocks: Vec<&Value> = vec![&root];
+    blocks.extend(root["$defs"].as_object().unwrap().values());
+    for block in blocks {
+        let variants = block["oneOf"].as_array().into_iter().flatten();
+        for properties in
+            std::iter::once(block).chain(variants).filter_map(|one| one["properties"].as_object())
+        {
+            for (key, value) in properties {
+                let built = !value.to_string().contains("NotYet");
+                *keys.entry(key.clone()).or_insert(false) |= built;
+            }
+        }
+    }
+    keys
+}
+
+#[test]
+fn the_reference_names_every_key() {
+    let readme = readme();
+    // Words between backquotes, taken apart: `limits.headerBytes` names both.
+    let code = readme.split('`').skip(1).step_by(2);
+    let named: BTreeSet<&str> =
+        code.flat_map(|code| code.split(|one: char| !one.is_alphanumeric())).collect();
+    let missing: Vec<_> = keys().into_keys().filter(|key| !named.contains(key.as_str())).collect();
+    assert_eq!(missing, Vec::<String>::new(), "keys that config/README.md does not mention");
+}
+
+fn collect_keys(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, value)| {
+            found.insert(key.clone());
+            collect_keys(value, found);
+        }),
+        Value::Array(list) => list.iter().for_each(|value| collect_keys(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn everything_yaml_has_every_key_that_is_built() {
+    let text = fs::read_to_string(folder().join("everything.yaml")).unwrap();
+    let mut written = BTreeSet::new();
+    collect_keys(&serde_saphyr::from_str(&text).unwrap(), &mut written);
+    let built = keys().into_iter().filter(|(_, built)| *built).map(|(key, _)| key);
+    let missing: Vec<_> = built.filter(|key| !written.contains(key)).collect();
+    assert_eq!(missing, Vec::<String>::new(), "keys that everything.yaml does not show");
+}
+
+#[test]
+fn examples_satisfy_the_schema() {
+    let root = schema();
+    for (name, text) in examples() {
+        let value: Value = serde_saphyr::from_str(&text).unwrap();
+        if let Err(why) = satisfies(&value, &root, &root) {
+            panic!("{name}: {why}");
+        }
+    }
+    for bad in
+        ["{ rotues: [] }", "{ workers: many }", "{ listeners: {} }", "{ tracing: {} }", "{ routes: [{}] }"]
+    {
+        assert!(satisfies(&serde_saphyr::from_str(bad).unwrap(), &root, &root).is_err(), "{bad}");
+    }
+}
+
+/// As much of JSON Schema as the schema uses.
+fn satisfies(value: &Value, schema: &Value, root: &Value) -> Result<(), String> {
+    if let Some(name) = schema["$ref"].as_str() {
+        let target = name.strip_prefix('#').and_then(|pointer| root.pointer(pointer)).unwrap();
+        return satisfies(value, target, root);
+    }
+    let fail = |why: String| Err(format!("{why}: {value}"));
+    let types: Vec<&str> = match &schema["type"] {
+        Value::String(one) => vec![one],
+        Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
+        _ => vec![],
+    };
+    let is = |kind: &&str| match *kind {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "null" => value.is_null(),
+        other => panic!("type {other}"),
+    };
+    if !types.is_empty() && !types.iter().any(is) {
+        return fail(format!("is no {types:?}"));
+    }
+    if schema.get("not").is_some() {
+        return fail("is not yet allowed".into());
+    }
+    if schema.get("const").is_some_and(|only| only != value) {
+        return fail(format!("is not {}", schema["const"]));
+    }
+    for choice in ["anyOf", "oneOf"] {
+        if let Some(list) = schema[choice].as_array()
+            && !list.iter().any(|one| satisfies(value, one, root).is_ok())
+        {
+            return fail(format!("fits none of {}", Value::from(list.clone())));
+        }
+    }
+    for (at, item) in value.as_array().into_iter().flatten().enumerate() {
+        satisfies(item, &schema["items"], root).map_err(|why| format!("[{at}] {why}"))?;
+    }
+    for (key, inner) in value.as_object().into_iter().flatten() {
+        let known = &schema["properties"][key];
+        let extra = &schema["additionalProperties"];
+        if known.is_null() && *extra == Value::Bool(false) {
+            return fail(format!("key {key} is unknown"));
+        }
+        let rule = if known.is_null() { extra } else { known };
+        satisfies(inner, rule, root).map_err(|why| format!("{key}: {why}"))?;
+    }
+    for key in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        if value.get(key).is_none() {
+            return fail(format!("key {key} is missing"));
+        }
+    }
+    Ok(())
+}
+
+/// Rows of the tables, cells without their backquotes.
+fn rows(text: &str) -> Vec<Vec<String>> {
+    let cell = |text: &str| text.trim().trim_matches('`').to_owned();
+    let lines = text.lines().filter_map(|line| line.trim().strip_prefix('|')?.strip_suffix('|'));
+    lines.map(|line| line.split('|').map(cell).collect()).collect()
+}
+
+#[test]
+fn twenty_vectors_hold() {
+    let vectors: Vec<_> = rows(&readme())
+        .into_iter()
+        .filter_map(|row| Some((row.first()?.clone(), row.get(1)?.clone(), row.get(2)?.parse::<u16>().ok()?)))
+        .collect();
+    assert_eq!(vectors.len(), 20);
+    for (salt, key, bucket) in vectors {
+        assert_eq!(bucket_of(Salt::new(&salt).hash(key.as_bytes())), bucket, "{salt} {key}");
+    }
+}
+
+#[test]
+fn the_reference_names_every_metric_with_its_kind_and_labels() {
+    let rows = rows(&readme());
+    for family in names::ALL {
+        let row = rows.iter().find(|row| row[0] == family.name);
+        let row = row.unwrap_or_else(|| panic!("config/README.md does not name {}", family.name));
+        let labels: Vec<String> = family.labels.iter().map(|label| format!("`{label}`")).collect();
+        assert_eq!(
+            (row[1].as_str(), row[2].trim_matches('`')),
+            (family.kind, labels.join(", ").trim_matches('`')),
+            "{row:?}"
+        );
+    }
+    let known: BTreeSet<&str> = names::ALL.iter().map(|family| family.name).collect();
+    let named = rows.iter().map(|row| row[0].as_str()).filter(|name| name.starts_with("switchback_"));
+    assert_eq!(named.filter(|name| !known.contains(name)).count(), 0, "a metric that does not exist");
+}
+
+#[test]
+fn the_reference_names_every_reason_with_its_status() {
+    let rows = rows(&readme());
+    let rejects = RejectReason::ALL.iter().map(|reason| Kind::Reject(*reason));
+    let unrouted = UnroutedReason::ALL.iter().map(|reason| Kind::Unrouted(*reason));
+    let upstream = FailureReason::ALL.iter().map(|reason| Kind::Upstream(*reason));
+    for kind in rejects.chain(unrouted).chain(upstream) {
+        let row = rows.iter().find(|row| row.len() == 4 && row[0] == kind.label());
+        let row = row.unwrap_or_else(|| panic!("config/README.md does not name `{}`", kind.label()));
+        if kind != Kind::Upstream(FailureReason::Status) {
+            assert_eq!(row[1], kind.answer().0.as_u16().to_string(), "{row:?}");
+        }
+    }
+}
+
+#[test]
+fn the_reference_names_every_field_of_the_access_log() {
+    // The fields as the contract lists them.
+    let fields = "ts, request_id, trace_id, listener, client, method, host, path, status, route, arm, upstream, endpoint, \
+                  choice, rule, bucket, key_digest, duration_ms, upstream_ms, bytes_in, bytes_out, attempts, error, shadow";
+    let readme = readme();
+    let section = readme.split("## Access log").nth(1).unwrap().split("\n## ").next().unwrap();
+    for field in fields.split(", ").map(str::trim) {
+        assert!(section.contains(&format!("`{field}`")), "{field}");
+    }
+}
