@@ -5,34 +5,32 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::audit::{Audit, Entry};
 use super::boot::Booted;
-use super::command::{
-    By, Command, ControlHandle, Expected, QUEUE, Refusal, RefusalKind, ReloadDone, WeightsDone,
-};
+use super::command::{By, Command, Expected, ReloadDone, WeightsDone};
 use super::health::Health;
 use super::load::{self, Failed, Loaded, Look, Seen};
 use super::meters::Meters;
-use super::order::{self, Direction, Mismatch};
+use super::order::{self, Direction};
 use super::publisher::Publisher;
+use super::refusal::{Refusal, RefusalKind, find, mismatch, refused, whole_split};
 use super::report::{Attempt, Report};
+use super::start::Options;
 use super::store::Store;
-use super::{ticker, watch as watcher};
-use crate::ledger::{Book, Recent};
+use crate::ledger::Book;
 use crate::model::time::Clock;
 use crate::model::{Diagnostic, Overlay, Provenance, RouteOverlay};
 use crate::plan::diff::{Change, diff};
-use crate::plan::{Compiled, Inputs, Plan, Route, compile};
-use crate::spec::parse::guess;
+use crate::plan::{Compiled, Inputs, Plan, Process, Route, compile};
 
 /// How long a file that looks half written is given to become whole.
 const TORN: Duration = Duration::from_millis(100);
@@ -43,63 +41,8 @@ const MAX_LOGGED: usize = 50;
 /// Findings kept in the report and in answers.
 const MAX_KEPT: usize = 1_000;
 
-/// What the controller needs beyond what booting gave.
-pub struct Options {
-    /// Shared readiness.
-    pub health: Arc<Health>,
-    /// The control plane's numbers.
-    pub meters: Meters,
-    /// Wall clock.
-    pub clock: Arc<dyn Clock>,
-    /// Called once a second on a thread that may wait.
-    pub upkeep: Arc<dyn Fn() + Send + Sync>,
-}
-
-impl std::fmt::Debug for Options {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Options").finish_non_exhaustive()
-    }
-}
-
-/// The running control plane.
-#[derive(Debug)]
-pub struct Running {
-    /// Asks the controller.
-    pub control: ControlHandle,
-    /// The last minute.
-    pub recent: Arc<Mutex<Recent>>,
-    /// Controller, watcher, SIGHUP, ticker.
-    pub tasks: Vec<JoinHandle<()>>,
-}
-
-impl Running {
-    /// Ends every task; plans in force stay.
-    pub fn stop(&self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
-    }
-}
-
-/// Starts controller, watcher and ticker on the present runtime.
-#[must_use]
-pub fn start(booted: Booted, options: Options) -> Running {
-    let recent = Arc::new(Mutex::new(Recent::default()));
-    let (sender, commands) = mpsc::channel(QUEUE);
-    let book = Arc::clone(&booted.book);
-    let clock = Arc::clone(&options.clock);
-    let upkeep = Arc::clone(&options.upkeep);
-    let controller = Controller::new(booted, options);
-    let control = ControlHandle::new(sender, Arc::clone(&controller.report));
-    let seen = controller.seen.subscribe();
-    let tasks = vec![
-        tokio::spawn(controller.run(commands)),
-        tokio::spawn(watcher::run(control.clone(), seen)),
-        tokio::spawn(watcher::hangups(control.clone())),
-        tokio::spawn(ticker::run(book, Arc::clone(&recent), clock, upkeep)),
-    ];
-    Running { control, recent, tasks }
-}
-
-struct Controller {
+/// The one task that changes plans.
+pub(super) struct Controller {
     path: PathBuf,
     book: Arc<Book>,
     publisher: Publisher,
@@ -115,6 +58,10 @@ struct Controller {
     clock: Arc<dyn Clock>,
     /// When a file that looked half written is read again.
     retry_at: Option<Instant>,
+    /// What somebody should look at in the configuration in force.
+    warnings: Vec<Diagnostic>,
+    /// Settings that took effect at the start.
+    started_with: Process,
 }
 
 /// A compilation and what it changes.
@@ -125,9 +72,20 @@ struct Candidate {
 }
 
 impl Controller {
-    fn new(booted: Booted, options: Options) -> Self {
+    /// What was last looked at, now and from now on.
+    pub(super) fn seen(&self) -> watch::Receiver<Arc<Seen>> {
+        self.seen.subscribe()
+    }
+
+    /// Where it tells how things are.
+    pub(super) fn report(&self) -> Arc<ArcSwap<Report>> {
+        Arc::clone(&self.report)
+    }
+
+    pub(super) fn new(booted: Booted, options: Options) -> Self {
         let Options { health, meters, clock, .. } = options;
-        let generation = booted.publisher.current().generation;
+        let plan = booted.publisher.current();
+        let (generation, started_with) = (plan.generation, plan.process.clone());
         let seen = Arc::new(booted.loaded.seen.clone());
         let report = Report {
             path: booted.path.display().to_string(),
@@ -160,6 +118,8 @@ impl Controller {
             meters,
             clock,
             retry_at: None,
+            warnings: booted.warnings,
+            started_with,
         };
         controller.journal("start", "", &By::actor("start"), Value::Null, Value::Null);
         for route in &booted.ended {
@@ -168,7 +128,7 @@ impl Controller {
         controller
     }
 
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut reclaim = interval(RECLAIM);
         reclaim.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -214,11 +174,8 @@ impl Controller {
         expected: Expected,
     ) -> Result<ReloadDone, Refusal> {
         let generation = self.publisher.current().generation;
-        match expected {
-            Expected::Exactly(seen) if seen != generation => return Err(stale(generation)),
-            Expected::Nothing if !dry_run => return Err(missing(generation)),
-            _ => {}
-        }
+        let direction = if dry_run { Direction::TowardStable } else { Direction::TowardCanary };
+        order::check(direction, expected, generation).map_err(|found| mismatch(found, generation))?;
         let last_try = self.retry_at.is_some_and(|at| at <= Instant::now());
         let (path, env) = (self.path.clone(), Arc::clone(&self.loaded.env));
         let last = maybe.then(|| Arc::clone(&self.seen.borrow()));
@@ -249,11 +206,11 @@ impl Controller {
         let generation = self.publisher.current().generation;
         let unchanged = loaded.seen.hash == self.loaded.seen.hash;
         if unchanged && dry_run {
-            return Ok(ReloadDone { generation, warnings: loaded.warnings.clone(), changes: Vec::new() });
+            return Ok(ReloadDone { generation, warnings: self.warnings.clone(), changes: Vec::new() });
         }
         if unchanged {
-            self.accept(&loaded, &by, loaded.warnings.clone());
-            return Ok(ReloadDone { generation, ..ReloadDone::default() });
+            self.accept(&loaded, &by);
+            return Ok(ReloadDone { generation, warnings: self.warnings.clone(), changes: Vec::new() });
         }
         let candidate = match self.compile(Arc::clone(&loaded), self.overlay.clone()).await? {
             Ok(candidate) => candidate,
@@ -264,7 +221,8 @@ impl Controller {
                 return Err(refused(generation, diagnostics));
             }
         };
-        let Candidate { plan, warnings, changes } = candidate;
+        let Candidate { plan, mut warnings, changes } = candidate;
+        warnings.extend(needs_restart(&self.started_with, &plan.process));
         if dry_run {
             return Ok(ReloadDone { generation, changes, warnings });
         }
@@ -274,7 +232,11 @@ impl Controller {
         let before = generation.0;
         let generation = self.publish(plan);
         self.loaded = Arc::clone(&loaded);
-        self.accept(&loaded, &by, warnings.clone());
+        self.warnings.clone_from(&warnings);
+        for warning in warnings.iter().take(MAX_LOGGED) {
+            tracing::warn!("{warning}");
+        }
+        self.accept(&loaded, &by);
         let words: Vec<String> = changes
             .iter()
             .take(MAX_LOGGED)
@@ -283,23 +245,21 @@ impl Controller {
         tracing::info!(generation = generation.0, actor = %by.actor, changes = changes.len(), "configuration loaded");
         self.journal("reload", "", &by, json!(before), json!(words));
         if !ended.is_empty() {
-            ended.iter().for_each(|route| self.weights_ended(route));
+            for route in &ended {
+                self.weights_ended(route);
+            }
             self.remember().await;
         }
         Ok(ReloadDone { generation, changes, warnings })
     }
 
     /// Notes that a configuration was accepted, whether or not it changed anything.
-    fn accept(&mut self, loaded: &Loaded, by: &By, warnings: Vec<Diagnostic>) {
-        for warning in warnings.iter().take(MAX_LOGGED) {
-            tracing::warn!("{warning}");
-        }
+    fn accept(&mut self, loaded: &Loaded, by: &By) {
         self.retry_at = None;
         self.seen.send_replace(Arc::new(loaded.seen.clone()));
         self.meters.accepted(self.clock.now());
         self.health.set("config", "ok");
-        let files = files(loaded);
-        self.attempt(by, true, warnings, Some(files));
+        self.attempt(by, true, self.warnings.clone(), Some(files(loaded)));
     }
 
     /// Notes that a configuration was refused; the plan in force stays.
@@ -354,7 +314,7 @@ impl Controller {
         match weights {
             Some(weights) => {
                 let entry = RouteOverlay {
-                    weights: whole_split(route, weights)?,
+                    weights: whole_split(route, &weights)?,
                     split_fingerprint: route.split_fingerprint,
                     by: Provenance {
                         actor: by.actor.clone(),
@@ -376,11 +336,8 @@ impl Controller {
         let after = find(&plan, name)?;
         let weights_of = |route: &Route| route.arms.iter().map(|arm| arm.weight).collect::<Vec<_>>();
         let direction = order::direction(&weights_of(route), &weights_of(after), route.default_arm.at());
-        match order::check(direction, expected, route.generation) {
-            Ok(()) => {}
-            Err(Mismatch::Stale) => return Err(stale(route.generation)),
-            Err(Mismatch::Missing) => return Err(missing(route.generation)),
-        }
+        order::check(direction, expected, route.generation)
+            .map_err(|found| mismatch(found, route.generation))?;
         let done = WeightsDone { generation: after.generation, changed: order::changed(route, after) };
         let (before, now) = (weights_json(route), weights_json(after));
         if direction == Direction::TowardCanary {
@@ -485,35 +442,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     })
 }
 
-fn find<'a>(plan: &'a Plan, name: &str) -> Result<&'a Arc<Route>, Refusal> {
-    plan.route_named(name).ok_or_else(|| {
-        let known: Vec<&str> = plan.routes.iter().map(|route| &*route.name).collect();
-        Refusal::new(RefusalKind::NotFound, "unknown-route", format!("there is no route `{name}`"))
-            .hint(guess(name, &known))
-    })
-}
-
-/// Weights for every arm of a route: those not named get 0.
-fn whole_split(route: &Route, weights: BTreeMap<String, u32>) -> Result<BTreeMap<String, u32>, Refusal> {
-    let invalid = |code, message: String| {
-        Refusal::new(RefusalKind::Invalid, code, message).generation(route.generation)
-    };
-    let known: Vec<&str> = route.arms.iter().map(|arm| &*arm.name).collect();
-    if known.is_empty() {
-        return Err(invalid("no-split", format!("route `{}` answers by itself and has no arms", route.name)));
-    }
-    if let Some(unknown) = weights.keys().find(|arm| !known.contains(&arm.as_str())) {
-        let message = format!("route `{}` has no arm `{unknown}`", route.name);
-        return Err(invalid("unknown-arm", message).hint(guess(unknown, &known)));
-    }
-    if weights.is_empty() {
-        let message = "no arm is named, so every arm would get 0".to_owned();
-        return Err(invalid("no-weights", message).hint("name at least one arm"));
-    }
-    let weight = |arm: &&str| ((*arm).to_owned(), weights.get(*arm).copied().unwrap_or(0));
-    Ok(known.iter().map(weight).collect())
-}
-
 fn weights_json(route: &Route) -> Value {
     route
         .arms
@@ -527,22 +455,16 @@ fn files(loaded: &Loaded) -> Vec<String> {
     loaded.spec.files.iter().map(|(source, _)| source.name.clone()).collect()
 }
 
-fn stale(generation: crate::model::Generation) -> Refusal {
-    Refusal::new(RefusalKind::Stale, "stale-generation", format!("generation {generation} is in force"))
-        .hint("look at it again, then repeat with its generation")
-        .generation(generation)
-}
-
-fn missing(generation: crate::model::Generation) -> Refusal {
-    let message = "this change needs an If-Match header with the generation it was based on";
-    Refusal::new(RefusalKind::MissingGeneration, "if-match-missing", message)
-        .hint(format!("If-Match: \"{generation}\", or If-Match: \"*\" to not care"))
-        .generation(generation)
-}
-
-fn refused(generation: crate::model::Generation, diagnostics: Vec<Diagnostic>) -> Refusal {
-    let mut refusal = Refusal::new(RefusalKind::Diagnostics, "refused", "the configuration has errors")
-        .generation(generation);
-    refusal.diagnostics = diagnostics;
-    refusal
+/// Settings that were edited but take effect at the next start only.
+fn needs_restart(started_with: &Process, now: &Process) -> Option<Diagnostic> {
+    let rows = [
+        ("admin", started_with.admin_address != now.admin_address || started_with.admin != now.admin),
+        ("metrics", started_with.metrics_address != now.metrics_address),
+        ("workers", started_with.workers != now.workers),
+        ("stateDir", started_with.state_dir != now.state_dir),
+    ];
+    let edited: Vec<&str> = rows.iter().filter(|(_, edited)| *edited).map(|(key, _)| *key).collect();
+    let message = format!("{} changed; that takes effect at the next start", edited.join(", "));
+    let finding = Diagnostic::error("needs-restart", message).warning();
+    (!edited.is_empty()).then(|| finding.hint("restart when it suits; everything else is in force now"))
 }

@@ -1,0 +1,71 @@
+//! Starts the control plane: controller, watcher, hang-ups, ticker.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::boot::Booted;
+use super::command::{ControlHandle, QUEUE};
+use super::controller::Controller;
+use super::health::Health;
+use super::meters::Meters;
+use super::{ticker, watch as watcher};
+use crate::ledger::Recent;
+use crate::model::time::Clock;
+
+/// What the controller needs beyond what booting gave.
+pub struct Options {
+    /// Shared readiness.
+    pub health: Arc<Health>,
+    /// The control plane's numbers.
+    pub meters: Meters,
+    /// Wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Called once a second on a thread that may wait.
+    pub upkeep: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").finish_non_exhaustive()
+    }
+}
+
+/// The running control plane.
+#[derive(Debug)]
+pub struct Running {
+    /// Asks the controller.
+    pub control: ControlHandle,
+    /// The last minute.
+    pub recent: Arc<Mutex<Recent>>,
+    /// Controller, watcher, SIGHUP, ticker.
+    pub tasks: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Ends every task; plans in force stay.
+    pub fn stop(&self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Starts controller, watcher and ticker on the present runtime.
+#[must_use]
+pub fn start(booted: Booted, options: Options) -> Running {
+    let recent = Arc::new(Mutex::new(Recent::default()));
+    let (sender, commands) = mpsc::channel(QUEUE);
+    let book = Arc::clone(&booted.book);
+    let clock = Arc::clone(&options.clock);
+    let upkeep = Arc::clone(&options.upkeep);
+    let controller = Controller::new(booted, options);
+    let control = ControlHandle::new(sender, controller.report());
+    let seen = controller.seen();
+    let tasks = vec![
+        tokio::spawn(controller.run(commands)),
+        tokio::spawn(watcher::run(control.clone(), seen)),
+        tokio::spawn(watcher::hangups(control.clone())),
+        tokio::spawn(ticker::run(book, Arc::clone(&recent), clock, upkeep)),
+    ];
+    Running { control, recent, tasks }
+}
