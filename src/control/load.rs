@@ -15,8 +15,9 @@ use xxhash_rust::xxh64::Xxh64;
 
 use crate::model::{Diagnostic, Place};
 use crate::plan::Lists;
-use crate::spec::parse::MAX_FILE_BYTES;
 use crate::spec::{self, Source, Spec};
+
+pub use crate::spec::parse::MAX_FILE_BYTES;
 
 /// Most files of one configuration folder.
 pub const MAX_FILES: usize = 1_000;

@@ -252,7 +252,9 @@ mod tests {
 
     fn counts_of(durations: &[u64]) -> BinCounts {
         let bins = Bins::default();
-        durations.iter().for_each(|nanos| bins.add(*nanos));
+        for nanos in durations {
+            bins.add(*nanos);
+        }
         let mut counts = BinCounts::default();
         bins.add_to(&mut counts);
         counts
