@@ -216,7 +216,8 @@ mod tests {
         assert!(failures.limited(peer, now) && !failures.limited(other, now));
         assert!(!failures.limited(peer, now + WINDOW));
         for last in 0..=u16::MAX {
-            failures.note(IpAddr::from([10, 0, (last >> 8) as u8, last as u8]), now);
+            let [high, low] = last.to_be_bytes();
+            failures.note(IpAddr::from([10, 0, high, low]), now);
         }
         assert!(failures.0.len() <= MAX_PEERS);
     }

@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::audit::{Audit, Entry};
-use super::boot::Booted;
+use super::boot::{Booted, needs_restart};
 use super::command::{By, Command, Expected, ReloadDone, WeightsDone};
 use super::health::Health;
 use super::load::{self, Failed, Loaded, Look, Seen};
@@ -453,18 +453,4 @@ fn weights_json(route: &Route) -> Value {
 
 fn files(loaded: &Loaded) -> Vec<String> {
     loaded.spec.files.iter().map(|(source, _)| source.name.clone()).collect()
-}
-
-/// Settings that were edited but take effect at the next start only.
-fn needs_restart(started_with: &Process, now: &Process) -> Option<Diagnostic> {
-    let rows = [
-        ("admin", started_with.admin_address != now.admin_address || started_with.admin != now.admin),
-        ("metrics", started_with.metrics_address != now.metrics_address),
-        ("workers", started_with.workers != now.workers),
-        ("stateDir", started_with.state_dir != now.state_dir),
-    ];
-    let edited: Vec<&str> = rows.iter().filter(|(_, edited)| *edited).map(|(key, _)| *key).collect();
-    let message = format!("{} changed; that takes effect at the next start", edited.join(", "));
-    let finding = Diagnostic::error("needs-restart", message).warning();
-    (!edited.is_empty()).then(|| finding.hint("restart when it suits; everything else is in force now"))
 }

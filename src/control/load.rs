@@ -399,14 +399,13 @@ mod tests {
     #[test]
     fn what_cannot_be_a_configuration_says_why() {
         let dir = tempfile::tempdir().expect("a folder");
-        let rows: &[(&str, &[u8], &str)] = &[
-            ("large.yaml", &[b' '; MAX_FILE_BYTES + 1], "too-large"),
-            ("latin.yaml", b"name: \xff", "not-text"),
-        ];
+        let large = vec![b' '; MAX_FILE_BYTES + 1];
+        let rows: [(&str, &[u8], &str); 2] =
+            [("large.yaml", &large, "too-large"), ("latin.yaml", b"name: \xff", "not-text")];
         for (name, bytes, code) in rows {
             let file = dir.path().join(name);
             fs::write(&file, bytes).expect("written");
-            assert_eq!(failed(look(&file, &Env::default(), None, now())).diagnostics[0].code, *code);
+            assert_eq!(failed(look(&file, &Env::default(), None, now())).diagnostics[0].code, code);
         }
         assert_eq!(
             failed(look(Path::new("/dev/null"), &Env::default(), None, now())).diagnostics[0].code,
