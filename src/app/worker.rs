@@ -51,8 +51,9 @@ pub struct Birth {
 /// # Errors
 /// The runtime or a socket could not be set up.
 pub fn run(birth: Birth) -> io::Result<()> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(serve(birth))
 }
 

@@ -101,6 +101,9 @@ fn in_flight(pair: &[Counter; 2]) -> u64 {
     pair[0].get().saturating_sub(pair[1].get())
 }
 
+/// Route, arm, upstream.
+type CellName = (Arc<str>, Arc<str>, Arc<str>);
+
 #[derive(Debug, Default)]
 struct RouteBook {
     cells: Vec<Arc<Cell>>,
@@ -113,7 +116,8 @@ struct Inner {
     upstreams: HashMap<Arc<str>, Arc<UpstreamCell>, FixedState>,
     endpoints: HashMap<Arc<str>, Arc<EndpointCell>, FixedState>,
     next_endpoint: u32,
-    retired: HashMap<(Arc<str>, Arc<str>, Arc<str>), u64, FixedState>,
+    /// Since when a cell's name is in no plan, in Unix milliseconds.
+    retired: HashMap<CellName, u64, FixedState>,
 }
 
 /// Every live cell by name.

@@ -198,6 +198,19 @@ fn every_verb_is_in_the_journal_with_who_and_why() {
 }
 
 #[test]
+fn a_move_toward_stable_needs_no_generation() {
+    let origins = pair();
+    let proxy = Proxy::start(&text(&origins.each_ref()));
+    let verb = |stable: u32, canary: u32| {
+        let body = json!({ "weights": { "stable": stable, "canary": canary } });
+        proxy.admin(&without(&proxy.verb(WEIGHTS, &body), "if-match")).status
+    };
+    assert_eq!(verb(90, 10), 412, "more canary needs the operator to have looked");
+    assert_eq!(verb(99, 1), 200);
+    assert_eq!(verb(100, 0), 200, "in an incident nobody looks up a generation");
+}
+
+#[test]
 fn errors_have_one_shape() {
     let origins = pair();
     let proxy = Proxy::start(&text(&origins.each_ref()));

@@ -3,6 +3,7 @@
 //! A user must not notice that one of many endpoints is gone, nor get bytes of somebody else's
 //! answer. Overload protection must let go of what it holds when the client leaves.
 
+use crate::support::h2c::H2c;
 use crate::support::raw::{self, RawOrigin, Script};
 use crate::support::{
     Behaviour, Conn, Gate, Origin, Proxy, Request, ask, crowd, eventually, get, post, share_is,
@@ -61,7 +62,12 @@ fn a_name_is_resolved_to_whatever_address_answers() {
 fn an_upstream_at_its_limit_refuses_and_recovers() {
     let (origin, gate) = (Origin::start("app"), Gate::closed());
     origin.on("/hang", Behaviour::Hang).on("/slow", Behaviour::Gated(gate.clone()));
-    let proxy = before(&format!("{{ endpoints: [\"{}\"], limits: {{ maxRequests: 3 }} }}", origin.url()));
+    // One worker, so that the count is exact at every moment.
+    let proxy = Proxy::start(&format!(
+        "workers: 1\nupstreams: {{ app: {{ endpoints: [\"{}\"], limits: {{ maxRequests: 3 }} }} }}\n\
+         routes: [{{ name: all, split: {{ app: 1 }} }}]\n",
+        origin.url()
+    ));
     let hold = |target: &str| {
         let mut conn = proxy.conn();
         conn.write(format!("{}\r\n", get(target).head()).as_bytes()).expect("send");
@@ -94,6 +100,32 @@ fn ask_many(proxy: &Proxy) -> Vec<u16> {
         })
         .collect();
     asking.into_iter().map(|one| one.join().expect("a client thread")).collect()
+}
+
+#[test]
+fn a_limit_holds_however_connections_fall_on_workers() {
+    const LIMIT: usize = 20;
+    const WORKERS: usize = 2;
+    let origin = Origin::start("app");
+    origin.on("/hang", Behaviour::Hang);
+    let proxy = Proxy::start(&format!(
+        "workers: {WORKERS}\nupstreams: {{ app: {{ endpoints: [\"{}\"], limits: {{ maxRequests: {LIMIT} }} }} }}\n\
+         routes: [{{ name: all, split: {{ app: 1 }}, timeouts: {{ request: 0s, upstream: 0s }} }}]\n",
+        origin.url()
+    ));
+    // A connection lives on one worker, so the first one alone takes the whole limit there.
+    let conns: Vec<_> = (0..8).map(|_| H2c::open(proxy.web())).collect();
+    let mut running = Vec::new();
+    for conn in &conns {
+        running.extend((0..LIMIT).map(|_| conn.start(&get("/hang"))));
+        eventually("every stream is held or refused", || {
+            let refused = running.iter().filter(|stream| stream.is_finished()).count();
+            refused + origin.requests() == running.len()
+        });
+    }
+    let held = origin.requests();
+    assert!((LIMIT..=LIMIT + WORKERS).contains(&held), "{held} in flight under a limit of {LIMIT}");
+    running.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[test]
