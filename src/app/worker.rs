@@ -194,6 +194,15 @@ impl Handler for Served {
         self.worker.book.process.connections_add(listener, by)
     }
 
+    fn peer(&self, listener: usize, peer: std::net::IpAddr, opened: bool) -> u32 {
+        let process = &self.worker.book.process;
+        if opened {
+            return process.peer_opened(listener, peer);
+        }
+        process.peer_closed(listener, peer);
+        0
+    }
+
     fn settings(&self, listener: usize) -> Settings {
         let plan = self.worker.plan();
         let found = plan.listeners.get(listener);
@@ -203,6 +212,7 @@ impl Handler for Served {
                 .map_or(32 << 10, |one| usize::try_from(one.limits.header_bytes.0).unwrap_or(32 << 10)),
             streams: found.map_or(100, |one| one.limits.streams),
             connections: found.map_or(0, |one| one.limits.connections),
+            connections_per_ip: found.map_or(0, |one| one.limits.connections_per_ip),
         }
     }
 }

@@ -67,17 +67,16 @@ impl UpstreamCell {
         Self { begun: (0..workers).map(|_| CachePadded::default()).collect() }
     }
 
-    /// Admits a request unless `limit` (0: none) is reached; pair with [`Self::leave`]. Workers
-    /// sum each other's counts only when their own share of the limit is used up, so the limit may
-    /// be passed by at most one request per worker.
+    /// Admits a request unless `limit` (0: none) is reached; pair with [`Self::leave`]. A worker
+    /// with few requests of its own does not look at the others', so that at ordinary load their
+    /// counts stay in their caches: the limit may be passed by a sixteenth of itself and one
+    /// request per worker.
     #[must_use]
     pub fn enter(&self, worker: WorkerId, limit: u32) -> bool {
         let Some(own) = self.begun.get(worker.0) else { return true };
-        if limit > 0 {
-            let share = u64::from(limit) / self.begun.len() as u64;
-            if in_flight(own) >= share && self.in_flight() >= u64::from(limit) {
-                return false;
-            }
+        let few = u64::from(limit) / (16 * self.begun.len() as u64);
+        if limit > 0 && in_flight(own) >= few && self.in_flight() >= u64::from(limit) {
+            return false;
         }
         own[0].add(1);
         true

@@ -41,6 +41,8 @@ pub struct Settings {
     pub streams: u32,
     /// Open connections of the listener in the process; 0 is no bound.
     pub connections: u32,
+    /// Open connections of one address; 0 is no bound.
+    pub connections_per_ip: u32,
 }
 
 /// Everything a connection is served with.

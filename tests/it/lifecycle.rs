@@ -78,6 +78,16 @@ fn an_interrupt_is_a_stop_too() {
 }
 
 #[test]
+fn ready_means_ready_to_stop_as_well() {
+    let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
+    let mut site = Site::new(&text(&[&stable, &canary], ""));
+    for _ in 0..20 {
+        // Stopping asserts a clean exit; a signal nobody handles yet would kill instead.
+        site = site.start().stop();
+    }
+}
+
+#[test]
 fn grace_ends_what_never_ends() {
     let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
     for origin in [&stable, &canary] {
@@ -189,7 +199,7 @@ fn idle_memory_is_small_and_so_is_an_idle_connection() {
     let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
     let proxy = Proxy::start(&text(&[&stable, &canary], ""));
     proxy.ask(&get("/")).expect_status(200);
-    let before = proxy.memory().now_kib;
+    let before = proxy.memory().own_kib;
     assert!(before <= 20 * 1024, "idle with {before} KiB");
     let count = 500;
     let conns: Vec<_> = (0..count)
@@ -202,7 +212,7 @@ fn idle_memory_is_small_and_so_is_an_idle_connection() {
     // Buffers are given back once a connection has been idle for a while.
     let mut grown = 0;
     eventually("500 idle connections take 12 KiB each at most", || {
-        grown = proxy.memory().now_kib.saturating_sub(before);
+        grown = proxy.memory().own_kib.saturating_sub(before);
         grown <= 12 * count
     });
     println!("{before} KiB idle, {grown} KiB for {} idle connections", conns.len());

@@ -353,6 +353,7 @@ fn an_arm_nobody_serves_is_replaced_or_refused_as_written() {
     assert_eq!(stable.last().body, b"whole", "the body goes where the request goes");
     let charged = [("arm", "canary"), ("upstream", "stable"), ("code", "2xx"), ("outcome", "error")];
     proxy.settles("switchback_requests_total", &charged, 2);
+    proxy.settles("switchback_requests_in_flight", &[], 0);
 
     proxy.reload(&text(", whenUnavailable: fail"));
     assert_eq!(proxy.ask(&canary_user).status, 503);
