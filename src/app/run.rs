@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use super::worker::{self, Birth};
@@ -228,7 +229,7 @@ async fn follow_log(
 
 /// Opens the access log anew on SIGHUP, as log rotation expects.
 async fn reopen_log(log: Arc<AccessLog>) {
-    let Ok(mut hangups) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else {
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else {
         return;
     };
     while hangups.recv().await.is_some() {
@@ -293,6 +294,11 @@ pub fn until_told(path: &Path) -> io::Result<Exit> {
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let exit = runtime.block_on(async {
+        // Before anything is ready: whoever sees us ready may already tell us to stop.
+        let mut told = match Told::listen() {
+            Ok(told) => told,
+            Err(error) => return cannot_listen(&error),
+        };
         let proxy = match start(path).await {
             Ok(proxy) => proxy,
             Err(refused) => {
@@ -306,11 +312,11 @@ pub fn until_told(path: &Path) -> io::Result<Exit> {
         }
         tracing::info!("admin on {}, generation {}, ready", plan.process.admin_address, plan.generation);
         drop(plan);
-        told_to_stop().await;
+        told.to_stop().await;
         tracing::info!("draining");
         tokio::select! {
             () = proxy.stop() => tracing::info!("drained"),
-            () = told_to_stop() => tracing::warn!("told twice: ending at once"),
+            () = told.to_stop() => tracing::warn!("told twice: ending at once"),
         }
         Exit::Ok
     });
@@ -318,16 +324,27 @@ pub fn until_told(path: &Path) -> io::Result<Exit> {
     Ok(exit)
 }
 
-async fn told_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+fn cannot_listen(error: &io::Error) -> Exit {
+    eprintln!("signals cannot be received: {error}");
+    Exit::Usage
+}
+
+/// SIGTERM and SIGINT, received from its creation on.
+struct Told {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Told {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn to_stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 
