@@ -53,6 +53,7 @@ pub struct Proxy {
     stop: watch::Sender<bool>,
     end_admin: Vec<oneshot::Sender<()>>,
     workers: Vec<JoinHandle<()>>,
+    state_dir: PathBuf,
 }
 
 /// Starts a proxy on the present runtime.
@@ -77,9 +78,12 @@ pub async fn start(path: &Path) -> Result<Proxy, Refused> {
     }
     let plan = booted.plan();
     let sockets = bind_all(&plan, booted.book.workers())?;
-    let admin_bound = admin::bind(&plan.process.admin_address).map_err(cannot)?;
+    let admin_bound =
+        admin::bind(&plan.process.admin_address).map_err(|why| cannot(format!("admin.address: {why}")))?;
     let metrics_bound = match plan.process.metrics_address {
-        Some(address) => Some(admin::bind(&address.to_string()).map_err(cannot)?),
+        Some(address) => {
+            Some(admin::bind(&address.to_string()).map_err(|why| cannot(format!("metrics.address: {why}")))?)
+        }
         None => None,
     };
     let base = control::load::base(path);
@@ -129,6 +133,7 @@ impl Assembly {
         let Self { booted, clock, base } = self;
         let (plans, published) = (booted.publisher.plans(), booted.publisher.wake());
         let (book, plan) = (Arc::clone(&booted.book), booted.plan());
+        let state_dir = booted.state_dir.clone();
         let cold = Arc::new(Cold::new());
         let log = Arc::new(AccessLog::new(cold.counter(&names::LOG_DROPPED, &[])));
         log.open(plan.access_log.as_ref().map(|log| Target::of(&log.path, &base)));
@@ -169,7 +174,7 @@ impl Assembly {
         let mut end_admin = vec![serve(admin_bound, admin.router(gate))];
         end_admin.extend(metrics_bound.map(|bound| serve(bound, admin.metrics_router())));
         health.listening();
-        Proxy { plans, book, running, published, health, log, stop, end_admin, workers }
+        Proxy { plans, book, running, published, health, log, stop, end_admin, workers, state_dir }
     }
 }
 
@@ -310,7 +315,17 @@ pub fn until_told(path: &Path) -> io::Result<Exit> {
         for listener in &plan.listeners {
             tracing::info!("listener {} on {}", listener.name, listener.address);
         }
-        tracing::info!("admin on {}, generation {}, ready", plan.process.admin_address, plan.generation);
+        for route in plan.routes.iter().filter(|route| route.operator.is_some()) {
+            let weights: Vec<String> =
+                route.arms.iter().map(|arm| format!("{}={}", arm.name, arm.weight)).collect();
+            tracing::warn!("operator weights are in force on route {}: {}", route.name, weights.join(" "));
+        }
+        let (config, state) = (path.display(), proxy.state_dir.display());
+        tracing::info!(
+            "admin on {}, configuration {config}, state {state}, generation {}, ready",
+            plan.process.admin_address,
+            plan.generation
+        );
         drop(plan);
         told.to_stop().await;
         tracing::info!("draining");

@@ -209,6 +209,7 @@ impl Controller {
             return Ok(ReloadDone { generation, warnings: self.warnings.clone(), changes: Vec::new() });
         }
         if unchanged {
+            tracing::info!(actor = %by.actor, %generation, "configuration read again: unchanged");
             self.accept(&loaded, &by);
             return Ok(ReloadDone { generation, warnings: self.warnings.clone(), changes: Vec::new() });
         }

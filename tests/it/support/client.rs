@@ -328,7 +328,7 @@ impl Conn {
 }
 
 /// Silence is no end: a peer that says nothing for so long fails the test, whatever it waits for.
-fn heard<T>(result: io::Result<T>) -> io::Result<T> {
+pub fn heard<T>(result: io::Result<T>) -> io::Result<T> {
     let silent =
         |error: &io::Error| matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
     assert!(!result.as_ref().is_err_and(silent), "the peer kept silent for {SOCKET_TIMEOUT:?}");
