@@ -72,7 +72,9 @@ mod counted {
         let outcomes: Vec<Outcome> = (0..STEPS).map(outcome).collect();
         // The first record of a decade allocates; what follows is what counts.
         if let Some(shard) = cell.shard(WorkerId(0)) {
-            outcomes.iter().for_each(|one| shard.record(one));
+            for one in &outcomes {
+                shard.record(one);
+            }
         }
         (cell, outcomes)
     }
@@ -81,7 +83,9 @@ mod counted {
     #[bench::one_worker(())]
     fn record((cell, outcomes): (Cell, Vec<Outcome>)) -> (Cell, Vec<Outcome>) {
         if let Some(shard) = cell.shard(WorkerId(0)) {
-            outcomes.iter().for_each(|one| shard.record(black_box(one)));
+            for one in &outcomes {
+                shard.record(black_box(one));
+            }
         }
         (cell, outcomes)
     }

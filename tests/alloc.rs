@@ -3,6 +3,8 @@
 //! All features of the default configuration are on (split, sticky key, RED, request id, forwarded
 //! headers, timeouts). It must never count the client's or the origin's allocations.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::BTreeMap;

@@ -3,6 +3,8 @@
 //! It looks at text, not at types, so its rules are plain on purpose. A rule that turns out wrong is
 //! changed here with its reason; it is never worked around in the code.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -14,7 +14,7 @@ use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
-use crate::spec::process::Admin;
+use crate::plan::AdminSettings;
 
 /// File name of the operator's token in the state folder.
 pub const FILE: &str = "admin.token";
@@ -61,15 +61,14 @@ impl Tokens {
     /// # Errors
     /// One sentence when a configured token cannot be used. A state folder that cannot be written
     /// is no error: there is then no operator token.
-    pub fn open(admin: &Admin, base: &Path, state_dir: &Path) -> Result<Self, String> {
-        let written = |spot: &Option<crate::spec::Spot<String>>| {
-            spot.as_ref().filter(|file| !file.is_empty()).map(|file| base.join(file.as_str()))
-        };
-        let viewer = match written(&admin.viewer_token_file) {
+    pub fn open(admin: &AdminSettings, base: &Path, state_dir: &Path) -> Result<Self, String> {
+        let written =
+            |file: Option<&String>| file.filter(|file| !file.is_empty()).map(|file| base.join(file));
+        let viewer = match written(admin.viewer_token_file.as_deref()) {
             Some(file) => Some(read(&file).map_err(|why| sentence(&file, &why))?),
             None => None,
         };
-        let given = written(&admin.token_file);
+        let given = written(admin.token_file.as_deref());
         let file = given.clone().unwrap_or_else(|| state_dir.join(FILE));
         let operator = match read_or_generate(&file) {
             Ok(secret) => Some(secret),
@@ -121,7 +120,11 @@ fn read_or_generate(file: &Path) -> io::Result<Secret> {
 fn generate(file: &Path) -> io::Result<Secret> {
     let mut bytes = [0_u8; TOKEN_BYTES];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = bytes.iter().fold(String::with_capacity(2 * TOKEN_BYTES), |mut hex, byte| {
+        // Writing to a String cannot fail.
+        let _ = std::fmt::Write::write_fmt(&mut hex, format_args!("{byte:02x}"));
+        hex
+    });
     // Complete under another name first: a reader must never see half a token.
     let draft = PathBuf::from(format!("{}.{}~", file.display(), std::process::id()));
     let written = OpenOptions::new()
@@ -171,7 +174,7 @@ mod tests {
     #[test]
     fn a_token_is_generated_once_for_its_owner_alone() {
         let dir = tempfile::tempdir().expect("a folder");
-        let open = || Tokens::open(&Admin::default(), Path::new("."), dir.path()).expect("tokens");
+        let open = || Tokens::open(&AdminSettings::default(), Path::new("."), dir.path()).expect("tokens");
         let first = open();
         let text = fs::read_to_string(dir.path().join(FILE)).expect("a token");
         let token = text.trim();
@@ -192,12 +195,12 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         fs::write(dir.path().join("empty"), " \n").expect("written");
         let spot = |name: &str| Some(crate::spec::Spot::unwritten(name.to_owned()));
-        let empty = Admin { token_file: spot("empty"), ..Admin::default() };
+        let empty = AdminSettings { token_file: spot("empty"), ..AdminSettings::default() };
         assert!(Tokens::open(&empty, dir.path(), dir.path()).is_err_and(|why| why.contains("empty")));
-        let missing = Admin { viewer_token_file: spot("none"), ..Admin::default() };
+        let missing = AdminSettings { viewer_token_file: spot("none"), ..AdminSettings::default() };
         assert!(Tokens::open(&missing, dir.path(), dir.path()).is_err());
         let unwritable =
-            Tokens::open(&Admin::default(), dir.path(), Path::new("/dev/null/x")).expect("tokens");
+            Tokens::open(&AdminSettings::default(), dir.path(), Path::new("/dev/null/x")).expect("tokens");
         assert_eq!(unwritable.role(b""), None);
     }
 
@@ -213,7 +216,8 @@ mod tests {
         assert!(failures.limited(peer, now) && !failures.limited(other, now));
         assert!(!failures.limited(peer, now + WINDOW));
         for last in 0..=u16::MAX {
-            failures.note(IpAddr::from([10, 0, (last >> 8) as u8, last as u8]), now);
+            let [high, low] = last.to_be_bytes();
+            failures.note(IpAddr::from([10, 0, high, low]), now);
         }
         assert!(failures.0.len() <= MAX_PEERS);
     }

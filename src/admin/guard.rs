@@ -50,7 +50,7 @@ impl Gate {
             return Ok(());
         }
         let host = self.host(uri, headers)?;
-        self.origin(headers, &host)?;
+        same_origin(headers, &host)?;
         if !verb && self.exposure == Exposure::Loopback {
             return Ok(());
         }
@@ -84,21 +84,6 @@ impl Gate {
             || self.allowed_hosts.contains(&host)
     }
 
-    /// A page of another origin must not speak through an operator's browser.
-    fn origin(&self, headers: &HeaderMap, host: &str) -> Result<(), Refused> {
-        let same = |origin: &str| {
-            let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-            rest.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
-        };
-        let origins = headers.get_all(ORIGIN).iter().all(|origin| origin.to_str().is_ok_and(same));
-        let own = |site: &str| matches!(site, "same-origin" | "none");
-        let sites = headers.get_all(SEC_FETCH_SITE).iter().all(|site| site.to_str().is_ok_and(own));
-        if origins && sites {
-            return Ok(());
-        }
-        Err(Refused::new(StatusCode::FORBIDDEN, "cross-origin", "requests of other origins are refused"))
-    }
-
     fn token(&self, headers: &HeaderMap, peer: Peer, needed: Role) -> Result<(), Refused> {
         let now = Instant::now();
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -129,6 +114,21 @@ impl Gate {
             }
         }
     }
+}
+
+/// A page of another origin must not speak through an operator's browser.
+fn same_origin(headers: &HeaderMap, host: &str) -> Result<(), Refused> {
+    let same = |origin: &str| {
+        let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        rest.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+    };
+    let origins = headers.get_all(ORIGIN).iter().all(|origin| origin.to_str().is_ok_and(same));
+    let own = |site: &str| matches!(site, "same-origin" | "none");
+    let sites = headers.get_all(SEC_FETCH_SITE).iter().all(|site| site.to_str().is_ok_and(own));
+    if origins && sites {
+        return Ok(());
+    }
+    Err(Refused::new(StatusCode::FORBIDDEN, "cross-origin", "requests of other origins are refused"))
 }
 
 /// The token of the one Authorization header.

@@ -89,7 +89,7 @@ pub fn bind(address: &str) -> Result<Bound, String> {
         Some(path) => bind_unix(Path::new(path)),
         None => bind_tcp(address),
     };
-    bound.map_err(|error| format!("the admin listener cannot bind {address}: {error}"))
+    bound.map_err(|error| format!("cannot bind {address}: {error}"))
 }
 
 fn bind_tcp(address: &str) -> io::Result<Bound> {

@@ -79,7 +79,6 @@ impl Admin {
     }
 
     /// Everything, behind a gate.
-    #[must_use]
     pub fn router(&self, gate: Gate) -> Router {
         let shared = Shared {
             admin: self.clone(),
@@ -107,7 +106,6 @@ impl Admin {
     }
 
     /// Metrics and probes alone, for an address of their own.
-    #[must_use]
     pub fn metrics_router(&self) -> Router {
         self.open_routes()
             .fallback(error::not_found)

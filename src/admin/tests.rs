@@ -1,6 +1,7 @@
 //! The operator's listener over real loopback sockets: every row of its security table.
 
 use std::fs;
+use std::io::Write;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -37,7 +38,7 @@ impl Drop for Site {
 }
 
 impl Site {
-    async fn start() -> Self {
+    fn start() -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("switchback.yaml");
         fs::write(&file, CONFIG).expect("written");
@@ -109,7 +110,8 @@ impl Site {
     /// A request with these headers and a body; Host is localhost unless given.
     async fn ask(&self, listener: &str, line: &str, headers: &[(&str, &str)], body: &str) -> (u16, Value) {
         let host = if headers.iter().any(|(name, _)| *name == "host") { "" } else { "host: localhost\r\n" };
-        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let lines: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let headers = lines.concat();
         let length =
             if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
         let request = format!("{line} HTTP/1.1\r\n{host}{headers}{length}connection: close\r\n\r\n{body}");
@@ -141,7 +143,7 @@ const WEIGHTS: &str = "/api/v1/routes/all/weights";
 
 #[tokio::test]
 async fn the_exposure_table_holds() {
-    let site = Site::start().await;
+    let site = Site::start();
     let operator = format!("Bearer {}", site.token);
     let body = json!({ "weights": { "stable": 95, "canary": 5 } }).to_string();
     let read = "GET /api/v1/status";
@@ -176,7 +178,7 @@ async fn the_exposure_table_holds() {
 
 #[tokio::test]
 async fn other_hosts_and_origins_are_refused_before_anything_else() {
-    let site = Site::start().await;
+    let site = Site::start();
     let address = site.address("loopback");
     let rows: &[(&[(&str, &str)], u16)] = &[
         (&[("host", &address)], 200),
@@ -205,7 +207,7 @@ async fn other_hosts_and_origins_are_refused_before_anything_else() {
 
 #[tokio::test]
 async fn verbs_are_refused_in_the_order_of_the_contract() {
-    let site = Site::start().await;
+    let site = Site::start();
     let more = json!({ "weights": { "stable": 90, "canary": 10 }, "reason": "more" });
     let code = |(status, answer): (u16, Value)| (status, answer["code"].as_str().unwrap_or("").to_owned());
     let is = |status: u16, code: &str| (status, code.to_owned());
@@ -244,7 +246,7 @@ async fn verbs_are_refused_in_the_order_of_the_contract() {
 
 #[tokio::test]
 async fn wrong_tokens_are_bounded() {
-    let site = Site::start().await;
+    let site = Site::start();
     let wrong = [("authorization", "Bearer wrong")];
     for _ in 0..auth::MAX_FAILURES {
         assert_eq!(site.verb(WEIGHTS, &json!({}), "authorization", &wrong).await.0, 401);
@@ -255,7 +257,7 @@ async fn wrong_tokens_are_bounded() {
 
 #[tokio::test]
 async fn probes_follow_the_life_of_the_process() {
-    let site = Site::start().await;
+    let site = Site::start();
     let probes = async || {
         let mut codes = Vec::new();
         for path in ["/livez", "/startupz", "/readyz"] {
@@ -275,7 +277,7 @@ async fn probes_follow_the_life_of_the_process() {
 
 #[tokio::test]
 async fn explain_tells_route_arm_and_bucket() {
-    let site = Site::start().await;
+    let site = Site::start();
     let url = "url=http%3A%2F%2Fshop.test%2Fa%3Fb%3D1";
     let ask = async |more: &str| site.get(&format!("/api/v1/explain?{url}{more}")).await.1;
     let sticky = ask("&header=x-user%3A%20u42").await;
@@ -294,7 +296,7 @@ async fn explain_tells_route_arm_and_bucket() {
 
 #[tokio::test]
 async fn views_show_routes_and_reloads_tell_findings() {
-    let site = Site::start().await;
+    let site = Site::start();
     for path in ["/api/v1/config", "/api/v1/limits"] {
         let (status, view) = site.get(path).await;
         assert_eq!((status, &view["listeners"][0]["limits"]["headerCount"]), (200, &json!(100)), "{view}");
@@ -319,7 +321,7 @@ async fn views_show_routes_and_reloads_tell_findings() {
 #[tokio::test]
 async fn a_socket_is_its_owners_alone_and_never_taken_from_the_living() {
     use std::os::unix::fs::PermissionsExt;
-    let site = Site::start().await;
+    let site = Site::start();
     let path = site.dir.path().join("admin.sock");
     let address = format!("unix:{}", path.display());
     assert_eq!(fs::metadata(&path).expect("a socket").permissions().mode() & 0o777, 0o600);
@@ -333,7 +335,7 @@ async fn a_socket_is_its_owners_alone_and_never_taken_from_the_living() {
 
 #[tokio::test]
 async fn the_exposition_satisfies_promtool_and_names_only_known_families() {
-    let site = Site::start().await;
+    let site = Site::start();
     let cell = site.admin.0.book.cell(&"all".into(), &"canary".into(), &"canary".into());
     let shard = cell.shard(crate::model::WorkerId(0)).expect("one worker");
     shard.begin();
@@ -376,7 +378,6 @@ async fn the_exposition_satisfies_promtool_and_names_only_known_families() {
         eprintln!("promtool is not installed: its check was left out");
         return;
     };
-    use std::io::Write;
     promtool.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("written");
     let checked = promtool.wait_with_output().expect("it ran");
     let said = String::from_utf8_lossy(&checked.stderr).into_owned();

@@ -144,7 +144,8 @@ async fn read<T: DeserializeOwned + Default>(
 }
 
 fn is_limit(error: &axum::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>())
+    let cause = std::error::Error::source(error);
+    matches!(cause, Some(cause) if cause.is::<http_body_util::LengthLimitError>())
 }
 
 fn by(

@@ -16,10 +16,9 @@ use serde_json::{Value, json};
 use super::error::Refused;
 use super::scrape::ratio;
 use super::{Admin, Shared};
-use crate::control::{Attempt, Phase, Readiness};
+use crate::control::{self, Attempt, Phase, Readiness};
 use crate::ledger::Seen;
-use crate::plan::{Listener, Plan, Route, Upstream};
-use crate::spec::parse::guess;
+use crate::plan::{Listener, Route, Upstream};
 use crate::wire;
 
 /// Runs work that may take long off the runtime.
@@ -111,15 +110,9 @@ pub(super) async fn route(
     Path(name): Path<String>,
 ) -> Result<Response, Refused> {
     let plan = shared.admin.0.plans.load_full();
-    let Some(route) = plan.route_named(&name) else { return Err(unknown(&plan, &name)) };
+    let route = control::find(&plan, &name)?;
     let tag = format!("\"{}\"", route.generation);
     Ok(([(ETAG, tag)], Json(view(&shared.admin, route))).into_response())
-}
-
-fn unknown(plan: &Plan, name: &str) -> Refused {
-    let known: Vec<&str> = plan.routes.iter().map(|route| &*route.name).collect();
-    let message = format!("there is no route `{name}`");
-    Refused::new(StatusCode::NOT_FOUND, "unknown-route", message).hint(guess(name, &known))
 }
 
 /// What the arms of a route saw in the last minute.
@@ -313,7 +306,7 @@ pub(super) async fn limits(State(shared): State<Shared>) -> Json<Value> {
         "listeners": listeners.collect::<Vec<_>>(),
         "upstreams": upstreams.collect::<Vec<_>>(),
         "config": {
-            "fileBytes": crate::spec::parse::MAX_FILE_BYTES,
+            "fileBytes": crate::control::load::MAX_FILE_BYTES,
             "files": crate::control::load::MAX_FILES,
             "listBytes": crate::control::load::MAX_LIST_BYTES,
         },

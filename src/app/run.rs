@@ -65,9 +65,10 @@ pub async fn start(path: &Path) -> Result<Proxy, Refused> {
         let control::Refused { diagnostics, sources } = *refused;
         let plain = diagnostics.iter().all(|one| CANNOT_START.contains(&one.code));
         let lines = || diagnostics.iter().map(Diagnostic::to_string).collect::<Vec<_>>().join("\n");
-        match plain {
-            true => Refused { text: lines(), exit: Exit::Usage },
-            false => Refused { text: render(&diagnostics, &sources, false), exit: Exit::Refused },
+        if plain {
+            Refused { text: lines(), exit: Exit::Usage }
+        } else {
+            Refused { text: render(&diagnostics, &sources, false), exit: Exit::Refused }
         }
     })?;
     for warning in &booted.warnings {

@@ -51,8 +51,9 @@ pub struct Birth {
 /// # Errors
 /// The runtime or a socket could not be set up.
 pub fn run(birth: Birth) -> io::Result<()> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(serve(birth))
 }
 
@@ -193,6 +194,15 @@ impl Handler for Served {
         self.worker.book.process.connections_add(listener, by)
     }
 
+    fn peer(&self, listener: usize, peer: std::net::IpAddr, opened: bool) -> u32 {
+        let process = &self.worker.book.process;
+        if opened {
+            return process.peer_opened(listener, peer);
+        }
+        process.peer_closed(listener, peer);
+        0
+    }
+
     fn settings(&self, listener: usize) -> Settings {
         let plan = self.worker.plan();
         let found = plan.listeners.get(listener);
@@ -202,6 +212,7 @@ impl Handler for Served {
                 .map_or(32 << 10, |one| usize::try_from(one.limits.header_bytes.0).unwrap_or(32 << 10)),
             streams: found.map_or(100, |one| one.limits.streams),
             connections: found.map_or(0, |one| one.limits.connections),
+            connections_per_ip: found.map_or(0, |one| one.limits.connections_per_ip),
         }
     }
 }

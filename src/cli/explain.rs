@@ -9,23 +9,29 @@ use std::path::PathBuf;
 
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use serde_json::{Value, json};
 
 use super::check::{exit_of, findings, shares};
 use super::files;
+use super::remote::{self, AdminArgs, ExplainAsk};
 use super::{Exit, Streams};
-use crate::model::{RequestHead, UnroutedReason};
+use crate::model::UnroutedReason;
 use crate::plan::explain::Explanation;
 use crate::plan::filter::Answer;
-use crate::plan::{Plan, Route};
-use crate::split::{Choice, KeySource};
+use crate::plan::{Asked, Route};
 
 /// Arguments of `explain`.
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::doc_markdown, reason = "help for a terminal")]
 pub struct ExplainArgs {
     /// A file, or a folder whose *.yaml files make up one configuration
-    #[arg(short, long, value_name = "PATH")]
-    pub config: PathBuf,
+    #[arg(short, long, value_name = "PATH", required_unless_present = "admin", conflicts_with = "admin")]
+    pub config: Option<PathBuf>,
+    /// Ask a running proxy instead: http://host:port or unix:/path
+    #[arg(long, value_name = "URL")]
+    pub admin: Option<String>,
+    /// File with the token a running proxy may want
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    pub token_file: Option<PathBuf>,
     /// What would be asked: http://host[:port]/path?query, or a path alone
     pub url: Uri,
     /// Request method
@@ -57,17 +63,20 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 /// # Errors
 /// Only when a stream cannot be written to.
 pub fn run(args: &ExplainArgs, streams: &mut Streams<'_>) -> io::Result<Exit> {
-    let plan = match files::open(&args.config) {
+    let Some(config) = &args.config else { return Ok(ask_running(args)) };
+    let plan = match files::open(config) {
         Ok(opened) => opened.compiled.plan,
         Err(failed) => {
             findings(&failed.findings, &failed.sources, streams)?;
             return Ok(exit_of(&failed));
         }
     };
-    let mut request = Request::new(args, &plan);
+    let headers: HeaderMap = args.headers.iter().cloned().collect();
+    let mut asked = Asked::new(&plan, args.method.clone(), &args.url, headers, args.client_ip);
+    let (now, entropy) = (files::now(), || fastrand::u64(..));
     if let Some(key) = &args.key {
-        let placed = match request.ask(&plan).route {
-            Ok((route, _)) => request.place(key, route),
+        let placed = match asked.explain(&plan, now, entropy).route {
+            Ok((route, _)) => asked.place(key, route),
             Err(_) => Ok(()),
         };
         if let Err(why) = placed {
@@ -75,94 +84,35 @@ pub fn run(args: &ExplainArgs, streams: &mut Streams<'_>) -> io::Result<Exit> {
             return Ok(Exit::Usage);
         }
     }
-    let explained = request.ask(&plan);
+    let explained = asked.explain(&plan, now, entropy);
     if args.json {
-        writeln!(streams.out, "{:#}", as_json(&explained))?;
+        // The same object that a running proxy answers with.
+        writeln!(streams.out, "{}", serde_json::to_string_pretty(&explained.told(&plan))?)?;
     } else {
         write!(streams.out, "{}", as_text(&explained))?;
     }
     Ok(Exit::Ok)
 }
 
-/// A request that was never sent.
-struct Request {
-    listener: usize,
-    method: Method,
-    host: String,
-    path: String,
-    query: Option<String>,
-    headers: HeaderMap,
-    client_ip: IpAddr,
+/// Puts the same question to a running proxy.
+fn ask_running(args: &ExplainArgs) -> Exit {
+    let value = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let admin = AdminArgs {
+        admin: args.admin.clone().unwrap_or_default(),
+        token_file: args.token_file.clone(),
+        json: args.json,
+    };
+    let ask = ExplainAsk {
+        url: args.url.to_string(),
+        method: args.method.to_string(),
+        headers: args.headers.iter().map(|(name, text)| format!("{name}: {}", value(text))).collect(),
+        client_ip: args.client_ip.to_string(),
+        key: args.key.clone(),
+    };
+    remote::explain(&admin, &ask)
 }
 
-impl Request {
-    fn new(args: &ExplainArgs, plan: &Plan) -> Self {
-        let headers: HeaderMap = args.headers.iter().cloned().collect();
-        let named = headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
-        let authority = named.and_then(|host| host.parse::<http::uri::Authority>().ok());
-        let authority = authority.as_ref().or(args.url.authority());
-        let port = args.url.port_u16();
-        Self {
-            // Without a port that says which, the first by name.
-            listener: plan.listeners.iter().position(|one| Some(one.address.port()) == port).unwrap_or(0),
-            method: args.method.clone(),
-            host: authority.map(|found| found.host().to_ascii_lowercase()).unwrap_or_default(),
-            path: Some(args.url.path()).filter(|path| !path.is_empty()).unwrap_or("/").to_owned(),
-            query: args.url.query().map(str::to_owned),
-            headers,
-            client_ip: args.client_ip,
-        }
-    }
-
-    fn ask<'p>(&self, plan: &'p Plan) -> Explanation<'p> {
-        let head = RequestHead {
-            listener: self.listener,
-            method: &self.method,
-            host: &self.host,
-            path: &self.path,
-            query: self.query.as_deref(),
-            headers: &self.headers,
-            client_ip: self.client_ip,
-        };
-        plan.explain(&head, files::now(), || fastrand::u64(..))
-    }
-
-    /// Puts a key where the route looks first.
-    fn place(&mut self, key: &str, route: &Route) -> Result<(), String> {
-        let value = || HeaderValue::try_from(key).map_err(|_| "a header cannot carry it".to_owned());
-        match route.split.keys.first() {
-            None => return Err(format!("route `{}` has no sticky key", route.name)),
-            Some(KeySource::Header(name)) => {
-                self.headers.insert(name.clone(), value()?);
-            }
-            Some(KeySource::Cookie(name)) => {
-                let text = format!("{}={key}", String::from_utf8_lossy(name));
-                let cookie = HeaderValue::try_from(text).map_err(|_| "a cookie cannot carry it")?;
-                // The first cookie of a name counts.
-                let others: Vec<HeaderValue> =
-                    self.headers.get_all(http::header::COOKIE).iter().cloned().collect();
-                self.headers.insert(http::header::COOKIE, cookie);
-                for other in others {
-                    self.headers.append(http::header::COOKIE, other);
-                }
-            }
-            Some(KeySource::Query(name)) => {
-                let encode = |bytes: &[u8]| {
-                    percent_encoding::percent_encode(bytes, percent_encoding::NON_ALPHANUMERIC).to_string()
-                };
-                let rest = self.query.take().map(|rest| format!("&{rest}")).unwrap_or_default();
-                self.query = Some(format!("{}={}{rest}", encode(name), encode(key.as_bytes())));
-            }
-            Some(KeySource::ClientIp) => {
-                self.client_ip = key.parse().map_err(|_| {
-                    format!("route `{}` looks at the client's address first; `{key}` is none", route.name)
-                })?;
-            }
-        }
-        Ok(())
-    }
-}
-
+#[expect(clippy::format_push_string, reason = "a few lines for people")]
 fn as_text(explained: &Explanation<'_>) -> String {
     let (route, why) = match &explained.route {
         Ok(found) => found,
@@ -200,42 +150,4 @@ fn answer(route: &Route) -> Option<String> {
     match route.filters.answer.as_ref()? {
         Answer::Redirect(_) | Answer::Respond(_) => Some(shares(route)),
     }
-}
-
-fn as_json(explained: &Explanation<'_>) -> Value {
-    let (route, why) = match &explained.route {
-        Ok(found) => found,
-        Err(reason) => return json!({ "route": null, "unrouted": reason.label(), "status": 404 }),
-    };
-    let ranges: Vec<Value> = route
-        .bucket_ranges()
-        .into_iter()
-        .map(|(arm, first, last)| json!({ "arm": arm, "first": first, "last": last }))
-        .collect();
-    let mut value = json!({ "route": &*route.name, "won": why, "ranges": ranges });
-    let more = match &explained.choice {
-        Some(choice) => chosen(route, choice),
-        None => match answer(route) {
-            Some(answer) => json!({ "answer": answer }),
-            None => json!({ "unrouted": UnroutedReason::NoWeight.label(), "status": 503 }),
-        },
-    };
-    if let (Value::Object(value), Value::Object(more)) = (&mut value, more) {
-        value.extend(more);
-    }
-    value
-}
-
-fn chosen(route: &Route, choice: &Choice) -> Value {
-    json!({
-        "arm": route.arm_name(choice.arm),
-        "upstream": route.arm(choice.arm).map(|arm| &*arm.upstream.name),
-        "reason": choice.reason.label(),
-        "why": route.reason(choice),
-        "rule": choice.rule.map(|_| route.rule_name(choice)),
-        "bucket": choice.bucket,
-        "salt": route.split.salt.text(),
-        "sticky": choice.key_hash.is_some(),
-        "issuesCookie": choice.issue.is_some(),
-    })
 }

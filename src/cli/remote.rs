@@ -29,6 +29,7 @@ const REFRESH: Duration = Duration::from_secs(1);
 
 /// How to reach the proxy, and how to print.
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::doc_markdown, reason = "help for a terminal")]
 pub struct AdminArgs {
     /// Admin address: http://host:port or unix:/path
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9901")]
@@ -100,7 +101,7 @@ pub struct ExplainAsk {
     /// Headers as `name: value`.
     pub headers: Vec<String>,
     /// Client address.
-    pub client_ip: Option<String>,
+    pub client_ip: String,
     /// Sticky key.
     pub key: Option<String>,
 }
@@ -194,19 +195,16 @@ impl Remote {
     }
 
     fn status_json(&self, args: &StatusArgs) -> Outcome {
-        let view: serde_json::Value = match &args.route {
-            Some(route) => self.get(&route_path(route))?,
-            None => {
-                let mut status: serde_json::Value = self.get("/api/v1/status")?;
-                let routes: serde_json::Value = self.get("/api/v1/routes")?;
-                // Counted in the status, listed here.
-                if let (Some(status), Some(list)) = (status.as_object_mut(), routes.get("routes")) {
-                    status.insert("routes".to_owned(), list.clone());
-                }
-                status
-            }
-        };
-        pretty(&view)
+        if let Some(route) = &args.route {
+            return pretty(&self.get::<serde_json::Value>(&route_path(route))?);
+        }
+        let mut status: serde_json::Value = self.get("/api/v1/status")?;
+        let routes: serde_json::Value = self.get("/api/v1/routes")?;
+        // Counted in the status, listed here.
+        if let (Some(status), Some(list)) = (status.as_object_mut(), routes.get("routes")) {
+            status.insert("routes".to_owned(), list.clone());
+        }
+        pretty(&status)
     }
 
     fn status_text(&self, args: &StatusArgs, colour: bool) -> Outcome {
@@ -244,11 +242,12 @@ impl Remote {
     }
 
     fn explain(&self, admin: &AdminArgs, ask: &ExplainAsk) -> Outcome {
-        let mut path = format!("/api/v1/explain?url={}&method={}", encode(&ask.url), encode(&ask.method));
-        let single = [("clientIP", &ask.client_ip), ("key", &ask.key)];
-        let single = single.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
-        for (name, value) in ask.headers.iter().map(|value| ("header", value)).chain(single) {
-            path.push_str(&format!("&{name}={}", encode(value)));
+        let mut path = String::from("/api/v1/explain?");
+        let single = [("url", &ask.url), ("method", &ask.method), ("clientIP", &ask.client_ip)];
+        let repeated = ask.headers.iter().map(|value| ("header", value));
+        let key = ask.key.iter().map(|key| ("key", key));
+        for (name, value) in single.into_iter().chain(repeated).chain(key) {
+            path.extend([name, "=", &encode(value), "&"]);
         }
         let told: wire::Explained = self.get(&path)?;
         if admin.json { pretty(&told) } else { Ok(remote_text::explained(&told)) }

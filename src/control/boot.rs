@@ -14,7 +14,7 @@ use super::store::{Opened, Store};
 use crate::ledger::Book;
 use crate::model::time::UnixMillis;
 use crate::model::{Diagnostic, Overlay};
-use crate::plan::{Inputs, Plan, compile};
+use crate::plan::{Inputs, Plan, Process, compile};
 use crate::spec::{Source, Spec};
 
 /// Everything a process needs to bind and spawn.
@@ -130,4 +130,18 @@ fn state_dir(spec: &Spec, env: &BTreeMap<String, String>, path: &Path) -> PathBu
     // systemd separates several by a colon; the first is ours.
     let given = env.get("STATE_DIRECTORY").and_then(|dirs| dirs.split(':').next());
     given.filter(|dir| !dir.is_empty()).map_or_else(|| beside.join(".switchback"), PathBuf::from)
+}
+
+/// Settings that were edited but take effect at the next start only.
+pub(super) fn needs_restart(started_with: &Process, now: &Process) -> Option<Diagnostic> {
+    let rows = [
+        ("admin", started_with.admin_address != now.admin_address || started_with.admin != now.admin),
+        ("metrics", started_with.metrics_address != now.metrics_address),
+        ("workers", started_with.workers != now.workers),
+        ("stateDir", started_with.state_dir != now.state_dir),
+    ];
+    let edited: Vec<&str> = rows.iter().filter(|(_, edited)| *edited).map(|(key, _)| *key).collect();
+    let message = format!("{} changed; that takes effect at the next start", edited.join(", "));
+    let finding = Diagnostic::error("needs-restart", message).warning();
+    (!edited.is_empty()).then(|| finding.hint("restart when it suits; everything else is in force now"))
 }

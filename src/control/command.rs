@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
+use super::refusal::Refusal;
 use super::report::Report;
 use crate::model::{Diagnostic, Generation};
 use crate::plan::diff::Change;
@@ -105,69 +106,6 @@ pub struct Changed {
     pub before: u32,
     /// Weight now.
     pub after: u32,
-}
-
-/// What kind of refusal it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusalKind {
-    /// No such route.
-    NotFound,
-    /// The request makes no sense.
-    Invalid,
-    /// The caller saw something older.
-    Stale,
-    /// The caller must say what it saw.
-    MissingGeneration,
-    /// Not possible in the present state.
-    Conflict,
-    /// The configuration has errors.
-    Diagnostics,
-    /// The controller is gone.
-    Stopped,
-}
-
-/// Why nothing was changed.
-#[derive(Clone, Debug)]
-pub struct Refusal {
-    /// What kind.
-    pub kind: RefusalKind,
-    /// Stable kebab-case code.
-    pub code: &'static str,
-    /// One sentence.
-    pub message: String,
-    /// What to do about it.
-    pub hint: String,
-    /// Generation in force: of the route for weights, of the configuration for reloads.
-    pub generation: Option<Generation>,
-    /// Findings about the configuration.
-    pub diagnostics: Vec<Diagnostic>,
-}
-
-impl Refusal {
-    /// A refusal with a sentence.
-    #[must_use]
-    pub fn new(kind: RefusalKind, code: &'static str, message: impl Into<String>) -> Self {
-        let message = message.into();
-        Self { kind, code, message, hint: String::new(), generation: None, diagnostics: Vec::new() }
-    }
-
-    /// The same with a hint.
-    #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = hint.into();
-        self
-    }
-
-    /// The same with the generation in force.
-    #[must_use]
-    pub fn generation(mut self, generation: Generation) -> Self {
-        self.generation = Some(generation);
-        self
-    }
-
-    fn stopped() -> Self {
-        Self::new(RefusalKind::Stopped, "stopped", "the control plane is stopping")
-    }
 }
 
 /// Asks the controller; cheap to clone.

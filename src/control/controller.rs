@@ -15,22 +15,22 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::audit::{Audit, Entry};
-use super::boot::Booted;
-use super::command::{By, Command, Expected, Refusal, RefusalKind, ReloadDone};
+use super::boot::{Booted, needs_restart};
+use super::command::{By, Command, Expected, ReloadDone, WeightsDone};
 use super::health::Health;
 use super::load::{self, Failed, Loaded, Look, Seen};
 use super::meters::Meters;
-use super::order;
+use super::order::{self, Direction};
 use super::publisher::Publisher;
+use super::refusal::{Refusal, RefusalKind, find, mismatch, refused, whole_split};
 use super::report::{Attempt, Report};
 use super::start::Options;
 use super::store::Store;
 use crate::ledger::Book;
 use crate::model::time::Clock;
-use crate::model::{Diagnostic, Overlay};
+use crate::model::{Diagnostic, Overlay, Provenance, RouteOverlay};
 use crate::plan::diff::{Change, diff};
-use crate::plan::{Compiled, Inputs, Plan, Route, compile};
-use crate::spec::parse::guess;
+use crate::plan::{Compiled, Inputs, Plan, Process, Route, compile};
 
 /// How long a file that looks half written is given to become whole.
 const TORN: Duration = Duration::from_millis(100);
@@ -43,34 +43,49 @@ const MAX_KEPT: usize = 1_000;
 
 /// The one task that changes plans.
 pub(super) struct Controller {
-    pub(super) path: PathBuf,
-    pub(super) book: Arc<Book>,
-    pub(super) publisher: Publisher,
-    pub(super) loaded: Arc<Loaded>,
-    pub(super) overlay: Overlay,
-    pub(super) store: Store,
-    pub(super) audit: Audit,
-    pub(super) report: Arc<ArcSwap<Report>>,
+    path: PathBuf,
+    book: Arc<Book>,
+    publisher: Publisher,
+    loaded: Arc<Loaded>,
+    overlay: Overlay,
+    store: Store,
+    audit: Audit,
+    report: Arc<ArcSwap<Report>>,
     /// What was last looked at, whether it was accepted or not.
-    pub(super) seen: watch::Sender<Arc<Seen>>,
-    pub(super) health: Arc<Health>,
-    pub(super) meters: Meters,
-    pub(super) clock: Arc<dyn Clock>,
+    seen: watch::Sender<Arc<Seen>>,
+    health: Arc<Health>,
+    meters: Meters,
+    clock: Arc<dyn Clock>,
     /// When a file that looked half written is read again.
-    pub(super) retry_at: Option<Instant>,
+    retry_at: Option<Instant>,
+    /// What somebody should look at in the configuration in force.
+    warnings: Vec<Diagnostic>,
+    /// Settings that took effect at the start.
+    started_with: Process,
 }
 
 /// A compilation and what it changes.
-pub(super) struct Candidate {
-    pub(super) plan: Plan,
+struct Candidate {
+    plan: Plan,
     warnings: Vec<Diagnostic>,
     changes: Vec<Change>,
 }
 
 impl Controller {
+    /// What was last looked at, now and from now on.
+    pub(super) fn seen(&self) -> watch::Receiver<Arc<Seen>> {
+        self.seen.subscribe()
+    }
+
+    /// Where it tells how things are.
+    pub(super) fn report(&self) -> Arc<ArcSwap<Report>> {
+        Arc::clone(&self.report)
+    }
+
     pub(super) fn new(booted: Booted, options: Options) -> Self {
         let Options { health, meters, clock, .. } = options;
-        let generation = booted.publisher.current().generation;
+        let plan = booted.publisher.current();
+        let (generation, started_with) = (plan.generation, plan.process.clone());
         let seen = Arc::new(booted.loaded.seen.clone());
         let report = Report {
             path: booted.path.display().to_string(),
@@ -103,6 +118,8 @@ impl Controller {
             meters,
             clock,
             retry_at: None,
+            warnings: booted.warnings,
+            started_with,
         };
         controller.journal("start", "", &By::actor("start"), Value::Null, Value::Null);
         for route in &booted.ended {
@@ -157,11 +174,8 @@ impl Controller {
         expected: Expected,
     ) -> Result<ReloadDone, Refusal> {
         let generation = self.publisher.current().generation;
-        match expected {
-            Expected::Exactly(seen) if seen != generation => return Err(stale(generation)),
-            Expected::Nothing if !dry_run => return Err(missing(generation)),
-            _ => {}
-        }
+        let direction = if dry_run { Direction::TowardStable } else { Direction::TowardCanary };
+        order::check(direction, expected, generation).map_err(|found| mismatch(found, generation))?;
         let last_try = self.retry_at.is_some_and(|at| at <= Instant::now());
         let (path, env) = (self.path.clone(), Arc::clone(&self.loaded.env));
         let last = maybe.then(|| Arc::clone(&self.seen.borrow()));
@@ -192,11 +206,11 @@ impl Controller {
         let generation = self.publisher.current().generation;
         let unchanged = loaded.seen.hash == self.loaded.seen.hash;
         if unchanged && dry_run {
-            return Ok(ReloadDone { generation, warnings: loaded.warnings.clone(), changes: Vec::new() });
+            return Ok(ReloadDone { generation, warnings: self.warnings.clone(), changes: Vec::new() });
         }
         if unchanged {
-            self.accept(&loaded, &by, loaded.warnings.clone());
-            return Ok(ReloadDone { generation, ..ReloadDone::default() });
+            self.accept(&loaded, &by);
+            return Ok(ReloadDone { generation, warnings: self.warnings.clone(), changes: Vec::new() });
         }
         let candidate = match self.compile(Arc::clone(&loaded), self.overlay.clone()).await? {
             Ok(candidate) => candidate,
@@ -207,7 +221,8 @@ impl Controller {
                 return Err(refused(generation, diagnostics));
             }
         };
-        let Candidate { plan, warnings, changes } = candidate;
+        let Candidate { plan, mut warnings, changes } = candidate;
+        warnings.extend(needs_restart(&self.started_with, &plan.process));
         if dry_run {
             return Ok(ReloadDone { generation, changes, warnings });
         }
@@ -217,7 +232,11 @@ impl Controller {
         let before = generation.0;
         let generation = self.publish(plan);
         self.loaded = Arc::clone(&loaded);
-        self.accept(&loaded, &by, warnings.clone());
+        self.warnings.clone_from(&warnings);
+        for warning in warnings.iter().take(MAX_LOGGED) {
+            tracing::warn!("{warning}");
+        }
+        self.accept(&loaded, &by);
         let words: Vec<String> = changes
             .iter()
             .take(MAX_LOGGED)
@@ -226,23 +245,21 @@ impl Controller {
         tracing::info!(generation = generation.0, actor = %by.actor, changes = changes.len(), "configuration loaded");
         self.journal("reload", "", &by, json!(before), json!(words));
         if !ended.is_empty() {
-            ended.iter().for_each(|route| self.weights_ended(route));
+            for route in &ended {
+                self.weights_ended(route);
+            }
             self.remember().await;
         }
         Ok(ReloadDone { generation, changes, warnings })
     }
 
     /// Notes that a configuration was accepted, whether or not it changed anything.
-    fn accept(&mut self, loaded: &Loaded, by: &By, warnings: Vec<Diagnostic>) {
-        for warning in warnings.iter().take(MAX_LOGGED) {
-            tracing::warn!("{warning}");
-        }
+    fn accept(&mut self, loaded: &Loaded, by: &By) {
         self.retry_at = None;
         self.seen.send_replace(Arc::new(loaded.seen.clone()));
         self.meters.accepted(self.clock.now());
         self.health.set("config", "ok");
-        let files = files(loaded);
-        self.attempt(by, true, warnings, Some(files));
+        self.attempt(by, true, self.warnings.clone(), Some(files(loaded)));
     }
 
     /// Notes that a configuration was refused; the plan in force stays.
@@ -283,10 +300,72 @@ impl Controller {
 
     // --- weights ---
 
+    async fn set_weights(
+        &mut self,
+        name: &str,
+        weights: Option<BTreeMap<String, u32>>,
+        by: By,
+        expected: Expected,
+    ) -> Result<WeightsDone, Refusal> {
+        let current = self.publisher.current();
+        let route = find(&current, name)?;
+        let mut overlay = self.overlay.clone();
+        let what = if weights.is_some() { "weights" } else { "weights-reset" };
+        match weights {
+            Some(weights) => {
+                let entry = RouteOverlay {
+                    weights: whole_split(route, &weights)?,
+                    split_fingerprint: route.split_fingerprint,
+                    by: Provenance {
+                        actor: by.actor.clone(),
+                        reason: by.reason.clone(),
+                        at_millis: self.clock.now().0,
+                    },
+                };
+                overlay.routes.insert(name.to_owned(), entry);
+            }
+            None => {
+                if overlay.routes.remove(name).is_none() {
+                    return Ok(WeightsDone { generation: route.generation, changed: Vec::new() });
+                }
+            }
+        }
+        let compiled = self.compile(Arc::clone(&self.loaded), overlay.clone()).await?;
+        let Candidate { plan, .. } =
+            compiled.map_err(|diagnostics| refused(current.generation, diagnostics))?;
+        let after = find(&plan, name)?;
+        let weights_of = |route: &Route| route.arms.iter().map(|arm| arm.weight).collect::<Vec<_>>();
+        let direction = order::direction(&weights_of(route), &weights_of(after), route.default_arm.at());
+        order::check(direction, expected, route.generation)
+            .map_err(|found| mismatch(found, route.generation))?;
+        let done = WeightsDone { generation: after.generation, changed: order::changed(route, after) };
+        let (before, now) = (weights_json(route), weights_json(after));
+        if direction == Direction::TowardCanary {
+            self.save(overlay.clone()).await.map_err(|why| {
+                Refusal::new(RefusalKind::Conflict, "state-not-writable", why)
+                    .hint("more weight for a canary must survive a restart; repair the state folder")
+                    .generation(route.generation)
+            })?;
+        }
+        self.publish(plan);
+        self.overlay = overlay;
+        if direction == Direction::TowardStable {
+            self.remember().await;
+        }
+        tracing::info!(route = name, actor = %by.actor, reason = %by.reason, before = %before, after = %now, what);
+        self.journal(what, name, &by, before, now);
+        Ok(done)
+    }
+
+    fn weights_ended(&mut self, route: &str) {
+        tracing::warn!(route, "operator weights ended: the split was edited or the route is gone");
+        self.journal("weights-ended", route, &By::actor("file"), Value::Null, Value::Null);
+    }
+
     // --- shared steps ---
 
     /// Compiles off the runtime. The outer error is a controller that is going away.
-    pub(super) async fn compile(
+    async fn compile(
         &self,
         loaded: Arc<Loaded>,
         overlay: Overlay,
@@ -311,7 +390,7 @@ impl Controller {
         .await
     }
 
-    pub(super) fn publish(&mut self, plan: Plan) -> crate::model::Generation {
+    fn publish(&mut self, plan: Plan) -> crate::model::Generation {
         let generation = plan.generation;
         self.publisher.publish(plan);
         self.meters.published(generation);
@@ -319,13 +398,13 @@ impl Controller {
     }
 
     /// Writes run-time intent after the fact; a failure is told, not fatal.
-    pub(super) async fn remember(&self) {
+    async fn remember(&self) {
         if let Err(why) = self.save(self.overlay.clone()).await {
             tracing::error!("{why}");
         }
     }
 
-    pub(super) async fn save(&self, overlay: Overlay) -> Result<(), String> {
+    async fn save(&self, overlay: Overlay) -> Result<(), String> {
         let store = self.store.clone();
         let saved = spawn_blocking(move || store.save(&overlay)).await;
         let saved = saved.map_err(std::io::Error::other).and_then(|result| result);
@@ -340,7 +419,7 @@ impl Controller {
         saved.map_err(|_| detail)
     }
 
-    pub(super) fn journal(&mut self, what: &'static str, route: &str, by: &By, before: Value, after: Value) {
+    fn journal(&mut self, what: &'static str, route: &str, by: &By, before: Value, after: Value) {
         self.audit.append(&Entry {
             at: self.clock.now().0,
             actor: by.actor.clone(),
@@ -363,34 +442,15 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     })
 }
 
-pub(super) fn find<'a>(plan: &'a Plan, name: &str) -> Result<&'a Arc<Route>, Refusal> {
-    plan.route_named(name).ok_or_else(|| {
-        let known: Vec<&str> = plan.routes.iter().map(|route| &*route.name).collect();
-        Refusal::new(RefusalKind::NotFound, "unknown-route", format!("there is no route `{name}`"))
-            .hint(guess(name, &known))
-    })
+fn weights_json(route: &Route) -> Value {
+    route
+        .arms
+        .iter()
+        .map(|arm| (arm.name.to_string(), json!(arm.weight)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 fn files(loaded: &Loaded) -> Vec<String> {
     loaded.spec.files.iter().map(|(source, _)| source.name.clone()).collect()
-}
-
-pub(super) fn stale(generation: crate::model::Generation) -> Refusal {
-    Refusal::new(RefusalKind::Stale, "stale-generation", format!("generation {generation} is in force"))
-        .hint("look at it again, then repeat with its generation")
-        .generation(generation)
-}
-
-pub(super) fn missing(generation: crate::model::Generation) -> Refusal {
-    let message = "this change needs an If-Match header with the generation it was based on";
-    Refusal::new(RefusalKind::MissingGeneration, "if-match-missing", message)
-        .hint(format!("If-Match: \"{generation}\", or If-Match: \"*\" to not care"))
-        .generation(generation)
-}
-
-pub(super) fn refused(generation: crate::model::Generation, diagnostics: Vec<Diagnostic>) -> Refusal {
-    let mut refusal = Refusal::new(RefusalKind::Diagnostics, "refused", "the configuration has errors")
-        .generation(generation);
-    refusal.diagnostics = diagnostics;
-    refusal
 }

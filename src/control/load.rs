@@ -15,8 +15,9 @@ use xxhash_rust::xxh64::Xxh64;
 
 use crate::model::{Diagnostic, Place};
 use crate::plan::Lists;
-use crate::spec::parse::MAX_FILE_BYTES;
 use crate::spec::{self, Source, Spec};
+
+pub use crate::spec::parse::MAX_FILE_BYTES;
 
 /// Most files of one configuration folder.
 pub const MAX_FILES: usize = 1_000;
@@ -93,7 +94,7 @@ pub enum Look {
     Failed(Box<Failed>),
 }
 
-/// Reads a file, or all `*.yaml` and `*.yml` files of a folder. With `last`, nothing is parsed when
+/// Reads a file, or all `*.yaml` files of a folder. With `last`, nothing is parsed when
 /// nothing changed since.
 #[must_use]
 pub fn look(path: &Path, env: &Env, last: Option<&Seen>, now: SystemTime) -> Look {
@@ -184,7 +185,7 @@ fn folder(path: &Path) -> Result<Vec<PathBuf>, Diagnostic> {
     for entry in fs::read_dir(path).map_err(|error| unreadable(&error))? {
         let file = entry.map_err(|error| unreadable(&error))?.path();
         let hidden = file.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-        let yaml = file.extension().is_some_and(|end| end == "yaml" || end == "yml");
+        let yaml = file.extension().is_some_and(|end| end == "yaml");
         // A link that leads nowhere is a file that cannot be read, not one that is not there.
         if yaml && !hidden && !file.is_dir() {
             files.push(file);
@@ -373,14 +374,14 @@ mod tests {
     #[test]
     fn a_folder_is_read_in_name_order_without_hidden_files() {
         let dir = tempfile::tempdir().expect("a folder");
-        for (name, text) in [("b.yaml", "workers: 1"), ("a.yml", GOOD), (".c.yaml", "{"), ("d.txt", "{")] {
+        for (name, text) in [("b.yaml", "workers: 1"), ("a.yaml", GOOD), (".c.yaml", "{"), ("d.yml", "{")] {
             fs::write(dir.path().join(name), text).expect("written");
         }
         fs::create_dir(dir.path().join("..data")).expect("a folder");
         let loaded = loaded(look(dir.path(), &Env::default(), None, now()));
         let names: Vec<_> = loaded.spec.files.iter().map(|(source, _)| source.name.clone()).collect();
         let name = |file: &str| dir.path().join(file).display().to_string();
-        assert_eq!(names, [name("a.yml"), name("b.yaml")]);
+        assert_eq!(names, [name("a.yaml"), name("b.yaml")]);
     }
 
     #[test]
@@ -398,14 +399,13 @@ mod tests {
     #[test]
     fn what_cannot_be_a_configuration_says_why() {
         let dir = tempfile::tempdir().expect("a folder");
-        let rows: &[(&str, &[u8], &str)] = &[
-            ("large.yaml", &[b' '; MAX_FILE_BYTES + 1], "too-large"),
-            ("latin.yaml", b"name: \xff", "not-text"),
-        ];
+        let large = vec![b' '; MAX_FILE_BYTES + 1];
+        let rows: [(&str, &[u8], &str); 2] =
+            [("large.yaml", &large, "too-large"), ("latin.yaml", b"name: \xff", "not-text")];
         for (name, bytes, code) in rows {
             let file = dir.path().join(name);
             fs::write(&file, bytes).expect("written");
-            assert_eq!(failed(look(&file, &Env::default(), None, now())).diagnostics[0].code, *code);
+            assert_eq!(failed(look(&file, &Env::default(), None, now())).diagnostics[0].code, code);
         }
         assert_eq!(
             failed(look(Path::new("/dev/null"), &Env::default(), None, now())).diagnostics[0].code,

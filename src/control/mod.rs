@@ -13,21 +13,20 @@ pub mod load;
 pub mod meters;
 pub mod order;
 pub mod publisher;
+pub mod refusal;
 pub mod report;
 pub mod start;
 pub mod store;
 pub mod ticker;
 pub mod watch;
-mod weights;
 
 pub use boot::{Booted, Refused, boot};
-pub use command::{
-    By, Changed, Command, ControlHandle, Expected, Refusal, RefusalKind, ReloadDone, WeightsDone,
-};
+pub use command::{By, Changed, Command, ControlHandle, Expected, ReloadDone, WeightsDone};
 pub use health::{Health, Phase, Readiness};
 pub use load::{Loaded, environment};
 pub use meters::Meters;
 pub use publisher::Publisher;
+pub use refusal::{Refusal, RefusalKind, find};
 pub use report::{Attempt, Report};
 pub use start::{Options, Running, start};
 

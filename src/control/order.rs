@@ -42,7 +42,9 @@ pub enum Mismatch {
 }
 
 /// Compares what the caller saw with what is. Moves toward stable are always accepted.
-#[must_use]
+///
+/// # Errors
+/// What is wrong with what the caller saw.
 pub fn check(direction: Direction, expected: Expected, present: Generation) -> Result<(), Mismatch> {
     match (direction, expected) {
         (Direction::TowardStable, _) | (_, Expected::Any) => Ok(()),

@@ -1,4 +1,4 @@
-//! Starting the control plane: controller, watcher, SIGHUP, ticker, each a task.
+//! Starts the control plane: controller, watcher, hang-ups, ticker.
 
 use std::sync::{Arc, Mutex};
 
@@ -59,8 +59,8 @@ pub fn start(booted: Booted, options: Options) -> Running {
     let clock = Arc::clone(&options.clock);
     let upkeep = Arc::clone(&options.upkeep);
     let controller = Controller::new(booted, options);
-    let control = ControlHandle::new(sender, Arc::clone(&controller.report));
-    let seen = controller.seen.subscribe();
+    let control = ControlHandle::new(sender, controller.report());
+    let seen = controller.seen();
     let tasks = vec![
         tokio::spawn(controller.run(commands)),
         tokio::spawn(watcher::run(control.clone(), seen)),

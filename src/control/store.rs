@@ -134,6 +134,8 @@ fn checksum(overlay: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::model::{Provenance, RouteOverlay};
 
@@ -155,7 +157,6 @@ mod tests {
         opened.store.save(&overlay()).expect("saved");
         let again = Store::open(&folder, UnixMillis(2));
         assert_eq!((again.detail.as_str(), again.overlay, again.writable), ("ok", overlay(), true));
-        use std::os::unix::fs::PermissionsExt;
         assert_eq!(fs::metadata(&folder).expect("a folder").permissions().mode() & 0o777, 0o700);
     }
 

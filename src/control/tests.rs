@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,9 +101,8 @@ impl Started {
                 self.wake.changed().await.expect("a publisher");
             }
         };
-        if tokio::time::timeout(PATIENCE, reached).await.is_err() {
-            panic!("canary stayed {}: {:?}", self.canary(), self.running.control.report());
-        }
+        let in_time = tokio::time::timeout(PATIENCE, reached).await.is_ok();
+        assert!(in_time, "canary stayed {}: {:?}", self.canary(), self.running.control.report());
     }
 
     /// Waits until the last attempt to load was or was not accepted.
@@ -147,7 +147,6 @@ async fn every_way_to_change_a_file_is_seen() {
     // Half a file is no configuration, and is not reported while it is still being written.
     let text = config(5);
     let (half, rest) = text.split_at(text.len() / 2);
-    use std::io::Write;
     let mut file = fs::File::create(site.file()).expect("opened");
     file.write_all(half.as_bytes()).expect("written");
     tokio::time::sleep(Duration::from_millis(80)).await;
@@ -297,4 +296,16 @@ async fn a_dry_run_tells_and_does_nothing() {
     let again = started.running.control.reload(false, By::actor("op"), Expected::Any).await.expect("good");
     assert_eq!(again.generation, Generation(2));
     assert!(started.metric("switchback_config_reloads_total{result=\"success\"} 3"));
+}
+
+#[tokio::test]
+async fn settings_of_the_start_are_told_after_a_reload() {
+    let site = Site::new(&config(5));
+    let mut started = site.start();
+    rename_over(&site.file(), &format!("{}workers: 3\n", config(6)));
+    started.canary_becomes(6).await;
+    started.last_attempt_becomes(true).await;
+    let report = started.running.control.report();
+    let found = report.last.diagnostics.iter().find(|found| found.code == "needs-restart");
+    assert!(found.is_some_and(|found| found.message.starts_with("workers")), "{report:?}");
 }

@@ -181,7 +181,7 @@ fn same(file: &Path, path: &Path) -> bool {
 }
 
 fn looks_like_ours(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end == "yaml" || end == "yml")
+    path.extension().is_some_and(|end| end == "yaml")
 }
 
 #[cfg(test)]
@@ -218,7 +218,7 @@ mod tests {
             (event(close(AccessMode::Write), "/etc/app/c.yaml"), Concern::Written),
             (event(data, "/etc/app/c.yaml"), Concern::Writing),
             (event(data, "/etc/app/users.txt"), Concern::Writing),
-            (event(data, "/etc/app/new.yml"), Concern::Writing),
+            (event(data, "/etc/app/new.yaml"), Concern::Writing),
             (event(data, "/etc/app/access.log"), Concern::None),
             (event(close(AccessMode::Write), "/etc/app/access.log"), Concern::None),
             (event(EventKind::Create(CreateKind::Any), "/etc/app/..data"), Concern::Maybe),

@@ -126,3 +126,41 @@ where
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// Asks a server that answers one request with these bytes and then stays silent.
+    async fn ask(answer: &'static str) -> Result<Answer, FetchError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            let mut head = vec![0; 1024];
+            let read = stream.read(&mut head).await.expect("a request");
+            assert!(head[..read].starts_with(b"GET /x?y HTTP/1.1\r\n"), "{head:?}");
+            stream.write_all(answer.as_bytes()).await.expect("answered");
+            std::future::pending::<()>().await;
+        });
+        let target: Target = format!("http://{address}").parse().expect("a target");
+        let limits = Limits { timeout: Duration::from_millis(300), body: 10 };
+        fetch(&target, Ask::get("/x?y"), limits).await
+    }
+
+    #[tokio::test]
+    async fn answers_are_whole_small_and_in_time() {
+        let good = ask("HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno").await.expect("an answer");
+        assert_eq!((good.status.as_u16(), &good.body[..]), (404, &b"no"[..]));
+        let large = ask("HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n12345678901").await;
+        assert!(matches!(large, Err(FetchError::TooLarge(10))), "{large:?}");
+        let slow = ask("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n1").await;
+        assert!(matches!(slow, Err(FetchError::Timeout(_))), "{slow:?}");
+        let nonsense = ask("hello\r\n\r\n").await;
+        assert!(matches!(nonsense, Err(FetchError::Protocol(_))), "{nonsense:?}");
+        let nobody = fetch(&Target::Unix("/dev/null/none".into()), Ask::get("/"), Limits::default()).await;
+        assert!(matches!(nobody, Err(FetchError::Connect(..))), "{nobody:?}");
+    }
+}

@@ -137,31 +137,52 @@ impl Bins {
 /// A histogram as plain numbers; bins that counted nothing take no memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BinCounts {
-    /// Bin and count, ascending, no count of 0.
-    counts: Vec<(u16, u64)>,
+    /// Ascending, no count of 0.
+    counts: Vec<Packed>,
     /// Sum of all durations in nanoseconds.
     pub sum_nanos: u128,
+}
+
+/// A bin and its count in 8 bytes: thousands of histograms are remembered for a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Packed(u64);
+
+impl Packed {
+    /// Bits of the count; the bin is above them.
+    const BITS: u32 = 48;
+
+    fn new(bin: usize, count: u64) -> Self {
+        Self((bin as u64) << Self::BITS | count.min((1 << Self::BITS) - 1))
+    }
+
+    fn bin(self) -> usize {
+        usize::try_from(self.0 >> Self::BITS).unwrap_or(OVER)
+    }
+
+    fn count(self) -> u64 {
+        self.0 & ((1 << Self::BITS) - 1)
+    }
 }
 
 impl BinCounts {
     /// Appends a bin above all others; a count of 0 is nothing.
     fn push(&mut self, bin: usize, count: u64) {
-        if let Some(bin) = u16::try_from(bin).ok().filter(|_| count > 0) {
-            self.counts.push((bin, count));
+        if count > 0 {
+            self.counts.push(Packed::new(bin, count));
         }
     }
 
     /// How many durations were counted.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.counts.iter().map(|(_, count)| count).sum()
+        self.counts.iter().map(|one| one.count()).sum()
     }
 
     /// How many were at most `bound` nanoseconds; exact when `bound` is an edge.
     #[must_use]
     pub fn at_most(&self, bound: u64) -> u64 {
-        let whole = self.counts.iter().take_while(|(bin, _)| upper_edge(usize::from(*bin)) <= bound);
-        whole.map(|(_, count)| count).sum()
+        let whole = self.counts.iter().take_while(|one| upper_edge(one.bin()) <= bound);
+        whole.map(|one| one.count()).sum()
     }
 
     /// Adds another histogram.
@@ -173,12 +194,12 @@ impl BinCounts {
         }
         let mut theirs = other.counts.iter().copied().peekable();
         let mut merged = Vec::with_capacity(self.counts.len().max(other.counts.len()));
-        for (bin, count) in self.counts.drain(..) {
-            while let Some(before) = theirs.next_if(|(other, _)| *other < bin) {
+        for own in self.counts.drain(..) {
+            while let Some(before) = theirs.next_if(|one| one.bin() < own.bin()) {
                 merged.push(before);
             }
-            let more = theirs.next_if(|(other, _)| *other == bin).map_or(0, |(_, more)| more);
-            merged.push((bin, count + more));
+            let more = theirs.next_if(|one| one.bin() == own.bin()).map_or(0, Packed::count);
+            merged.push(Packed::new(own.bin(), own.count() + more));
         }
         merged.extend(theirs);
         self.counts = merged;
@@ -188,13 +209,15 @@ impl BinCounts {
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let mut then = earlier.counts.iter().copied().peekable();
-        let counts = self.counts.iter().filter_map(|(bin, now)| {
-            while then.next_if(|(other, _)| other < bin).is_some() {}
-            let before = then.next_if(|(other, _)| other == bin).map_or(0, |(_, before)| before);
-            let count = now.saturating_sub(before);
-            (count > 0).then_some((*bin, count))
+        let counts = self.counts.iter().filter_map(|now| {
+            while then.next_if(|one| one.bin() < now.bin()).is_some() {}
+            let before = then.next_if(|one| one.bin() == now.bin()).map_or(0, Packed::count);
+            let count = now.count().saturating_sub(before);
+            (count > 0).then(|| Packed::new(now.bin(), count))
         });
-        Self { counts: counts.collect(), sum_nanos: self.sum_nanos.saturating_sub(earlier.sum_nanos) }
+        let mut counts: Vec<Packed> = counts.collect();
+        counts.shrink_to_fit();
+        Self { counts, sum_nanos: self.sum_nanos.saturating_sub(earlier.sum_nanos) }
     }
 
     /// The quantile `q` in `0.0..=1.0` as the upper edge of its bin, in nanoseconds (at most 5 %
@@ -210,11 +233,11 @@ impl BinCounts {
         )]
         let rank = ((total as f64 * q).ceil() as u64).clamp(1, total.max(1));
         let mut seen = 0;
-        let (bin, _) = self.counts.iter().find(|(_, count)| {
-            seen += count;
+        let reached = self.counts.iter().find(|one| {
+            seen += one.count();
             seen >= rank
         })?;
-        Some(upper_edge(usize::from(*bin).min(OVER - 1)))
+        Some(upper_edge(reached.bin().min(OVER - 1)))
     }
 }
 
@@ -256,7 +279,9 @@ mod tests {
 
     fn counts_of(durations: &[u64]) -> BinCounts {
         let bins = Bins::default();
-        durations.iter().for_each(|nanos| bins.add(*nanos));
+        for nanos in durations {
+            bins.add(*nanos);
+        }
         let mut counts = BinCounts::default();
         bins.add_to(&mut counts);
         counts

@@ -67,17 +67,16 @@ impl UpstreamCell {
         Self { begun: (0..workers).map(|_| CachePadded::default()).collect() }
     }
 
-    /// Admits a request unless `limit` (0: none) is reached; pair with [`Self::leave`]. Workers
-    /// sum each other's counts only when their own share of the limit is used up, so the limit may
-    /// be passed by at most one request per worker.
+    /// Admits a request unless `limit` (0: none) is reached; pair with [`Self::leave`]. A worker
+    /// with few requests of its own does not look at the others', so that at ordinary load their
+    /// counts stay in their caches: the limit may be passed by a sixteenth of itself and one
+    /// request per worker.
     #[must_use]
     pub fn enter(&self, worker: WorkerId, limit: u32) -> bool {
         let Some(own) = self.begun.get(worker.0) else { return true };
-        if limit > 0 {
-            let share = u64::from(limit) / self.begun.len() as u64;
-            if in_flight(own) >= share && self.in_flight() >= u64::from(limit) {
-                return false;
-            }
+        let few = u64::from(limit) / (16 * self.begun.len() as u64);
+        if limit > 0 && in_flight(own) >= few && self.in_flight() >= u64::from(limit) {
+            return false;
         }
         own[0].add(1);
         true
@@ -101,6 +100,9 @@ fn in_flight(pair: &[Counter; 2]) -> u64 {
     pair[0].get().saturating_sub(pair[1].get())
 }
 
+/// Route, arm, upstream.
+type CellName = (Arc<str>, Arc<str>, Arc<str>);
+
 #[derive(Debug, Default)]
 struct RouteBook {
     cells: Vec<Arc<Cell>>,
@@ -113,7 +115,8 @@ struct Inner {
     upstreams: HashMap<Arc<str>, Arc<UpstreamCell>, FixedState>,
     endpoints: HashMap<Arc<str>, Arc<EndpointCell>, FixedState>,
     next_endpoint: u32,
-    retired: HashMap<(Arc<str>, Arc<str>, Arc<str>), u64, FixedState>,
+    /// Since when a cell's name is in no plan, in Unix milliseconds.
+    retired: HashMap<CellName, u64, FixedState>,
 }
 
 /// Every live cell by name.

@@ -2,9 +2,13 @@
 //!
 //! Per worker like everything else; it must never carry a label that is not a closed set.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crossbeam_utils::CachePadded;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 
 use super::counter::Counter;
 use crate::model::{RejectReason, UnroutedReason, WorkerId};
@@ -37,6 +41,8 @@ impl WorkerCounts {
 pub struct ProcessCells {
     workers: Box<[CachePadded<WorkerCounts>]>,
     connections: Box<[CachePadded<AtomicI64>]>,
+    /// Open connections by listener and peer, kept only where a bound asks for it.
+    peers: Mutex<HashMap<(usize, IpAddr), u32, FixedState>>,
 }
 
 impl ProcessCells {
@@ -46,6 +52,7 @@ impl ProcessCells {
         Self {
             workers: (0..workers).map(|_| CachePadded::default()).collect(),
             connections: (0..listeners).map(|_| CachePadded::default()).collect(),
+            peers: Mutex::default(),
         }
     }
 
@@ -59,6 +66,26 @@ impl ProcessCells {
     /// not per request, so one shared number is enough.
     pub fn connections_add(&self, listener: usize, by: i64) -> i64 {
         self.connections.get(listener).map_or(0, |open| open.fetch_add(by, Ordering::Relaxed) + by)
+    }
+
+    /// A peer opened a connection; gives how many it has. The entry goes with its last connection,
+    /// so the map is bounded by the open connections.
+    pub fn peer_opened(&self, listener: usize, peer: IpAddr) -> u32 {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = peers.entry((listener, peer)).or_insert(0);
+        *open += 1;
+        *open
+    }
+
+    /// A peer closed a connection.
+    pub fn peer_closed(&self, listener: usize, peer: IpAddr) {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = peers.get_mut(&(listener, peer)) {
+            *open = open.saturating_sub(1);
+            if *open == 0 {
+                peers.remove(&(listener, peer));
+            }
+        }
     }
 
     /// Open connections of a listener.

@@ -53,8 +53,8 @@ impl Seen {
     }
 }
 
-/// What each arm of one route saw.
-type Arms = BTreeMap<Arc<str>, Seen>;
+/// What each arm of one route saw: few arms, kept a minute for every route, so no map.
+type Arms = Vec<(Arc<str>, Seen)>;
 /// What each arm of every route saw.
 type ByRoute = BTreeMap<Arc<str>, Arms>;
 
@@ -74,7 +74,10 @@ impl Recent {
         if last.is_some_and(|at| now_millis.saturating_sub(at) < SAMPLE_MILLIS) {
             return;
         }
-        let present = present(book);
+        let mut present = ByRoute::new();
+        for (route, cell) in book.live_cells() {
+            of_arm(present.entry(route).or_default(), &cell.arm).add_cell(&cell);
+        }
         let seen = present.iter().filter_map(|(route, arms)| {
             let seen = difference(arms, self.last_of(route));
             (!seen.is_empty()).then(|| (Arc::clone(route), seen))
@@ -93,9 +96,9 @@ impl Recent {
     pub fn of_route(&self, book: &Book, route: &str, now_millis: u64) -> (BTreeMap<Arc<str>, Seen>, u64) {
         let mut present = Arms::new();
         for cell in book.route_cells(route).iter().filter(|cell| cell.is_live()) {
-            present.entry(Arc::clone(&cell.arm)).or_default().add_cell(cell);
+            of_arm(&mut present, &cell.arm).add_cell(cell);
         }
-        let mut seen = difference(&present, self.last_of(route));
+        let mut seen: BTreeMap<_, _> = difference(&present, self.last_of(route)).into_iter().collect();
         for (arm, earlier) in self.samples.iter().filter_map(|(_, routes)| routes.get(route)).flatten() {
             seen.entry(Arc::clone(arm)).or_default().add(earlier);
         }
@@ -108,22 +111,23 @@ impl Recent {
     }
 }
 
+/// The entry of an arm, made when it is not there.
+fn of_arm<'a>(arms: &'a mut Arms, arm: &Arc<str>) -> &'a mut Seen {
+    let at = arms.iter().position(|(name, _)| name == arm).unwrap_or(arms.len());
+    if at == arms.len() {
+        arms.push((Arc::clone(arm), Seen::default()));
+    }
+    &mut arms[at].1
+}
+
 /// What arms saw since earlier totals; arms that saw nothing are left out.
 fn difference(now: &Arms, then: Option<&Arms>) -> Arms {
-    let since = |(arm, now): (&Arc<str>, &Seen)| {
-        let seen = then.and_then(|then| then.get(arm)).map_or_else(|| now.clone(), |then| now.since(then));
+    let since = |(arm, now): &(Arc<str>, Seen)| {
+        let then = then.into_iter().flatten().find(|(name, _)| name == arm);
+        let seen = then.map_or_else(|| now.clone(), |(_, then)| now.since(then));
         (seen.requests > 0).then(|| (Arc::clone(arm), seen))
     };
     now.iter().filter_map(since).collect()
-}
-
-/// Present totals of every live arm, summed over answering upstreams.
-fn present(book: &Book) -> ByRoute {
-    let mut routes = ByRoute::new();
-    for (route, cell) in book.live_cells() {
-        routes.entry(route).or_default().entry(Arc::clone(&cell.arm)).or_default().add_cell(&cell);
-    }
-    routes
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod diagnostic;
+pub mod explained;
 pub mod head;
 pub mod ids;
 pub mod log;
@@ -15,6 +16,7 @@ pub mod time;
 
 pub use client::Client;
 pub use diagnostic::{Diagnostic, Place, Severity};
+pub use explained::{Explained, Range};
 pub use head::RequestHead;
 pub use ids::{ArmIx, EndpointId, Generation, WorkerId};
 pub use outcome::{ChoiceReason, CodeClass, FailureReason, Outcome, RejectReason, UnroutedReason, Verdict};

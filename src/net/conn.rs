@@ -3,7 +3,6 @@
 //! An idle HTTP/1 connection is taken apart and waits as a bare socket, so that ten thousand of
 //! them cost what their sockets cost. It must never hold a timer: the sweep wakes it.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -42,6 +41,8 @@ pub struct Settings {
     pub streams: u32,
     /// Open connections of the listener in the process; 0 is no bound.
     pub connections: u32,
+    /// Open connections of one address; 0 is no bound.
+    pub connections_per_ip: u32,
 }
 
 /// Everything a connection is served with.
@@ -210,28 +211,43 @@ fn answer<H: Handler>(
     serving: &Serving<H>,
     client: &Rc<Client>,
     request: Request<Incoming>,
-) -> impl Future<Output = Result<Response<Tracked<H::Body>>, Infallible>> + use<H> {
+) -> Answering<impl Future<Output = Response<H::Body>> + use<H>> {
     client.begin(serving.clock.tick());
-    let busy = Busy { client: Rc::clone(client), clock: Rc::clone(&serving.clock), over: Cell::new(false) };
+    let busy = Busy { client: Rc::clone(client), clock: Rc::clone(&serving.clock) };
     let response = Rc::clone(&serving.handler).handle(Rc::clone(client), request);
-    async move {
-        let response = response.await;
-        Ok(response.map(|body| Tracked { body, busy }))
+    Answering { response, busy: Some(busy) }
+}
+
+pin_project_lite::pin_project! {
+    /// A response on its way. Written by hand: an async block would hold the handler's future
+    /// twice, and hyper copies it for every request.
+    struct Answering<F> {
+        #[pin]
+        response: F,
+        busy: Option<Busy>,
     }
 }
 
-/// Marks an exchange's end on its connection, once.
+impl<F: Future<Output = Response<B>>, B> Future for Answering<F> {
+    type Output = Result<Response<Tracked<B>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        this.response
+            .poll(cx)
+            .map(|response| Ok(response.map(|body| Tracked { body, busy: this.busy.take() })))
+    }
+}
+
+/// Marks an exchange's end on its connection.
 struct Busy {
     client: Rc<Client>,
     clock: Rc<CoarseClock>,
-    over: Cell<bool>,
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        if !self.over.replace(true) {
-            self.client.end(self.clock.tick());
-        }
+        self.client.end(self.clock.tick());
     }
 }
 
@@ -240,7 +256,7 @@ pin_project_lite::pin_project! {
     struct Tracked<B> {
         #[pin]
         body: B,
-        busy: Busy,
+        busy: Option<Busy>,
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -80,8 +80,10 @@ fn is_resource(error: &io::Error) -> bool {
 impl<H: Handler> Accepting<H> {
     fn take(&self, stream: TcpStream, peer: SocketAddr) {
         let settings = self.handler.settings(self.listener);
-        let open = Open::new(&self.handler, self.listener);
-        if settings.connections > 0 && open.count > i64::from(settings.connections) {
+        let peer_counted = (settings.connections_per_ip > 0).then(|| peer.ip().to_canonical());
+        let open = Open::new(&self.handler, self.listener, peer_counted);
+        let full = settings.connections > 0 && open.count > i64::from(settings.connections);
+        if full || peer_counted.is_some() && open.of_peer > settings.connections_per_ip {
             self.handler.refused(RejectReason::Connections);
             // Best effort: a full listener owes nobody a wait.
             let _ = stream.try_write(FULL_ANSWER);
@@ -105,16 +107,23 @@ struct Open<H: Handler> {
     handler: Rc<H>,
     listener: usize,
     count: i64,
+    /// The peer, where connections per address are bounded.
+    peer: Option<IpAddr>,
+    of_peer: u32,
 }
 
 impl<H: Handler> Open<H> {
-    fn new(handler: &Rc<H>, listener: usize) -> Self {
-        Self { handler: Rc::clone(handler), listener, count: handler.connections(listener, 1) }
+    fn new(handler: &Rc<H>, listener: usize, peer: Option<IpAddr>) -> Self {
+        let of_peer = peer.map_or(0, |peer| handler.peer(listener, peer, true));
+        Self { handler: Rc::clone(handler), listener, count: handler.connections(listener, 1), peer, of_peer }
     }
 }
 
 impl<H: Handler> Drop for Open<H> {
     fn drop(&mut self) {
         self.handler.connections(self.listener, -1);
+        if let Some(peer) = self.peer {
+            self.handler.peer(self.listener, peer, false);
+        }
     }
 }

@@ -38,6 +38,9 @@ pub trait Handler: 'static {
     /// Connections of a listener were opened or closed; gives how many are open in the process.
     fn connections(&self, listener: usize, by: i64) -> i64;
 
+    /// A peer opened (true) or closed a connection; gives how many it has open on the listener.
+    fn peer(&self, listener: usize, peer: std::net::IpAddr, opened: bool) -> u32;
+
     /// How connections of a listener are served, as the plan in force says.
     fn settings(&self, listener: usize) -> Settings;
 }

@@ -2,8 +2,9 @@
 //!
 //! It must never decide by itself; it calls [`super::Router::route`] and `Split::choose`.
 
+use super::filter::Answer;
 use super::{Plan, Route};
-use crate::model::{ArmIx, ChoiceReason, RequestHead, UnroutedReason};
+use crate::model::{ArmIx, ChoiceReason, Explained, Range, RequestHead, UnroutedReason};
 use crate::split::Choice;
 
 /// What happens to one request.
@@ -30,6 +31,69 @@ impl Plan {
         let choice =
             if route.filters.answer.is_some() { None } else { route.split.choose(head, now, entropy) };
         Explanation { route: Ok((route, routed.rule.rank.reason())), choice }
+    }
+}
+
+impl Explanation<'_> {
+    /// The same as data; `generation` is that of the plan, for requests no route owns.
+    #[must_use]
+    pub fn told(&self, plan: &Plan) -> Explained {
+        let (route, why) = match &self.route {
+            Ok(found) => found,
+            Err(reason) => return nowhere(*reason, plan),
+        };
+        let range = |(arm, from, to): (&str, u16, u16)| Range { arm: arm.to_owned(), from, to };
+        let mut told = Explained {
+            route: Some(route.name.to_string()),
+            why: why.clone(),
+            ranges: route.bucket_ranges().into_iter().map(range).collect(),
+            generation: route.generation.0,
+            ..Explained::default()
+        };
+        let opening = format!("route `{}` ({why})", route.name);
+        match (&route.filters.answer, &self.choice) {
+            (Some(answer), _) => {
+                let what = match answer {
+                    Answer::Redirect(_) => "a redirect",
+                    Answer::Respond(_) => "a fixed text",
+                };
+                "answer".clone_into(&mut told.reason);
+                told.text = format!("{opening} answers with {what}");
+            }
+            (None, None) => {
+                "none".clone_into(&mut told.reason);
+                told.unrouted = Some(UnroutedReason::NoWeight.label().to_owned());
+                told.text = format!("{opening} has no arm with weight: 503");
+            }
+            (None, Some(choice)) => {
+                told.arm = Some(route.arm_name(choice.arm).to_owned());
+                told.upstream = route.arm(choice.arm).map(|arm| arm.upstream.name.to_string());
+                choice.reason.label().clone_into(&mut told.reason);
+                route.rule_name(choice).clone_into(&mut told.rule);
+                // An id that would be issued is another one next time.
+                let keyed = choice.key_hash.is_some() && choice.issue.is_none();
+                told.bucket = keyed.then_some(choice.bucket);
+                told.text = format!("{opening}: {}", route.reason(choice));
+            }
+        }
+        told
+    }
+}
+
+fn nowhere(reason: UnroutedReason, plan: &Plan) -> Explained {
+    let why = match reason {
+        UnroutedReason::Host => "no route serves this host",
+        UnroutedReason::Match | UnroutedReason::NoWeight => {
+            "routes serve this host, but none matches the request"
+        }
+    };
+    Explained {
+        why: why.to_owned(),
+        reason: "none".to_owned(),
+        unrouted: Some(reason.label().to_owned()),
+        text: format!("{why}: 404"),
+        generation: plan.generation.0,
+        ..Explained::default()
     }
 }
 

@@ -3,6 +3,7 @@
 //! `Plan = compile(Spec, Overlay, Book)`. A published plan is never mutated; only the cells it
 //! points to move. It must never be built on a data-plane thread, and holds no text to parse.
 
+pub mod asked;
 pub mod compile;
 pub mod diff;
 pub mod explain;
@@ -24,12 +25,14 @@ use crate::model::{ArmIx, Generation, Provenance};
 use crate::spec;
 use crate::split::Split;
 
+pub use asked::Asked;
 pub use compile::{Compiled, Inputs, Lists, compile};
 pub use filter::{Filters, HeaderOps};
 pub use plans::{PlanCache, Plans};
 pub use router::{Routed, Router};
 
 pub use crate::spec::listener::{Paths, Policy, Timeouts as ClientTimeouts};
+pub use crate::spec::process::Admin as AdminSettings;
 pub use crate::spec::upstream::Connection as ConnectionSettings;
 
 /// One immutable configuration of the data plane.

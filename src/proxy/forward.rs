@@ -19,6 +19,10 @@ use crate::upstream::{Deadline, RequestBody, Sent, within};
 /// Endpoints of one arm tried for one request: the first and one retry after a failed connect.
 const ATTEMPTS_PER_ARM: u32 = 2;
 
+/// A request on its way: taken out when it is sent, put back when it provably never left. Passed by
+/// reference so that no step of the loop carries a copy.
+pub type Outgoing = Option<Request<RequestBody>>;
+
 /// Edits a request for the arm it goes to.
 pub trait Dress {
     /// Called for every arm the request is sent to, the chosen one first.
@@ -34,7 +38,7 @@ pub async fn forward(
     exchange: &mut Exchange,
     route: &Route,
     chosen: ArmIx,
-    mut request: Request<RequestBody>,
+    outgoing: &mut Outgoing,
     dress: &impl Dress,
 ) -> Result<Sent, ProxyError> {
     let worker = Rc::clone(exchange.worker());
@@ -43,16 +47,16 @@ pub async fn forward(
     let mut arm = chosen;
     loop {
         tried |= 1 << arm.0;
-        dress.dress(&mut request, arm);
-        let attempt = on_arm(exchange, &worker, route, arm, request, &mut overall).await;
-        let (error, unsent) = match attempt {
+        if let Some(request) = outgoing {
+            dress.dress(request, arm);
+        }
+        let error = match on_arm(exchange, &worker, route, arm, outgoing, &mut overall).await {
             Ok(sent) => return Ok(sent),
-            Err(failure) => failure,
+            Err(error) => error,
         };
-        let next = route.substitute(tried).filter(|_| route.redistribute);
-        match (unsent, next) {
-            (Some(unsent), Some(next)) => {
-                request = unsent;
+        let overflow = error.kind == Kind::Upstream(FailureReason::Overflow);
+        match route.substitute(tried) {
+            Some(next) if route.redistribute && outgoing.is_some() && !overflow => {
                 arm = next;
                 exchange.redistributed();
             }
@@ -61,48 +65,42 @@ pub async fn forward(
     }
 }
 
-type Failure = (ProxyError, Option<Request<RequestBody>>);
-
 /// Tries the endpoints of one arm.
 async fn on_arm(
     exchange: &mut Exchange,
     worker: &Rc<Worker>,
     route: &Route,
     arm: ArmIx,
-    mut request: Request<RequestBody>,
+    outgoing: &mut Outgoing,
     overall: &mut Deadline,
-) -> Result<Sent, Failure> {
-    let Some(upstream) = route.arm(arm).map(|arm| &arm.upstream) else {
-        return Err((fail(exchange, arm, FailureReason::NoEndpoint, String::new()), Some(request)));
+) -> Result<Sent, ProxyError> {
+    let Some(upstream) = route.arm(arm).map(|arm| &*arm.upstream) else {
+        return Err(fail(exchange, arm, FailureReason::NoEndpoint, String::new()));
     };
     if !exchange.enter(arm) {
         let cause = format!("upstream {} is at its limit", upstream.name);
-        return Err((fail(exchange, arm, FailureReason::Overflow, cause), None));
+        return Err(fail(exchange, arm, FailureReason::Overflow, cause));
     }
     let mut avoid = None;
-    for attempt in 1..=ATTEMPTS_PER_ARM {
+    let mut attempt = 1;
+    loop {
         let Some(at) = choose_endpoint(worker, upstream, avoid) else {
-            return Err((fail(exchange, arm, FailureReason::NoEndpoint, String::new()), Some(request)));
+            return Err(fail(exchange, arm, FailureReason::NoEndpoint, String::new()));
         };
         exchange.attempt(arm, at);
-        let (reason, cause, unsent) =
-            match on_endpoint(exchange, worker, route, upstream, at, request, overall).await {
+        let (reason, cause) =
+            match on_endpoint(exchange, worker, route, upstream, at, outgoing, overall).await {
                 Ok(sent) => return Ok(sent),
                 Err(failure) => failure,
             };
         let error = fail(exchange, arm, reason, cause);
-        match unsent {
-            Some(again) if attempt < ATTEMPTS_PER_ARM && upstream.endpoints.len() > 1 => {
-                request = again;
-                avoid = Some(at);
-            }
-            unsent => return Err((error, unsent)),
+        if outgoing.is_none() || attempt >= ATTEMPTS_PER_ARM || upstream.endpoints.len() == 1 {
+            return Err(error);
         }
+        attempt += 1;
+        avoid = Some(at);
     }
-    Err((fail(exchange, arm, FailureReason::NoEndpoint, String::new()), Some(request)))
 }
-
-type Attempt = Result<Sent, (FailureReason, String, Option<Request<RequestBody>>)>;
 
 async fn on_endpoint(
     exchange: &mut Exchange,
@@ -110,19 +108,19 @@ async fn on_endpoint(
     route: &Route,
     upstream: &Upstream,
     at: usize,
-    request: Request<RequestBody>,
+    outgoing: &mut Outgoing,
     overall: &mut Deadline,
-) -> Attempt {
+) -> Result<Sent, (FailureReason, String)> {
     let Some(endpoint) = upstream.endpoints.get(at) else {
-        return Err((FailureReason::NoEndpoint, String::new(), Some(request)));
+        return Err((FailureReason::NoEndpoint, String::new()));
     };
     let pool = worker.pools.of(endpoint);
     let went_out = std::cell::Cell::new(None);
-    let sending = pool.send(&worker.deadlines, endpoint, &upstream.connection, request, || {
+    let sending = pool.send(&worker.deadlines, endpoint, &upstream.connection, outgoing, || {
         went_out.set(Some(Instant::now()));
     });
     let mut deadline = Deadline::new(&worker.deadlines, route.timeouts.upstream);
-    let outcome = within(overall, within(&mut deadline, sending)).await.flatten();
+    let outcome = within(Some(overall), &mut deadline, sending).await;
     match outcome {
         Some(Ok(sent)) => {
             let after = went_out.get().map_or(Duration::ZERO, |at: Instant| at.elapsed());
@@ -130,15 +128,16 @@ async fn on_endpoint(
             if status.as_u16() > 599 || status.is_informational() {
                 // 101 without our asking, or a status nobody defined.
                 let cause = format!("{} answered {status}", endpoint.cell.url);
-                return Err((FailureReason::BadResponse, cause, None));
+                return Err((FailureReason::BadResponse, cause));
             }
             exchange.head(status, after);
             Ok(sent)
         }
-        Some(Err(refused)) => Err((refused.reason, refused.cause, refused.request)),
+        Some(Err(refused)) => Err((refused.reason, refused.cause)),
         None => {
-            let cause = format!("{} sent no response head in time", endpoint.cell.url);
-            Err((FailureReason::Timeout, cause, None))
+            // Whether or not it left, its time is over.
+            *outgoing = None;
+            Err((FailureReason::Timeout, format!("{} sent no response head in time", endpoint.cell.url)))
         }
     }
 }

@@ -3,7 +3,9 @@
 //! Every step is a function of the one before. It must never run a step out of order, and never do
 //! at run time what the plan could have done at compile time.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -26,6 +28,9 @@ use crate::plan::{Listener, Plan, Route};
 use crate::split::Choice;
 use crate::upstream::{RequestBody, Sent, Upload};
 
+/// Most bytes of a request body read only to be thrown away.
+const DRAIN_BYTES: usize = 256 << 10;
+
 /// Serves one request.
 pub async fn handle(worker: Rc<Worker>, client: Rc<Client>, request: Request<Incoming>) -> Response<Body> {
     let started = Instant::now();
@@ -34,7 +39,9 @@ pub async fn handle(worker: Rc<Worker>, client: Rc<Client>, request: Request<Inc
     let close = client.closing.get() && parts.version != Version::HTTP_2;
     let mut response = match Story::begin(&worker, &client, plan, parts, started) {
         Ok(story) => story.tell(body).await,
-        Err((error, exchange, id)) => refuse(error, *exchange, &id),
+        Err((error, exchange, id, expects)) => {
+            Box::pin(unread(refuse(error, *exchange, &id), body, expects)).await
+        }
     };
     if close {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -57,7 +64,7 @@ struct Story {
     exchange: Exchange,
 }
 
-type Refusal = (ProxyError, Box<Exchange>, HeaderValue);
+type Refusal = (ProxyError, Box<Exchange>, HeaderValue, bool);
 
 impl Story {
     /// Vets, routes and chooses.
@@ -102,7 +109,7 @@ impl Story {
         };
         match story.find(worker) {
             Ok(()) => Ok(story),
-            Err(error) => Err((error, Box::new(story.exchange), story.id)),
+            Err(error) => Err((error, Box::new(story.exchange), story.id, story.scan.expect)),
         }
     }
 
@@ -145,19 +152,20 @@ impl Story {
             let error = ProxyError { kind: Kind::Unrouted(UnroutedReason::Match), cause: String::new() };
             return refuse(error, self.exchange, &self.id);
         };
-        let Some(choice) = self.choice else { return self.answer(route) };
-        if let Err(error) = self.check_body(&plan, &body) {
-            return refuse(error, self.exchange, &self.id);
-        }
-        if let Err(error) = head::strip_request(&mut self.parts.headers, &self.scan) {
-            return refuse(error, self.exchange, &self.id);
+        let expects = self.scan.expect;
+        let Some(choice) = self.choice else {
+            return Box::pin(unread(self.answer(route), body, expects)).await;
+        };
+        let vetted = self.check_body(&plan, &body);
+        if let Err(error) = vetted.and_then(|()| head::strip_request(&mut self.parts.headers, &self.scan)) {
+            return Box::pin(unread(refuse(error, self.exchange, &self.id), body, expects)).await;
         }
         self.exchange.chosen(choice);
         let body = self.upload(&plan, body);
         let request = self.dress_for_all(&plan, route, &body);
         let dress = PerArm::new(route, &request.headers);
-        let sent =
-            forward(&mut self.exchange, route, choice.arm, Request::from_parts(request, body), &dress).await;
+        let mut outgoing = Some(Request::from_parts(request, body));
+        let sent = forward(&mut self.exchange, route, choice.arm, &mut outgoing, &dress).await;
         match sent {
             Ok(sent) => respond(sent, self.exchange, &plan, route, &choice),
             Err(error) => {
@@ -337,6 +345,33 @@ fn issue_cookie(headers: &mut HeaderMap, route: &Route, choice: &Choice) {
     if let (Some(id), Some(cookie)) = (choice.issue, &route.split.issue) {
         headers.append(SET_COOKIE, cookie.header(id));
     }
+}
+
+/// An answer given before the request's body was read: a short body is read and thrown away, so that
+/// the connection stays in step; a long one, or one the client waits to be asked for, ends the
+/// connection, and says so.
+async fn unread(mut response: Response<Body>, mut body: Incoming, expects: bool) -> Response<Body> {
+    let mut left = DRAIN_BYTES;
+    if expects && !body.is_end_stream() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        return response;
+    }
+    while !body.is_end_stream() {
+        let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+        let length = match frame {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, bytes::Bytes::len),
+            Some(Err(_)) => DRAIN_BYTES + 1,
+            None => break,
+        };
+        match left.checked_sub(length) {
+            Some(rest) => left = rest,
+            None => {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                break;
+            }
+        }
+    }
+    response
 }
 
 /// An error of ours: a short fixed text and the request id, never a cause.

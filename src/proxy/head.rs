@@ -21,8 +21,8 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
-/// Most options of one Connection header that are honoured.
-const MAX_CONNECTION_OPTIONS: usize = 16;
+/// Most headers that Connection may name: as many as a head may have.
+const MAX_CONNECTION_OPTIONS: usize = 100;
 
 /// What one pass over a head found.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,7 +30,8 @@ pub struct Scan {
     hosts: usize,
     connection: bool,
     hop_by_hop: bool,
-    expect: bool,
+    /// Expect is there.
+    pub expect: bool,
     transfer_encoding: bool,
     underscore: bool,
     bytes: usize,
@@ -291,9 +292,10 @@ fn strip_nominated(headers: &mut HeaderMap, strict: bool) -> Result<(), ProxyErr
                 }
                 continue;
             }
-            if nominated.len() < MAX_CONNECTION_OPTIONS {
-                nominated.push(name);
+            if nominated.len() >= MAX_CONNECTION_OPTIONS {
+                return Err(ProxyError::reject(RejectReason::BadHeader, "Connection names too many headers"));
             }
+            nominated.push(name);
         }
     }
     for name in nominated {

@@ -1,5 +1,7 @@
 //! What text means: scalars as written, short and long forms, several files, places.
 
+#![allow(clippy::format_push_string)]
+
 use super::scalar::{Percent, Span};
 use super::{File, Source, Spec, parse, schema};
 

@@ -1,5 +1,7 @@
 //! What a user notices of a decision: staying, moving only when it must be, being forced.
 
+#![allow(clippy::type_complexity)]
+
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};

@@ -46,6 +46,10 @@ impl Target {
     }
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every message is a record; a box would cost each of them"
+)]
 enum Message {
     Record(AccessRecord),
     /// Open this from now on; `None`: nothing is written.
@@ -248,4 +252,86 @@ impl Writer {
 fn append_to(path: &std::path::Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     OpenOptions::new().create(true).append(true).mode(0o640).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::model::names::LOG_DROPPED;
+    use crate::telemetry::Cold;
+    use crate::telemetry::line::tests::record;
+
+    fn log() -> (Cold, AccessLog) {
+        let cold = Cold::new();
+        let log = AccessLog::new(cold.counter(&LOG_DROPPED, &[]));
+        (cold, log)
+    }
+
+    fn dropped(cold: &Cold) -> u64 {
+        let mut text = String::new();
+        cold.render(&mut text);
+        let line = text.lines().find_map(|line| line.strip_prefix(LOG_DROPPED.name)?.trim().parse().ok());
+        line.expect("the counter")
+    }
+
+    #[test]
+    fn a_moved_file_gets_no_more_lines_after_a_reopen() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("access.log");
+        let (cold, log) = log();
+        log.record(record());
+        log.open(Some(Target::of("access.log", dir.path())));
+        log.record(record());
+        log.record(record());
+        fs::rename(&file, dir.path().join("old.log"))
+            .or_else(|_| {
+                // The writer may not have opened it yet; a reopen comes after the opening.
+                log.reopen();
+                Ok::<(), io::Error>(())
+            })
+            .expect("moved");
+        log.reopen();
+        log.record(record());
+        log.close();
+        let lines =
+            |name: &str| fs::read_to_string(dir.path().join(name)).unwrap_or_default().lines().count();
+        assert_eq!(lines("old.log") + lines("access.log"), 3);
+        assert!(lines("access.log") >= 1);
+        assert_eq!(dropped(&cold), 0);
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted() {
+        let (cold, log) = log();
+        log.open(Some(Target::File("/dev/full".into())));
+        for _ in 0..10 {
+            log.record(record());
+        }
+        log.close();
+        assert_eq!(dropped(&cold), 10);
+        log.record(record());
+        assert_eq!(dropped(&cold), 11, "after the end");
+    }
+
+    #[test]
+    fn a_stuck_writer_costs_lines_and_never_time() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let pipe = dir.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
+        assert!(made.success());
+        let (cold, log) = log();
+        // Opening a pipe nobody reads does not return.
+        log.open(Some(Target::File(pipe.clone())));
+        for _ in 0..QUEUE + 100 {
+            log.record(record());
+        }
+        assert!(dropped(&cold) >= 100);
+        let reader = std::thread::spawn(move || fs::read(pipe).expect("lines"));
+        log.close();
+        drop(log);
+        let read = reader.join().expect("a reader");
+        assert!(read.split(|byte| *byte == b'\n').count() >= QUEUE);
+    }
 }

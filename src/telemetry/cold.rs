@@ -42,14 +42,12 @@ impl Cold {
     }
 
     /// A counter of a family; its series is there from now on.
-    #[must_use]
     pub fn counter(&self, family: &Family, values: &[&'static str]) -> Counter {
         self.recorder.describe_counter(KeyName::from(family.name), None, family.help.into());
         self.recorder.register_counter(&key(family, values), &METADATA)
     }
 
     /// A gauge of a family; its series is there from now on.
-    #[must_use]
     pub fn gauge(&self, family: &Family, values: &[&'static str]) -> Gauge {
         self.recorder.describe_gauge(KeyName::from(family.name), None, family.help.into());
         self.recorder.register_gauge(&key(family, values), &METADATA)

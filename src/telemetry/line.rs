@@ -125,11 +125,11 @@ fn escape(out: &mut Vec<u8>, value: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use bytes::Bytes;
 
-    fn record() -> AccessRecord {
+    pub(in crate::telemetry) fn record() -> AccessRecord {
         AccessRecord {
             at_millis: 1_700_000_000_042,
             request_id: Bytes::from_static(b"id-1"),

@@ -4,8 +4,8 @@
 //! fire early; it may fire one tick late.
 
 use std::cell::RefCell;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -100,14 +100,41 @@ impl Drop for Deadline {
     }
 }
 
-/// A future's output, or `None` when the deadline came first.
-pub async fn within<F: Future>(deadline: &mut Deadline, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending => deadline.poll_over(cx).map(|()| None),
-    })
-    .await
+/// A future's output, or `None` when a deadline came first; `outer` may be shared by several waits.
+pub fn within<'a, F: Future>(
+    outer: Option<&'a mut Deadline>,
+    inner: &'a mut Deadline,
+    future: F,
+) -> Within<'a, F> {
+    Within { outer, inner, future }
+}
+
+pin_project_lite::pin_project! {
+    /// See [`within`]. Written by hand: an async function would hold the future twice.
+    #[derive(Debug)]
+    pub struct Within<'a, F> {
+        outer: Option<&'a mut Deadline>,
+        inner: &'a mut Deadline,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Within<'_, F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(output) = this.future.poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        let outer = this.outer.as_mut().map_or(Poll::Pending, |outer| outer.poll_over(cx));
+        if outer.is_ready() || this.inner.poll_over(cx).is_ready() {
+            Poll::Ready(None)
+        } else {
+            Poll::Pending
+        }
+    }
 }
 
 #[cfg(test)]

@@ -193,8 +193,6 @@ pub struct Refused {
     pub reason: FailureReason,
     /// What the log says.
     pub cause: String,
-    /// The request, when it provably never left.
-    pub request: Option<Request<RequestBody>>,
 }
 
 impl Pool {
@@ -210,35 +208,39 @@ impl Pool {
         now < self.avoid_until.get()
     }
 
-    /// Sends a request on the newest usable connection, or on a new one. `sent` is called when the
-    /// request goes out, for measuring without connect time.
+    /// Sends a request on the newest usable connection, or on a new one. The request is taken out
+    /// of `outgoing`, and put back when it provably never left. `sent` is called when it goes out,
+    /// for measuring without connect time.
     ///
     /// # Errors
-    /// Why there is no response; with the request when it never left.
+    /// Why there is no response.
     pub async fn send(
         self: &Rc<Self>,
         deadlines: &Rc<Deadlines>,
         endpoint: &Endpoint,
         settings: &ConnectionSettings,
-        mut request: Request<RequestBody>,
+        outgoing: &mut Option<Request<RequestBody>>,
         sent: impl Fn(),
     ) -> Result<Sent, Refused> {
         let flight = Flight::new(self);
         while let Some(idle) = self.checkout(settings, deadlines.clock().tick()) {
+            let Some(request) = outgoing.take() else { break };
             sent();
             let Idle { mut connection, born, .. } = idle;
-            let lease = Lease::open(flight.again(), connection.io.clone(), &connection, born, settings);
+            let lease = Lease::open(flight.again(), &connection, born, settings);
             match connection.sender.try_send_request(request).await {
                 Ok(response) => return Ok(Sent { response, lease: lease.with(connection.sender) }),
-                Err(mut error) => match error.take_message() {
-                    // The connection was closed before anything was written.
-                    Some(unsent) => request = unsent,
-                    None => return Err(failed(error.error())),
-                },
+                Err(mut error) => {
+                    *outgoing = error.take_message();
+                    // With the message back, the connection was closed before anything was written.
+                    if outgoing.is_none() {
+                        return Err(failed(error.error()));
+                    }
+                }
             }
         }
         // Rare and large: boxed, so that every exchange does not carry room for it.
-        Box::pin(self.send_fresh(deadlines, endpoint, settings, request, sent, flight)).await
+        Box::pin(self.send_fresh(deadlines, endpoint, settings, outgoing, sent, flight)).await
     }
 
     async fn send_fresh(
@@ -246,24 +248,22 @@ impl Pool {
         deadlines: &Rc<Deadlines>,
         endpoint: &Endpoint,
         settings: &ConnectionSettings,
-        request: Request<RequestBody>,
+        outgoing: &mut Option<Request<RequestBody>>,
         sent: impl Fn(),
         flight: Flight,
     ) -> Result<Sent, Refused> {
-        let mut connection = match self.connect(deadlines, endpoint, settings).await {
-            Ok(connection) => connection,
-            Err((reason, cause)) => return Err(Refused { reason, cause, request: Some(request) }),
+        let connected = self.connect(deadlines, endpoint, settings).await;
+        let mut connection = connected.map_err(|(reason, cause)| Refused { reason, cause })?;
+        let Some(request) = outgoing.take() else {
+            return Err(Refused { reason: FailureReason::NoEndpoint, cause: "nothing to send".to_owned() });
         };
         sent();
-        let born = deadlines.clock().tick();
-        let lease = Lease::open(flight, connection.io.clone(), &connection, born, settings);
+        let lease = Lease::open(flight, &connection, deadlines.clock().tick(), settings);
         match connection.sender.try_send_request(request).await {
             Ok(response) => Ok(Sent { response, lease: lease.with(connection.sender) }),
             Err(mut error) => {
-                let request = error.take_message();
-                let mut refused = failed(error.error());
-                refused.request = request;
-                Err(refused)
+                *outgoing = error.take_message();
+                Err(failed(error.error()))
             }
         }
     }
@@ -293,7 +293,7 @@ impl Pool {
         let addresses = endpoint.cell.addresses.load_full();
         let turn = self.turn.replace(self.turn.get().wrapping_add(1));
         let mut deadline = Deadline::new(deadlines, settings.connect_timeout.0);
-        let connected = within(&mut deadline, connect(&addresses, turn, settings)).await;
+        let connected = within(None, &mut deadline, connect(&addresses, turn, settings)).await;
         match connected {
             Some(Ok(connection)) => {
                 self.failures.set(0);
@@ -359,14 +359,8 @@ pub struct Lease {
 }
 
 impl Lease {
-    fn open(
-        flight: Flight,
-        io: SharedIo,
-        connection: &Connected,
-        born: Tick,
-        settings: &ConnectionSettings,
-    ) -> Self {
-        let task = connection.task.clone();
+    fn open(flight: Flight, connection: &Connected, born: Tick, settings: &ConnectionSettings) -> Self {
+        let (io, task) = (connection.io.clone(), connection.task.clone());
         Self { flight, io, task, born, max_idle: settings.max_idle, sender: None, clean: false }
     }
 
@@ -402,7 +396,7 @@ fn failed(error: &hyper::Error) -> Refused {
     } else {
         FailureReason::Reset
     };
-    Refused { reason, cause: chain(error), request: None }
+    Refused { reason, cause: chain(error) }
 }
 
 /// An error with its causes, in one line.

@@ -3,14 +3,13 @@
 //! They exist so that both sides agree on every name. They must never hold behaviour beyond
 //! conversion, and a field that was published is never renamed.
 
-pub mod explain;
 pub mod route;
 pub mod status;
 pub mod verb;
 
 use serde::{Deserialize, Serialize};
 
-pub use explain::{Explained, Range};
+pub use crate::model::{Explained, Range};
 pub use route::{Arm, BlueGreen, Endpoint, Route, Routes};
 pub use status::{Config, Listener, Load, Ready, State, Status};
 pub use verb::{Changed, PlanChange, ReloadRequest, Reloaded, WeightsRequest, WeightsSet};

@@ -164,6 +164,53 @@ fn if_match_admits_the_current_generation_once() {
 }
 
 #[test]
+fn a_verb_on_one_route_is_no_news_for_another() {
+    let origins = pair();
+    let two = text(&origins.each_ref()).replace(
+        "routes: [",
+        "routes: [{ name: other, matches: [{ path: /other }], split: { stable: 1, canary: 1 } }, ",
+    );
+    let proxy = Proxy::start(&two);
+    let generation = |route: &str| proxy.read(&format!("/api/v1/routes/{route}"))["generation"].as_u64();
+    let (all, other) = (generation("all"), generation("other"));
+    proxy.weights("all", &[("stable", 1), ("canary", 1)]);
+    assert!(generation("all") > all, "its own plan moved");
+    assert_eq!(generation("other"), other, "the other's did not");
+}
+
+#[test]
+fn every_verb_is_in_the_journal_with_who_and_why() {
+    let origins = pair();
+    let proxy = Proxy::start(&text(&origins.each_ref()));
+    let body =
+        json!({ "weights": { "stable": 50, "canary": 50 }, "reason": "incident 4711", "actor": "ada" });
+    proxy.admin(&proxy.verb(WEIGHTS, &body)).expect_status(200);
+    proxy.admin(&without(&proxy.verb(WEIGHTS, &json!({ "weights": { "stable": 1 } })), "authorization"));
+    let journal = || -> String {
+        let files = std::fs::read_dir(proxy.site.state()).expect("the state folder");
+        files.filter_map(|file| std::fs::read_to_string(file.ok()?.path()).ok()).collect()
+    };
+    eventually("the journal has it", || journal().contains("incident 4711"));
+    let journal = journal();
+    let line = journal.lines().find(|line| line.contains("incident 4711")).expect("its line");
+    assert!(line.contains("ada") && line.contains("canary"), "{line}");
+    assert!(!journal.contains(&format!("Bearer {}", proxy.site.token())), "no secrets");
+}
+
+#[test]
+fn a_move_toward_stable_needs_no_generation() {
+    let origins = pair();
+    let proxy = Proxy::start(&text(&origins.each_ref()));
+    let verb = |stable: u32, canary: u32| {
+        let body = json!({ "weights": { "stable": stable, "canary": canary } });
+        proxy.admin(&without(&proxy.verb(WEIGHTS, &body), "if-match")).status
+    };
+    assert_eq!(verb(90, 10), 412, "more canary needs the operator to have looked");
+    assert_eq!(verb(99, 1), 200);
+    assert_eq!(verb(100, 0), 200, "in an incident nobody looks up a generation");
+}
+
+#[test]
 fn errors_have_one_shape() {
     let origins = pair();
     let proxy = Proxy::start(&text(&origins.each_ref()));

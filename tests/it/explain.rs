@@ -28,6 +28,10 @@ fn text(origins: &[&Origin]) -> String {
       - {{ name: qa, when: {{ headers: [{{ name: x-qa, present: true }}] }}, arm: canary }}
       - {{ name: some, when: {{ queryParams: [{{ name: seg, value: \"1\" }}] }}, split: {{ stable: 50, third: 50 }} }}
     armHeader: {{ client: x-arm }}
+  - name: office
+    hostnames: [office.test]
+    split: {{ stable: 1, canary: 0 }}
+    overrides: [{{ name: office, when: {{ clientIP: [192.0.2.0/24] }}, arm: canary }}]
   - name: rest
     matches: [{{ path: {{ regex: \"/v[0-9]/.*\" }} }}, {{ queryParams: [{{ name: any, present: true }}] }}]
     split: {{ third: 1 }}
@@ -129,5 +133,10 @@ fn explain_knows_buckets_rules_and_the_client() {
     assert_eq!((field(&told, "reason"), &told["bucket"]), ("sticky", &Value::from(bucket)), "{told}");
     let told = proxy.explain(&get("/a").header("x-qa", "1"));
     assert_eq!((field(&told, "reason"), field(&told, "rule")), ("override", "qa"), "{told}");
+    let from = |address: &str| {
+        proxy.read(&format!("/api/v1/explain?method=GET&url=http%3A%2F%2Foffice.test%2F&clientIP={address}"))
+    };
+    assert_eq!((field(&from("192.0.2.9"), "arm"), field(&from("192.0.2.9"), "rule")), ("canary", "office"));
+    assert_eq!(field(&from("203.0.113.9"), "arm"), "stable");
     assert!(field(&proxy.explain(&get("/none").host("other.test")), "route").is_empty());
 }

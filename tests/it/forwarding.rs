@@ -39,6 +39,74 @@ fn hop_by_hop_headers_stop_here_on_the_way_up() {
 }
 
 #[test]
+fn a_long_list_of_hop_by_hop_names_hides_nothing() {
+    let origin = Origin::start("app");
+    let proxy = in_front_of(&origin);
+    let names: Vec<_> = (0..40).map(|index| format!("x-hop-{index}")).collect();
+    let request = names
+        .iter()
+        .fold(get("/").header("connection", &names.join(", ")), |request, name| request.header(name, "1"));
+    let response = proxy.ask(&request);
+    let kept: Vec<_> = match response.status {
+        // Refusing such a list is as good as honouring it.
+        400 => Vec::new(),
+        _ => origin.last().headers.into_iter().filter(|(name, _)| name.starts_with("x-hop")).collect(),
+    };
+    assert!(kept.is_empty(), "{}: {kept:?}", response.status);
+}
+
+#[test]
+fn an_absolute_target_decides_the_host() {
+    let origin = Origin::start("app");
+    let proxy = in_front_of(&origin);
+    let bytes = "GET http://real.test/path?q=1 HTTP/1.1\r\nHost: other.test\r\nConnection: close\r\n\r\n";
+    let answer = crate::support::raw::exchange(proxy.web(), bytes.as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+    assert_eq!(
+        (origin.last().header("host"), origin.last().target.as_str()),
+        (Some("real.test"), "/path?q=1")
+    );
+}
+
+#[test]
+fn an_http_1_0_client_gets_an_answer_it_can_read() {
+    let origin = Origin::start("app");
+    origin.on("/stream", Behaviour::Download(100_000));
+    let proxy = in_front_of(&origin);
+    let answer = crate::support::raw::exchange(proxy.web(), b"GET /stream HTTP/1.0\r\nHost: a.test\r\n\r\n");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with("HTTP/1.") && head.contains(" 200"), "{head}");
+    assert!(!head.to_ascii_lowercase().contains("transfer-encoding"), "{head}");
+    assert_eq!(body.len(), 100_000);
+}
+
+#[test]
+fn an_answer_of_our_own_leaves_the_connection_in_step() {
+    let origin = Origin::start("app");
+    let proxy = Proxy::start(&format!(
+        "{}routes:\n  - {{ name: down, hostnames: [a.test], matches: [{{ path: /down }}], filters: [{{ respond: {{ status: 503, body: soon }} }}] }}\n  \
+         - {{ name: moved, hostnames: [a.test], matches: [{{ path: /moved }}], filters: [{{ redirect: {{ path: {{ full: /new }} }} }}] }}\n  \
+         - {{ name: all, hostnames: [a.test], split: {{ app: 1 }} }}\n",
+        upstreams(&[&origin])
+    ));
+    let mut conn = proxy.conn();
+    for (host, target, status) in
+        [("a.test", "/down", 503), ("a.test", "/moved", 302), ("none.test", "/", 404)]
+    {
+        let refused = conn.ask(&post(target, vec![b'x'; 100_000]).host(host));
+        assert_eq!(refused.status, status, "{target}");
+        if refused.closes() {
+            conn = proxy.conn();
+        }
+        // A connection that was not said to end must still work.
+        assert_eq!(conn.ask(&get("/").host("a.test")).origin(), "app", "after {target}");
+    }
+    let head = proxy.ask(&Request::new("HEAD", "/down").host("a.test"));
+    assert_eq!((head.status, head.body.len()), (503, 0));
+    assert_eq!(origin.requests(), 3, "bodies never become requests");
+}
+
+#[test]
 fn a_client_cannot_have_headers_of_weight_removed_on_the_way() {
     let origin = Origin::start("app");
     let proxy = in_front_of(&origin);
@@ -96,6 +164,8 @@ fn an_untrusted_client_cannot_claim_where_it_came_from() {
         .header("x-forwarded-for", "7.7.7.7")
         .header("x-forwarded-proto", "https")
         .header("x-forwarded-host", "evil.test")
+        .header("x-forwarded-port", "443")
+        .header("x-real-ip", "6.6.6.6")
         .header("forwarded", "for=6.6.6.6;proto=https");
     for request in [get("/").host("shop.test:81"), spoofed] {
         proxy.ask(&request).expect_status(200);
@@ -104,6 +174,8 @@ fn an_untrusted_client_cannot_claim_where_it_came_from() {
         assert_eq!(seen.joined("x-forwarded-proto").as_deref(), Some("http"));
         assert_eq!(seen.joined("x-forwarded-host").as_deref(), Some("shop.test:81"));
         assert!(!seen.joined("forwarded").unwrap_or_default().contains("6.6.6.6"));
+        assert_ne!(seen.header("x-real-ip"), Some("6.6.6.6"));
+        assert_ne!(seen.header("x-forwarded-port"), Some("443"));
     }
 }
 

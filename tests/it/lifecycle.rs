@@ -70,6 +70,24 @@ fn readiness_fails_during_the_delay_while_requests_are_served() {
 }
 
 #[test]
+fn an_interrupt_is_a_stop_too() {
+    let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
+    let mut proxy = Proxy::start(&text(&[&stable, &canary], ""));
+    proxy.signal("INT");
+    assert_eq!(proxy.await_exit().code(), Some(0));
+}
+
+#[test]
+fn ready_means_ready_to_stop_as_well() {
+    let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
+    let mut site = Site::new(&text(&[&stable, &canary], ""));
+    for _ in 0..20 {
+        // Stopping asserts a clean exit; a signal nobody handles yet would kill instead.
+        site = site.start().stop();
+    }
+}
+
+#[test]
 fn grace_ends_what_never_ends() {
     let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
     for origin in [&stable, &canary] {
@@ -149,6 +167,55 @@ fn a_damaged_or_missing_state_folder_is_no_obstacle() {
     let fresh = site.start();
     let arms = crate::support::ask(fresh.web(), 200, |_| get("/"));
     assert!(arms.iter().any(|arm| arm == "stable"), "without state the file is the truth");
+}
+
+#[test]
+fn a_state_folder_that_cannot_be_is_told_in_readiness_and_serves() {
+    let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
+    let site = Site::new(&format!("stateDir: \"@dir@/occupied\"\n{}", text(&[&stable, &canary], "")));
+    site.place("occupied", "a file where the folder should be");
+    let proxy = Proxy::spawn(site);
+    eventually("traffic is served all the same", || {
+        Conn::try_open(proxy.web())
+            .and_then(|mut conn| conn.send(&get("/")))
+            .is_ok_and(|response| response.status == 200)
+    });
+    let ready = proxy.admin(&proxy.admin_request("GET", "/readyz")).json();
+    assert_ne!(ready["checks"]["state"], "ok", "{ready}");
+}
+
+#[test]
+fn a_configuration_that_others_may_write_is_warned_about() {
+    let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
+    let site = Site::new(&text(&[&stable, &canary], ""));
+    fs::set_permissions(site.file(), fs::Permissions::from_mode(0o666)).expect("open the file to all");
+    let proxy = site.start();
+    let warned = proxy.err().iter().any(|line| line.contains("WARN") && line.contains("writable"));
+    assert!(warned, "{:?}", proxy.err());
+}
+
+#[test]
+fn idle_memory_is_small_and_so_is_an_idle_connection() {
+    let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
+    let proxy = Proxy::start(&text(&[&stable, &canary], ""));
+    proxy.ask(&get("/")).expect_status(200);
+    let before = proxy.memory().own_kib;
+    assert!(before <= 20 * 1024, "idle with {before} KiB");
+    let count = 500;
+    let conns: Vec<_> = (0..count)
+        .map(|_| {
+            let mut conn = proxy.conn();
+            conn.ask(&get("/")).expect_status(200);
+            conn
+        })
+        .collect();
+    // Buffers are given back once a connection has been idle for a while.
+    let mut grown = 0;
+    eventually("500 idle connections take 12 KiB each at most", || {
+        grown = proxy.memory().own_kib.saturating_sub(before);
+        grown <= 12 * count
+    });
+    println!("{before} KiB idle, {grown} KiB for {} idle connections", conns.len());
 }
 
 /// Starting must fail: code 2 and one line that names the culprit.

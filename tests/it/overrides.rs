@@ -348,8 +348,12 @@ fn an_arm_nobody_serves_is_replaced_or_refused_as_written() {
     let proxy = Proxy::start(&text(""));
     let response = proxy.ask(&canary_user);
     assert_eq!((response.status, response.origin()), (200, "stable"), "redistributed by default");
+    let posted = Request { body: b"whole".to_vec(), method: "POST".to_owned(), ..canary_user.clone() };
+    proxy.ask(&posted).expect_status(200);
+    assert_eq!(stable.last().body, b"whole", "the body goes where the request goes");
     let charged = [("arm", "canary"), ("upstream", "stable"), ("code", "2xx"), ("outcome", "error")];
-    proxy.settles("switchback_requests_total", &charged, 1);
+    proxy.settles("switchback_requests_total", &charged, 2);
+    proxy.settles("switchback_requests_in_flight", &[], 0);
 
     proxy.reload(&text(", whenUnavailable: fail"));
     assert_eq!(proxy.ask(&canary_user).status, 503);

@@ -5,6 +5,8 @@
 //! private door.
 
 use std::fs;
+use std::io::{Seek, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::thread::sleep;
@@ -192,15 +194,22 @@ fn a_hangup_reloads() {
 fn a_reload_by_verb_answers_with_what_it_did() {
     let pair = Pair::start();
     let site = Site::new(&pair.text(1, 0));
-    // Through a link out of the watched folder, nothing but the verb tells of an edit at once.
-    let elsewhere = tempfile::tempdir().expect("a folder nobody watches");
-    let real = elsewhere.path().join("real.yaml");
-    fs::rename(site.file(), &real).expect("move the file away");
-    symlink(&real, site.file()).expect("link it back");
+    // A file in no folder at all: no event tells of an edit, only a slow poll would.
+    let gone = tempfile::tempdir_in(site.state().parent().expect("the site's folder")).expect("a folder");
+    let mut nameless = tempfile::tempfile_in(gone.path()).expect("a nameless file");
+    gone.close().expect("remove its folder");
+    let link = format!("/proc/{}/fd/{}", std::process::id(), nameless.as_raw_fd());
+    let mut write = |text: &str| {
+        nameless.set_len(0).and_then(|()| nameless.rewind()).expect("empty it");
+        nameless.write_all(text.as_bytes()).expect("write");
+    };
+    write(&site.render(&pair.text(1, 0)));
+    fs::remove_file(site.file()).expect("make room for a link");
+    symlink(link, site.file()).expect("link it");
     let proxy = site.start();
     let before = proxy.generation();
 
-    replace(&real, &site.render(&pair.text(0, 1)));
+    write(&site.render(&pair.text(0, 1)));
     let dry = proxy.admin(&proxy.verb("/api/v1/reload?dryRun=true", &json!({})));
     assert_eq!((dry.status, proxy.generation()), (200, before), "{dry:?}");
     assert_eq!(all_on(&proxy), "stable", "a dry run serves nothing new");
@@ -209,7 +218,7 @@ fn a_reload_by_verb_answers_with_what_it_did() {
     assert!(done["generation"].as_u64() > Some(before), "{done}");
     assert_eq!(all_on(&proxy), "canary", "the answer comes after the publish");
 
-    replace(&real, "routes: [");
+    write("routes: [");
     let refused = proxy.admin(&proxy.verb("/api/v1/reload", &json!({})));
     assert_eq!(refused.status, 422, "{refused:?}");
     assert_eq!(all_on(&proxy), "canary");
@@ -292,6 +301,23 @@ fn a_folder_of_files_is_one_configuration() {
     site.place("broken.yaml", "upstreams: { canary: \"http://127.0.0.1:1\" }\n");
     eventually("a name given twice is refused as a whole", || last_reload(&proxy) == 0);
     assert_eq!(all_on(&proxy), "canary");
+}
+
+#[test]
+fn a_folder_swapped_as_a_whole_is_noticed() {
+    let pair = Pair::start();
+    let proxy = Proxy::start(&pair.text(1, 0));
+    let (folder, before) = (proxy.site.folder(), proxy.generation());
+    let fresh = folder.with_extension("new");
+    fs::create_dir(&fresh).expect("a second folder");
+    fs::write(fresh.join("switchback.yaml"), proxy.site.render(&pair.text(0, 1))).expect("write");
+    fs::rename(&folder, folder.with_extension("old")).expect("move the old folder away");
+    fs::rename(&fresh, &folder).expect("put the new one in its place");
+    proxy.await_generation_after(before);
+    assert_eq!(all_on(&proxy), "canary");
+    // The new folder is watched like the old one was.
+    proxy.reload(&pair.text(1, 0));
+    assert_eq!(all_on(&proxy), "stable");
 }
 
 #[test]

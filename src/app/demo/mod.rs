@@ -56,7 +56,7 @@ async fn show(folder: &Path, stay: bool) -> io::Result<bool> {
     let proxy = run::start(&set.file).await.map_err(|refused| io::Error::other(refused.text))?;
     let crowd = Crowd::gather(set.web);
     let mut screen = Screen::new(io::stdout().is_terminal());
-    screen.open(&set.file, set.web, set.admin);
+    Screen::open(&set.file, set.web, set.admin);
     for (number, share) in STEPS.into_iter().enumerate() {
         if number > 0 {
             set.write(share)?;
@@ -70,11 +70,11 @@ async fn show(folder: &Path, stay: bool) -> io::Result<bool> {
         screen.keep();
     }
     if stay {
-        screen.stay(set.web, set.admin);
+        Screen::stay(set.web, set.admin);
         let _ = tokio::signal::ctrl_c().await;
     }
     let tally = crowd.disperse().await;
-    screen.close(&tally, STEPS.len() - 1);
+    Screen::close(&tally, STEPS.len() - 1);
     proxy.stop().await;
     Ok(tally.failed == 0 && tally.moved_back == 0)
 }

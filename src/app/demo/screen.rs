@@ -41,7 +41,7 @@ impl Screen {
     }
 
     /// Says what is where.
-    pub(super) fn open(&self, file: &Path, web: SocketAddr, admin: SocketAddr) {
+    pub(super) fn open(file: &Path, web: SocketAddr, admin: SocketAddr) {
         say(
             "switchback demo: two origins (v1 is stable, v2 is the canary), 1000 users, 8 keep-alive connections",
         );
@@ -57,6 +57,7 @@ impl Screen {
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
+                clippy::cast_precision_loss,
                 reason = "0 to 100 percent of a bar"
             )]
             let filled = ((arm.observed / 100.0 * BAR as f64).round() as usize).min(BAR);
@@ -99,7 +100,7 @@ impl Screen {
     }
 
     /// Says how to look around.
-    pub(super) fn stay(&self, web: SocketAddr, admin: SocketAddr) {
+    pub(super) fn stay(web: SocketAddr, admin: SocketAddr) {
         say("Everything stays up until Ctrl-C. Try, in another terminal:");
         say(&format!("  curl -s -H 'x-user-id: u42' http://{web}/"));
         say(&format!("  curl -s http://{admin}/api/v1/routes/all"));
@@ -107,7 +108,7 @@ impl Screen {
     }
 
     /// Says what moved and what failed.
-    pub(super) fn close(&self, tally: &Tally, edits: usize) {
+    pub(super) fn close(tally: &Tally, edits: usize) {
         let (users, _) = tally.users();
         say(&format!(
             "{edits} edits of the file under load, {} requests from {users} users:",

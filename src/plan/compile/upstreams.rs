@@ -20,15 +20,14 @@ pub(super) fn compile(context: &mut Context<'_>) -> Upstreams {
                 context.findings.error(name, "duplicate-name", message, "rename one of them");
                 continue;
             }
-            if let Some(upstream) = one(context, name, written) {
-                upstreams.insert(Arc::clone(&upstream.name), Arc::new(upstream));
-            }
+            let upstream = one(context, name, written);
+            upstreams.insert(Arc::clone(&upstream.name), Arc::new(upstream));
         }
     });
     upstreams
 }
 
-fn one(context: &mut Context<'_>, name: &Spot<String>, written: &ShortOr<Written>) -> Option<Upstream> {
+fn one(context: &mut Context<'_>, name: &Spot<String>, written: &ShortOr<Written>) -> Upstream {
     if written.endpoints.is_empty() {
         let message = format!("upstream `{}` has no endpoints", **name);
         context.findings.error(name, "no-endpoint", message, "endpoints: [\"http://10.0.0.1:8080\"]");
@@ -62,14 +61,14 @@ fn one(context: &mut Context<'_>, name: &Spot<String>, written: &ShortOr<Written
         })
         .collect();
     let name: Arc<str> = Arc::from(name.as_str());
-    Some(Upstream {
+    Upstream {
         cell: context.inputs.book.upstream(&name),
         name,
         endpoints: endpoints.into(),
         load_balance: written.load_balance.map(|spot| spot.value).unwrap_or_default(),
         max_requests: written.limits.max_requests,
         connection: written.connection,
-    })
+    }
 }
 
 fn endpoint(context: &mut Context<'_>, url: &Spot<String>, weight: u32) -> Option<Endpoint> {

@@ -2,6 +2,8 @@
 //!
 //! A row marks with « and » what the finding must point at.
 
+#![allow(clippy::format_collect)]
+
 use super::{BASE, load, load_files};
 use crate::ledger::Book;
 use crate::model::{Diagnostic, Overlay, Severity};

@@ -1,5 +1,7 @@
 //! The tables of the router give what a scan over every match in rank order gives.
 
+#![allow(clippy::format_push_string)]
+
 use std::cmp::Reverse;
 use std::net::IpAddr;
 

@@ -14,6 +14,7 @@ pub(super) fn groups() -> Vec<Group> {
         both_modifiers(),
         rewrite_host(),
         rewrite_path(),
+        replace_prefix_table(),
     ]
 }
 
@@ -213,6 +214,40 @@ fn rewrite_host() -> Group {
                     .and(Upstream("x-header-remove", None)),
             ],
         ),
+    }
+}
+
+/// The table in the documentation of `ReplacePrefixMatch`, each row on a host of its own.
+fn replace_prefix_table() -> Group {
+    let rows = [
+        ("/foo/bar", "/foo", "/xyz", "/xyz/bar"),
+        ("/foo/bar", "/foo", "/xyz/", "/xyz/bar"),
+        ("/foo/bar", "/foo/", "/xyz", "/xyz/bar"),
+        ("/foo/bar", "/foo/", "/xyz/", "/xyz/bar"),
+        ("/foo", "/foo", "/xyz", "/xyz"),
+        ("/foo/", "/foo", "/xyz", "/xyz/"),
+        ("/foo/bar", "/foo", "/", "/bar"),
+        ("/foo/", "/foo", "/", "/"),
+        ("/foo", "/foo", "/", "/"),
+        ("/bar", "/", "/xyz", "/xyz/bar"),
+    ];
+    let host = |index: usize| format!("prefix-{index}.test");
+    Group {
+        name: "ReplacePrefixMatch table",
+        routes: rows
+            .iter()
+            .enumerate()
+            .map(|(index, (_, prefix, replacement, _))| {
+                let matches = format!("{{ path: {prefix} }}");
+                let action = format!("filters: [{{ rewrite: {{ path: {{ prefix: \"{replacement}\" }} }} }}], split: {{ v1: 1 }}");
+                routes(&host(index), &[(&matches, &action)])
+            })
+            .collect(),
+        cases: rows
+            .iter()
+            .enumerate()
+            .map(|(index, (target, _, _, seen))| to("v1", get(target).host(&host(index))).and(Target(seen)))
+            .collect(),
     }
 }
 

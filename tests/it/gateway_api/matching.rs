@@ -19,6 +19,7 @@ pub(super) fn groups() -> Vec<Group> {
         method_matching(),
         query_param_matching(),
         named_rule(),
+        regex_and_priority(),
     ]
 }
 
@@ -260,6 +261,36 @@ fn query_param_matching() -> Group {
                 to("v3", version("/?animal=hydra", "four")),
                 // From the type's documentation: the first value of a repeated parameter counts.
                 to("v1", get("/?animal=whale&animal=dolphin")),
+            ],
+        ),
+    }
+}
+
+/// What Gateway API leaves to the implementation, as the contract says it: a regex ranks below every
+/// prefix, and a written priority beats everything.
+fn regex_and_priority() -> Group {
+    let host = "ranks.test";
+    Group {
+        name: "Regex and priority",
+        routes: routes(
+            host,
+            &[
+                ("{ path: { regex: \"/r/.*\" } }", V1),
+                ("{ path: /r/prefix }", V2),
+                ("{ path: { exact: /p/exact } }", V1),
+                ("{ path: /p, priority: 10 }", V3),
+                ("{ path: { regex: \"/[a-z]+/[0-9]+\" } }", V2),
+            ],
+        ),
+        cases: on_host(
+            host,
+            vec![
+                to("v1", get("/r/any/thing")),
+                to("v2", get("/r/prefix/x")),
+                to("v3", get("/p/exact")),
+                to("v2", get("/abc/123")),
+                gets(404, get("/abc/123/tail")),
+                gets(404, get("/head/abc/123")),
             ],
         ),
     }

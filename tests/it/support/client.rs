@@ -3,6 +3,7 @@
 //! A library client would pool, retry and hide exactly the faults these tests look for. It must
 //! never retry, follow a redirect, or repair what the proxy sent.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -150,8 +151,20 @@ impl Conn {
         Self::try_open(addr).unwrap_or_else(|error| panic!("cannot connect to {addr}: {error}"))
     }
 
+    /// From another loopback address, which is another client.
+    pub fn open_from(local: [u8; 4], addr: SocketAddr) -> Self {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((local, 0)).into()).expect("bind another loopback address");
+        socket.connect(&addr.into()).expect("connect");
+        Self::tcp(socket.into()).expect("socket options")
+    }
+
     pub fn try_open(addr: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&addr, SOCKET_TIMEOUT)?;
+        Self::tcp(TcpStream::connect_timeout(&addr, SOCKET_TIMEOUT)?)
+    }
+
+    fn tcp(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SOCKET_TIMEOUT))?;
         stream.set_write_timeout(Some(SOCKET_TIMEOUT))?;
@@ -275,6 +288,33 @@ impl Conn {
         let piece = buffered[..size].to_vec();
         self.wire.consume(size);
         Ok(piece)
+    }
+
+    /// The first frame of an HTTP/2 server, which must be its settings.
+    pub fn http2_settings(&mut self) -> io::Result<BTreeMap<u16, u32>> {
+        let mut head = [0; 9];
+        self.wire.read_exact(&mut head)?;
+        let [_, high, low, kind, ..] = head;
+        if kind != 4 {
+            return Err(broken(format!("the first frame is {head:?}")));
+        }
+        let mut payload = vec![0; usize::from(u16::from_be_bytes([high, low]))];
+        self.wire.read_exact(&mut payload)?;
+        let pair = |entry: &[u8]| {
+            let id = u16::from_be_bytes([entry[0], entry[1]]);
+            (id, u32::from_be_bytes([entry[2], entry[3], entry[4], entry[5]]))
+        };
+        Ok(payload.chunks_exact(6).map(pair).collect())
+    }
+
+    /// Everything until the peer ends the connection; a reset is an end too.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if let Err(error) = self.wire.read_to_end(&mut bytes) {
+            let timed_out = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+            assert!(!timed_out, "the connection is still open after {SOCKET_TIMEOUT:?}");
+        }
+        bytes
     }
 
     fn line(&mut self) -> io::Result<String> {

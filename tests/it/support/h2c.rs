@@ -14,6 +14,7 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::convert::Infallible;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use super::client::{Request, Response};
 use super::runtime;
@@ -49,13 +50,7 @@ impl H2c {
 
     /// Several streams at once on this connection.
     pub fn send_together(&self, requests: &[Request]) -> Vec<io::Result<Response>> {
-        let streams: Vec<_> = requests
-            .iter()
-            .map(|request| {
-                let (sender, body) = (self.sender.clone(), whole(request));
-                runtime().spawn(exchange(sender, request.clone(), body))
-            })
-            .collect();
+        let streams: Vec<_> = requests.iter().map(|request| self.start(request)).collect();
         runtime().block_on(async {
             let mut answers = Vec::with_capacity(streams.len());
             for stream in streams {
@@ -63,6 +58,11 @@ impl H2c {
             }
             answers
         })
+    }
+
+    /// One stream under way; aborting it resets the stream.
+    pub fn start(&self, request: &Request) -> JoinHandle<io::Result<Response>> {
+        runtime().spawn(exchange(self.sender.clone(), request.clone(), whole(request)))
     }
 
     pub fn is_closed(&self) -> bool {

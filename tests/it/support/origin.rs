@@ -114,6 +114,7 @@ struct State {
     seen: Mutex<Vec<Seen>>,
     requests: AtomicUsize,
     connections: AtomicUsize,
+    open: AtomicUsize,
     abandoned: AtomicUsize,
     received: AtomicUsize,
 }
@@ -171,6 +172,11 @@ impl Origin {
         self.state.connections.load(Ordering::SeqCst)
     }
 
+    /// Connections open now.
+    pub fn open(&self) -> usize {
+        self.state.open.load(Ordering::SeqCst)
+    }
+
     /// Exchanges the proxy walked away from before their answer was complete.
     pub fn abandoned(&self) -> usize {
         self.state.abandoned.load(Ordering::SeqCst)
@@ -204,8 +210,10 @@ async fn accept(listener: TcpListener, state: Arc<State>, mut stopped: watch::Re
         };
         let _ = stream.set_nodelay(true);
         state.connections.fetch_add(1, Ordering::SeqCst);
+        state.open.fetch_add(1, Ordering::SeqCst);
         let (state, mut stopped) = (Arc::clone(&state), stopped.clone());
         tokio::spawn(async move {
+            let counted = Arc::clone(&state);
             let service = service_fn(move |request| answer(Arc::clone(&state), request));
             let conn =
                 hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
@@ -214,6 +222,7 @@ async fn accept(listener: TcpListener, state: Arc<State>, mut stopped: watch::Re
                 _ = conn => {}
                 _ = stopped.changed() => {}
             }
+            counted.open.fetch_sub(1, Ordering::SeqCst);
         });
     }
 }

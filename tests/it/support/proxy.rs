@@ -260,13 +260,15 @@ impl Proxy {
                 .and_then(|number| number.parse().ok())
                 .unwrap_or_else(|| panic!("no {name} in {status}"))
         };
-        Memory { now_kib: field("VmRSS:"), peak_kib: field("VmHWM:") }
+        Memory { now_kib: field("VmRSS:"), own_kib: field("RssAnon:"), peak_kib: field("VmHWM:") }
     }
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
     pub now_kib: u64,
+    /// Without the pages of the binary, of which an unoptimised build has several times as many.
+    pub own_kib: u64,
     pub peak_kib: u64,
 }
 

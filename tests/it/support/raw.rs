@@ -4,7 +4,7 @@
 //! middle of a header. Scripts here are bounded: a connection does one thing and ends.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,6 +20,8 @@ pub enum Script {
     SendAndClose(Vec<u8>),
     /// Sends these bytes and resets the connection.
     SendAndReset(Vec<u8>),
+    /// Sends these bytes and an end, and keeps reading, as a polite server that refuses an upload.
+    SendAndLinger(Vec<u8>),
     /// Sends these bytes and then nothing, keeping the connection open.
     SendAndHang(Vec<u8>),
 }
@@ -94,6 +96,7 @@ fn play(mut stream: TcpStream, script: &Script, heads: &Mutex<Vec<String>>) {
         let (Script::Send(bytes)
         | Script::SendAndClose(bytes)
         | Script::SendAndReset(bytes)
+        | Script::SendAndLinger(bytes)
         | Script::SendAndHang(bytes)) = script;
         if stream.write_all(bytes).is_err() {
             return;
@@ -106,8 +109,13 @@ fn play(mut stream: TcpStream, script: &Script, heads: &Mutex<Vec<String>>) {
                 let _ = socket.set_linger(Some(Duration::ZERO));
                 return;
             }
+            Script::SendAndLinger(_) => {
+                let _ = stream.shutdown(Shutdown::Write);
+                let _ = std::io::copy(&mut stream, &mut std::io::sink());
+                return;
+            }
             Script::SendAndHang(_) => {
-                let _ = stream.read(&mut [0; 1]);
+                let _ = std::io::copy(&mut stream, &mut std::io::sink());
                 return;
             }
         }

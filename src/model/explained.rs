@@ -1,8 +1,10 @@
-//! Why a request would go where it goes.
+//! Why a request would go where it goes, as the command line and the admin API both tell it.
+//!
+//! Plain data: the plan fills it in. A field that was published is never renamed.
 
 use serde::{Deserialize, Serialize};
 
-/// `GET /api/v1/explain`.
+/// What happens to one request, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explained {
     /// Route that owns the request; `None` when none does.
