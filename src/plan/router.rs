@@ -151,6 +151,7 @@ struct Paths {
     site: u32,
     exact: bool,
     first: u32,
+    #[expect(clippy::box_collection, reason = "seldom there; a Vec would make every entry 16 bytes longer")]
     more: Option<Box<Vec<u32>>>,
 }
 

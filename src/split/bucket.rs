@@ -37,8 +37,8 @@ impl Salt {
     pub fn hash(&self, key: &[u8]) -> u64 {
         // Clearing a buffer costs by its length.
         match self.0.len() + key.len() {
-            0..=SHORT => self.joined::<SHORT>(key),
-            0..=LONG => self.joined::<LONG>(key),
+            length if length <= SHORT => self.joined::<SHORT>(key),
+            length if length <= LONG => self.joined::<LONG>(key),
             _ => self.streamed(key),
         }
     }
