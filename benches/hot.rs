@@ -52,20 +52,22 @@ fn choose(criterion: &mut Criterion) {
 fn record(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("record");
     let outcomes: Vec<_> = (0..REQUESTS).map(outcome).collect();
-    for workers in [1, 2] {
-        group.bench_function(BenchmarkId::new("workers", workers), |bench| {
-            bench.iter_custom(|times| record_on(workers, times, &outcomes));
+    // Two workers on one cell must cost what two workers on cells of their own cost.
+    for (name, workers, cells) in [("one worker", 1, 1), ("two workers", 2, 1), ("two workers apart", 2, 2)] {
+        group.bench_function(name, |bench| {
+            bench.iter_custom(|times| record_on(workers, cells, times, &outcomes));
         });
     }
     group.finish();
 }
 
-/// Time per record of the slowest of `workers` threads that all write to one cell.
-fn record_on(workers: usize, times: u64, outcomes: &[switchback::model::Outcome]) -> Duration {
-    let cell = Cell::new("canary".into(), "canary".into(), workers);
+/// Time of the slowest of `workers` threads that all write to as many cells in turn.
+fn record_on(workers: usize, cells: usize, times: u64, outcomes: &[switchback::model::Outcome]) -> Duration {
+    let cells: Vec<_> = (0..cells).map(|_| Cell::new("canary".into(), "canary".into(), workers)).collect();
     let barrier = std::sync::Barrier::new(workers);
     let work = |worker: usize| {
-        let Some(shard) = cell.shard(WorkerId(worker)) else { return Duration::ZERO };
+        let cell = cells.get(worker % cells.len());
+        let Some(shard) = cell.and_then(|cell| cell.shard(WorkerId(worker))) else { return Duration::ZERO };
         barrier.wait();
         let start = Instant::now();
         for outcome in outcomes.iter().cycle().take(usize::try_from(times).unwrap_or(usize::MAX)) {
@@ -75,6 +77,7 @@ fn record_on(workers: usize, times: u64, outcomes: &[switchback::model::Outcome]
         start.elapsed()
     };
     std::thread::scope(|scope| {
+        let work = &work;
         let threads: Vec<_> = (0..workers).map(|worker| scope.spawn(move || work(worker))).collect();
         threads.into_iter().filter_map(|thread| thread.join().ok()).max().unwrap_or_default()
     })

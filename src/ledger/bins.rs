@@ -6,6 +6,8 @@
 
 use std::sync::OnceLock;
 
+use crossbeam_utils::CachePadded;
+
 use super::counter::Counter;
 
 /// Lower edge of the first decade, in nanoseconds.
@@ -85,7 +87,8 @@ pub fn upper_edge(bin: usize) -> u64 {
     }
 }
 
-type Decade = Box<[Counter; PER_DECADE]>;
+/// Padded: two workers allocate theirs side by side, and must not share a cache line.
+type Decade = Box<CachePadded<[Counter; PER_DECADE]>>;
 
 /// One worker's histogram of one arm.
 #[derive(Debug, Default)]
@@ -107,7 +110,8 @@ impl Bins {
             _ => {
                 let (decade, within) = ((bin - 1) / PER_DECADE, (bin - 1) % PER_DECADE);
                 if let Some(cell) = self.decades.get(decade) {
-                    let counters = cell.get_or_init(|| Box::new([const { Counter::new() }; PER_DECADE]));
+                    let counters =
+                        cell.get_or_init(|| Box::new([const { Counter::new() }; PER_DECADE].into()));
                     if let Some(counter) = counters.get(within) {
                         counter.add(1);
                     }

@@ -174,3 +174,53 @@ fn add_all(sums: &mut [u64], counters: &[Counter]) {
         *sum += counter.get();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No smaller on any platform we run on; pairs of lines are fetched together.
+    const LINE: usize = 128;
+
+    #[test]
+    fn no_two_workers_write_to_one_cache_line() {
+        let cell = Cell::new("a".into(), "u".into(), 4);
+        let places: Vec<usize> =
+            (0..4).map(|worker| std::ptr::from_ref(cell.shard(WorkerId(worker)).unwrap()).addr()).collect();
+        for (at, place) in places.iter().enumerate() {
+            assert_eq!(place % LINE, 0);
+            let apart =
+                places[..at].iter().all(|other| place.abs_diff(*other) >= size_of::<CachePadded<Shard>>());
+            assert!(apart, "{places:?}");
+        }
+        assert_eq!(size_of::<CachePadded<Shard>>() % LINE, 0);
+        assert_eq!(align_of::<CachePadded<[Counter; 70]>>(), LINE);
+        assert!(cell.shard(WorkerId(4)).is_none());
+    }
+
+    #[test]
+    fn totals_are_sums_over_workers() {
+        let cell = Cell::new("a".into(), "u".into(), 2);
+        assert!(!cell.is_live());
+        let outcome = |verdict, code| Outcome {
+            code,
+            verdict,
+            choice: ChoiceReason::Sticky,
+            failure: (verdict == Verdict::Error).then_some(FailureReason::Timeout),
+            total_nanos: 1_000_000,
+            upstream_nanos: Some(500_000),
+            retries: 1,
+        };
+        for worker in [0, 1] {
+            let shard = cell.shard(WorkerId(worker)).unwrap();
+            (0..3).for_each(|_| shard.begin());
+            shard.record(&outcome(Verdict::Ok, CodeClass::Success));
+            shard.record(&outcome(Verdict::Error, CodeClass::ServerError));
+        }
+        let totals = cell.totals();
+        assert_eq!((totals.requests(), totals.errors(), totals.in_flight), (4, 2, 2));
+        assert_eq!((cell.requests_and_errors(), cell.in_flight()), ((4, 2), 2));
+        assert_eq!(totals.failures[FailureReason::Timeout.index()], 2);
+        assert_eq!((totals.retries, totals.total.at_most(1_000_000), totals.upstream.total()), (4, 4, 4));
+    }
+}

@@ -4,8 +4,11 @@
 //! conditions hold wins. It must never look at more prefixes than the longest configured one has
 //! segments, whatever path a client sends.
 
+use std::hash::{BuildHasher, Hasher};
+
 use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use hashbrown::hash_table::Entry;
+use hashbrown::{HashMap, HashTable};
 use http::Method;
 use ipnet::IpNet;
 
@@ -89,6 +92,11 @@ impl MatchRule {
             && self.listeners & (1 << head.listener) != 0
     }
 
+    fn gate(&self) -> Gate {
+        let plain = self.method.is_none() && self.conditions.is_empty() && self.networks.is_empty();
+        Gate { listeners: self.listeners, plain }
+    }
+
     /// Length of the matched prefix, for filters that replace it.
     #[must_use]
     pub fn prefix_len(&self) -> usize {
@@ -110,28 +118,65 @@ pub struct Routed<'p> {
 
 type Table<V> = HashMap<Box<str>, V, FixedState>;
 
-/// Matches of one host pattern, by path; every list is in rank order.
-#[derive(Debug, Default)]
-struct PathTable {
-    exact: Table<Vec<u32>>,
-    prefix: Table<Vec<u32>>,
-    regex: Vec<u32>,
+/// Matches of one host pattern in one tier: where to look in [`Router::paths`], and the regexes.
+#[derive(Debug)]
+struct Site {
+    id: u32,
     longest_prefix: usize,
+    has_exact: bool,
+    has_prefix: bool,
+    /// In rank order.
+    regexes: Vec<u32>,
+}
+
+impl Site {
+    const fn new(id: u32) -> Self {
+        Self { id, longest_prefix: 0, has_exact: false, has_prefix: false, regexes: Vec::new() }
+    }
 }
 
 /// All matches of one written priority.
 #[derive(Debug, Default)]
 struct Tier {
-    exact: Table<PathTable>,
-    wildcard: Table<PathTable>,
-    any: Option<PathTable>,
+    exact: Table<Site>,
+    wildcard: Table<Site>,
+    any: Option<Site>,
+}
+
+/// Matches of one path at one site, in rank order. Nearly always there is one, which costs no
+/// further step through memory.
+#[derive(Debug)]
+struct Paths {
+    path: Box<str>,
+    site: u32,
+    exact: bool,
+    first: u32,
+    #[expect(clippy::box_collection, reason = "seldom there; a Vec would make every entry 16 bytes longer")]
+    more: Option<Box<Vec<u32>>>,
+}
+
+impl Paths {
+    fn rules(&self) -> impl Iterator<Item = u32> + '_ {
+        std::iter::once(self.first).chain(self.more.iter().flat_map(|more| more.iter().copied()))
+    }
+}
+
+/// What is asked of every candidate, apart from the rest of its rule: a line of memory holds four.
+#[derive(Clone, Copy, Debug)]
+struct Gate {
+    listeners: u64,
+    /// Whether nothing else is asked.
+    plain: bool,
 }
 
 /// Who owns which request.
 #[derive(Debug, Default)]
 pub struct Router {
     rules: Box<[MatchRule]>,
+    gates: Box<[Gate]>,
     tiers: Box<[Tier]>,
+    /// Every exact path and prefix of every site.
+    paths: HashTable<Paths>,
 }
 
 impl Router {
@@ -140,31 +185,30 @@ impl Router {
     pub fn new(mut rules: Vec<MatchRule>) -> Self {
         rules.sort_by_key(|rule| std::cmp::Reverse(rule.rank));
         let mut tiers: Vec<Tier> = Vec::new();
+        let mut paths = HashTable::with_capacity(rules.len());
         let mut priority = None;
+        let mut sites = 0;
         for (rule, index) in rules.iter().zip(0_u32..) {
             if priority.replace(rule.rank.priority) != Some(rule.rank.priority) {
                 tiers.push(Tier::default());
             }
             let Some(tier) = tiers.last_mut() else { continue };
-            let table = match &rule.host {
-                HostPattern::Exact(host) => tier.exact.entry_ref(&**host).or_insert_with(PathTable::default),
-                HostPattern::Wildcard(host) => {
-                    tier.wildcard.entry_ref(&**host).or_insert_with(PathTable::default)
-                }
-                HostPattern::Any => tier.any.get_or_insert_default(),
-            };
+            let site = tier.site(&rule.host, &mut sites);
             match &rule.path {
+                PathPattern::Regex(_) => site.regexes.push(index),
                 PathPattern::Exact(path) => {
-                    table.exact.entry_ref(&**path).or_insert_with(Vec::new).push(index);
+                    site.has_exact = true;
+                    insert(&mut paths, site.id, true, path, index);
                 }
-                PathPattern::Regex(_) => table.regex.push(index),
                 PathPattern::Prefix(path) => {
-                    table.longest_prefix = table.longest_prefix.max(path.len());
-                    table.prefix.entry_ref(&**path).or_insert_with(Vec::new).push(index);
+                    site.has_prefix = true;
+                    site.longest_prefix = site.longest_prefix.max(path.len());
+                    insert(&mut paths, site.id, false, path, index);
                 }
             }
         }
-        Self { rules: rules.into(), tiers: tiers.into() }
+        let gates = rules.iter().map(MatchRule::gate).collect();
+        Self { rules: rules.into(), gates, tiers: tiers.into(), paths }
     }
 
     /// All matches, best first.
@@ -180,9 +224,9 @@ impl Router {
     pub fn route<'p>(&'p self, head: &RequestHead<'_>) -> Result<Routed<'p>, UnroutedReason> {
         let mut reason = UnroutedReason::Host;
         for tier in &self.tiers {
-            for table in tier.tables(head.host) {
+            for site in tier.sites(head.host) {
                 reason = UnroutedReason::Match;
-                if let Some(rule) = self.in_table(table, head) {
+                if let Some(rule) = self.at(site, head) {
                     return Ok(Routed { route: rule.route as usize, rule });
                 }
             }
@@ -190,29 +234,71 @@ impl Router {
         Err(reason)
     }
 
-    fn in_table<'p>(&'p self, table: &'p PathTable, head: &RequestHead<'_>) -> Option<&'p MatchRule> {
-        let first = |list: Option<&'p Vec<u32>>| {
-            let rules = list.into_iter().flatten().filter_map(|index| self.rules.get(*index as usize));
-            rules.into_iter().find(|rule| rule.holds(head))
-        };
-        if let Some(rule) = first(table.exact.get(head.path)) {
+    fn at<'p>(&'p self, site: &'p Site, head: &RequestHead<'_>) -> Option<&'p MatchRule> {
+        if site.has_exact
+            && let Some(rule) = self.first(site.id, true, head.path, head)
+        {
             return Some(rule);
         }
-        for prefix in prefixes(head.path, table.longest_prefix) {
-            if let Some(rule) = first(table.prefix.get(prefix)) {
-                return Some(rule);
+        if site.has_prefix {
+            let found = prefixes(head.path, site.longest_prefix)
+                .find_map(|prefix| self.first(site.id, false, prefix, head));
+            if found.is_some() {
+                return found;
             }
         }
-        let regexes = table.regex.iter().filter_map(|index| self.rules.get(*index as usize));
+        let regexes = site.regexes.iter().filter_map(|index| self.rules.get(*index as usize));
         regexes.into_iter().find(|rule| {
             matches!(&rule.path, PathPattern::Regex(regex) if regex.is_match(head.path)) && rule.holds(head)
         })
     }
+
+    /// The first match of one path whose conditions hold.
+    fn first(&self, site: u32, exact: bool, path: &str, head: &RequestHead<'_>) -> Option<&MatchRule> {
+        let same = |one: &Paths| one.site == site && one.exact == exact && *one.path == *path;
+        let found = self.paths.find(hash(site, exact, path), same)?;
+        found.rules().find_map(|index| {
+            let gate = self.gates.get(index as usize)?;
+            let rule = self.rules.get(index as usize)?;
+            let open = gate.listeners & (1 << head.listener) != 0 && (gate.plain || rule.holds(head));
+            open.then_some(rule)
+        })
+    }
+}
+
+fn insert(paths: &mut HashTable<Paths>, site: u32, exact: bool, path: &str, rule: u32) {
+    let same = |one: &Paths| one.site == site && one.exact == exact && *one.path == *path;
+    match paths.entry(hash(site, exact, path), same, |one| hash(one.site, one.exact, &one.path)) {
+        Entry::Occupied(mut found) => found.get_mut().more.get_or_insert_default().push(rule),
+        Entry::Vacant(free) => {
+            free.insert(Paths { path: path.into(), site, exact, first: rule, more: None });
+        }
+    }
+}
+
+fn hash(site: u32, exact: bool, path: &str) -> u64 {
+    let mut hasher = FixedState::default().build_hasher();
+    hasher.write_u64(u64::from(site) << 1 | u64::from(exact));
+    hasher.write(path.as_bytes());
+    hasher.finish()
 }
 
 impl Tier {
-    /// Tables that serve a host, most specific first.
-    fn tables<'t, 'h>(&'t self, host: &'h str) -> impl Iterator<Item = &'t PathTable> + use<'t, 'h> {
+    /// The site of a host pattern, new when it is the pattern's first match.
+    fn site(&mut self, host: &HostPattern, sites: &mut u32) -> &mut Site {
+        let mut fresh = || {
+            *sites += 1;
+            Site::new(*sites)
+        };
+        match host {
+            HostPattern::Exact(host) => self.exact.entry_ref(&**host).or_insert_with(fresh),
+            HostPattern::Wildcard(host) => self.wildcard.entry_ref(&**host).or_insert_with(fresh),
+            HostPattern::Any => self.any.get_or_insert_with(&mut fresh),
+        }
+    }
+
+    /// Sites that serve a host, most specific first.
+    fn sites<'t, 'h>(&'t self, host: &'h str) -> impl Iterator<Item = &'t Site> + use<'t, 'h> {
         let suffixes = move || {
             host.match_indices('.').filter(|(at, _)| *at > 0).filter_map(|(at, _)| host.get(at + 1..))
         };

@@ -8,8 +8,10 @@ use xxhash_rust::xxh64::xxh64;
 /// Number of buckets: one is 0.01 % of the users.
 pub const BUCKETS: u16 = 10_000;
 
-/// Longest `salt ++ 0x00 ++ key` hashed without the heap.
-const INLINE: usize = 192;
+/// Length up to which `salt ++ 0x00 ++ key` is nearly always, and is hashed in one piece.
+const SHORT: usize = 64;
+/// Length up to which it is hashed in one piece at all.
+const LONG: usize = 192;
 
 /// The per-split seed with its separator, ready to be followed by a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,19 +35,29 @@ impl Salt {
     /// The 64-bit hash of a key under this salt.
     #[must_use]
     pub fn hash(&self, key: &[u8]) -> u64 {
-        let salt = self.0.len();
-        let mut inline = [0_u8; INLINE];
-        if let Some(joined) = inline.get_mut(..salt + key.len()) {
-            let (front, back) = joined.split_at_mut(salt);
-            front.copy_from_slice(&self.0);
-            back.copy_from_slice(key);
-            xxh64(joined, 0)
-        } else {
-            let mut state = xxhash_rust::xxh64::Xxh64::new(0);
-            state.update(&self.0);
-            state.update(key);
-            state.digest()
+        // Clearing a buffer costs by its length.
+        match self.0.len() + key.len() {
+            length if length <= SHORT => self.joined::<SHORT>(key),
+            length if length <= LONG => self.joined::<LONG>(key),
+            _ => self.streamed(key),
         }
+    }
+
+    fn joined<const N: usize>(&self, key: &[u8]) -> u64 {
+        let mut inline = [0_u8; N];
+        let salt = self.0.len();
+        let Some(joined) = inline.get_mut(..salt + key.len()) else { return self.streamed(key) };
+        let (front, back) = joined.split_at_mut(salt);
+        front.copy_from_slice(&self.0);
+        back.copy_from_slice(key);
+        xxh64(joined, 0)
+    }
+
+    fn streamed(&self, key: &[u8]) -> u64 {
+        let mut state = xxhash_rust::xxh64::Xxh64::new(0);
+        state.update(&self.0);
+        state.update(key);
+        state.digest()
     }
 }
 
@@ -70,10 +82,12 @@ mod tests {
     #[test]
     fn long_keys_hash_like_short_ones() {
         let salt = Salt::new("checkout");
-        let long = vec![b'k'; 4096];
-        let mut joined = b"checkout\0".to_vec();
-        joined.extend_from_slice(&long);
-        assert_eq!(salt.hash(&long), xxh64(&joined, 0));
+        for length in [0, 1, 31, 32, 54, 55, 56, 182, 183, 184, 4096] {
+            let key = vec![b'k'; length];
+            let joined = [b"checkout\0", &*key].concat();
+            assert_eq!(salt.hash(&key), xxh64(&joined, 0), "{length}");
+            assert_eq!(salt.streamed(&key), xxh64(&joined, 0), "{length}");
+        }
         assert_eq!(salt.hash(b"u42"), xxh64(b"checkout\0u42", 0));
     }
 }
