@@ -353,7 +353,7 @@ impl Controller {
         if direction == Direction::TowardStable {
             self.remember().await;
         }
-        tracing::info!(route = name, actor = %by.actor, reason = %by.reason, before = %before, after = %now, what);
+        tracing::info!(route = name, actor = %by.actor, reason = ?by.reason, before = %before, after = %now, what);
         self.journal(what, name, &by, before, now);
         Ok(done)
     }

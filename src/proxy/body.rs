@@ -37,13 +37,13 @@ impl Passing {
     pub fn new(body: Incoming, lease: Lease, exchange: Exchange, stream_idle: Duration) -> Self {
         let stall = Deadline::new(&exchange.worker().deadlines, stream_idle);
         let mut passing = Self { body, lease: Some(lease), exchange, stall, stream_idle };
-        passing.end_if_over();
+        passing.end_if_over(false);
         passing
     }
 
     /// Ends the exchange when the body is over: the connection may serve another.
-    fn end_if_over(&mut self) {
-        if self.body.is_end_stream()
+    fn end_if_over(&mut self, last: bool) {
+        if (last || self.body.is_end_stream())
             && let Some(lease) = self.lease.take()
         {
             self.exchange.complete();
@@ -57,15 +57,11 @@ impl Passing {
             Poll::Ready(Some(Ok(frame))) => {
                 self.exchange.sent(frame.data_ref().map_or(0, |data| data.len() as u64));
                 self.stall.restart(self.stream_idle);
-                self.end_if_over();
+                // Nothing can follow trailers, and the server may not ask again.
+                self.end_if_over(frame.is_trailers());
             }
             Poll::Ready(Some(Err(_))) => self.exchange.broke(FailureReason::Truncated),
-            Poll::Ready(None) => {
-                if let Some(lease) = self.lease.take() {
-                    self.exchange.complete();
-                    lease.give_back(self.exchange.worker().clock.tick());
-                }
-            }
+            Poll::Ready(None) => self.end_if_over(true),
             Poll::Pending => {}
         }
         polled
