@@ -327,11 +327,11 @@ pub fn until_told(path: &Path) -> io::Result<Exit> {
             plan.generation
         );
         drop(plan);
-        told.to_stop().await;
+        told.stop().await;
         tracing::info!("draining");
         tokio::select! {
             () = proxy.stop() => tracing::info!("drained"),
-            () = told.to_stop() => tracing::warn!("told twice: ending at once"),
+            () = told.stop() => tracing::warn!("told twice: ending at once"),
         }
         Exit::Ok
     });
@@ -355,7 +355,7 @@ impl Told {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    async fn to_stop(&mut self) {
+    async fn stop(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

@@ -16,6 +16,10 @@ use crate::model::FailureReason;
 use crate::upstream::{Deadline, Lease};
 
 /// The body of any response.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and a box would be an allocation"
+)]
 pub enum Body {
     /// A text of ours.
     Fixed(Option<Bytes>, Exchange),
