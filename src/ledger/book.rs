@@ -82,6 +82,12 @@ impl UpstreamCell {
         true
     }
 
+    /// How many requests this worker admitted, for taking turns.
+    #[must_use]
+    pub fn turn(&self, worker: WorkerId) -> u64 {
+        self.begun.get(worker.0).map_or(0, |own| own[0].get())
+    }
+
     /// An admitted request ended.
     pub fn leave(&self, worker: WorkerId) {
         if let Some(own) = self.begun.get(worker.0) {

@@ -29,9 +29,9 @@ pub fn pick(upstream: &Upstream, view: &impl View, entropy: u64, turn: u64) -> O
                 .into_iter()
                 .filter(|at| view.usable(*at))
                 .min_by_key(|at| load(upstream, view, *at));
-            best.or_else(|| least(upstream, view))
+            best.or_else(|| least(upstream, view, entropy))
         }
-        LoadBalance::LeastRequest => least(upstream, view),
+        LoadBalance::LeastRequest => least(upstream, view, entropy),
         LoadBalance::RoundRobin => {
             let total = total_weight(upstream);
             let start = by_weight(upstream, turn % total);
@@ -40,8 +40,11 @@ pub fn pick(upstream: &Upstream, view: &impl View, entropy: u64, turn: u64) -> O
     }
 }
 
-fn least(upstream: &Upstream, view: &impl View) -> Option<usize> {
-    let usable = (0..upstream.endpoints.len()).filter(|at| view.usable(*at));
+/// The least busy usable endpoint; of several, one at random.
+fn least(upstream: &Upstream, view: &impl View, entropy: u64) -> Option<usize> {
+    let count = upstream.endpoints.len();
+    let first = draw(upstream, entropy & 0xffff_ffff);
+    let usable = (0..count).map(|step| (first + step) % count).filter(|at| view.usable(*at));
     usable.min_by_key(|at| load(upstream, view, *at))
 }
 

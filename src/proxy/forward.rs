@@ -179,7 +179,7 @@ fn choose_endpoint(worker: &Worker, upstream: &Upstream, avoid: Option<usize>) -
     if upstream.endpoints.len() == 1 && avoid.is_none() {
         return Some(0);
     }
-    let (entropy, turn) = (worker.entropy(), worker.entropy());
+    let (entropy, turn) = (worker.entropy(), upstream.cell.turn(worker.id));
     let strict = Seen { worker, upstream, avoid, strict: true };
     let any = Seen { worker, upstream, avoid, strict: false };
     pick(upstream, &strict, entropy, turn).or_else(|| pick(upstream, &any, entropy, turn))

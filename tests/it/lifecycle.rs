@@ -49,6 +49,30 @@ fn a_stop_under_load_finishes_every_exchange_and_exits_with_zero() {
 }
 
 #[test]
+fn every_busy_connection_is_told_that_it_ends() {
+    let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
+    let mut proxy = Proxy::start(&text(&[&stable, &canary], ""));
+    let addr = proxy.web();
+    // Each asks without a pause until an answer says that the connection ends.
+    let clients: Vec<_> = (0..16)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let mut conn = Conn::open(addr);
+                while !conn.send(&get("/"))?.expect_status(200).closes() {}
+                Ok::<_, std::io::Error>(())
+            })
+        })
+        .collect();
+    eventually("all are busy", || stable.requests() + canary.requests() > 500);
+    proxy.signal("TERM");
+    for client in clients {
+        let ended = client.join().expect("a client thread");
+        assert!(ended.is_ok(), "a connection ended without a word: {ended:?}");
+    }
+    assert_eq!(proxy.await_exit().code(), Some(0));
+}
+
+#[test]
 fn readiness_fails_during_the_delay_while_requests_are_served() {
     let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
     let mut proxy = Proxy::start(&text(&[&stable, &canary], "shutdown: { delay: 6s, grace: 30s }\n"));

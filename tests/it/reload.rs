@@ -92,6 +92,7 @@ fn edits_under_load_cost_no_request_and_close_no_connection() {
     }
     let grown = proxy.memory().now_kib.saturating_sub(settled);
     assert!(proxy.generation() >= first + rounds as u64, "every edit is a generation");
+    assert_eq!(events.requests(), 4, "no long answer ended before its time and was asked for again");
     gate.open();
 
     let reports: Vec<(&str, Report)> = loads.map(|(kind, load)| (kind, load.stop())).into();
