@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use super::worker::{self, Birth};
@@ -52,6 +53,7 @@ pub struct Proxy {
     stop: watch::Sender<bool>,
     end_admin: Vec<oneshot::Sender<()>>,
     workers: Vec<JoinHandle<()>>,
+    state_dir: PathBuf,
 }
 
 /// Starts a proxy on the present runtime.
@@ -76,9 +78,12 @@ pub async fn start(path: &Path) -> Result<Proxy, Refused> {
     }
     let plan = booted.plan();
     let sockets = bind_all(&plan, booted.book.workers())?;
-    let admin_bound = admin::bind(&plan.process.admin_address).map_err(cannot)?;
+    let admin_bound =
+        admin::bind(&plan.process.admin_address).map_err(|why| cannot(format!("admin.address: {why}")))?;
     let metrics_bound = match plan.process.metrics_address {
-        Some(address) => Some(admin::bind(&address.to_string()).map_err(cannot)?),
+        Some(address) => {
+            Some(admin::bind(&address.to_string()).map_err(|why| cannot(format!("metrics.address: {why}")))?)
+        }
         None => None,
     };
     let base = control::load::base(path);
@@ -128,6 +133,7 @@ impl Assembly {
         let Self { booted, clock, base } = self;
         let (plans, published) = (booted.publisher.plans(), booted.publisher.wake());
         let (book, plan) = (Arc::clone(&booted.book), booted.plan());
+        let state_dir = booted.state_dir.clone();
         let cold = Arc::new(Cold::new());
         let log = Arc::new(AccessLog::new(cold.counter(&names::LOG_DROPPED, &[])));
         log.open(plan.access_log.as_ref().map(|log| Target::of(&log.path, &base)));
@@ -168,7 +174,7 @@ impl Assembly {
         let mut end_admin = vec![serve(admin_bound, admin.router(gate))];
         end_admin.extend(metrics_bound.map(|bound| serve(bound, admin.metrics_router())));
         health.listening();
-        Proxy { plans, book, running, published, health, log, stop, end_admin, workers }
+        Proxy { plans, book, running, published, health, log, stop, end_admin, workers, state_dir }
     }
 }
 
@@ -228,7 +234,7 @@ async fn follow_log(
 
 /// Opens the access log anew on SIGHUP, as log rotation expects.
 async fn reopen_log(log: Arc<AccessLog>) {
-    let Ok(mut hangups) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else {
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else {
         return;
     };
     while hangups.recv().await.is_some() {
@@ -293,6 +299,11 @@ pub fn until_told(path: &Path) -> io::Result<Exit> {
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let exit = runtime.block_on(async {
+        // Before anything is ready: whoever sees us ready may already tell us to stop.
+        let mut told = match Told::listen() {
+            Ok(told) => told,
+            Err(error) => return cannot_listen(&error),
+        };
         let proxy = match start(path).await {
             Ok(proxy) => proxy,
             Err(refused) => {
@@ -304,13 +315,23 @@ pub fn until_told(path: &Path) -> io::Result<Exit> {
         for listener in &plan.listeners {
             tracing::info!("listener {} on {}", listener.name, listener.address);
         }
-        tracing::info!("admin on {}, generation {}, ready", plan.process.admin_address, plan.generation);
+        for route in plan.routes.iter().filter(|route| route.operator.is_some()) {
+            let weights: Vec<String> =
+                route.arms.iter().map(|arm| format!("{}={}", arm.name, arm.weight)).collect();
+            tracing::warn!("operator weights are in force on route {}: {}", route.name, weights.join(" "));
+        }
+        let (config, state) = (path.display(), proxy.state_dir.display());
+        tracing::info!(
+            "admin on {}, configuration {config}, state {state}, generation {}, ready",
+            plan.process.admin_address,
+            plan.generation
+        );
         drop(plan);
-        told_to_stop().await;
+        told.to_stop().await;
         tracing::info!("draining");
         tokio::select! {
             () = proxy.stop() => tracing::info!("drained"),
-            () = told_to_stop() => tracing::warn!("told twice: ending at once"),
+            () = told.to_stop() => tracing::warn!("told twice: ending at once"),
         }
         Exit::Ok
     });
@@ -318,16 +339,27 @@ pub fn until_told(path: &Path) -> io::Result<Exit> {
     Ok(exit)
 }
 
-async fn told_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+fn cannot_listen(error: &io::Error) -> Exit {
+    eprintln!("signals cannot be received: {error}");
+    Exit::Usage
+}
+
+/// SIGTERM and SIGINT, received from its creation on.
+struct Told {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Told {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn to_stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

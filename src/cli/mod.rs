@@ -23,7 +23,7 @@ use clap::{Args, Parser, Subcommand};
 #[command(
     name = "switchback",
     version,
-    about = "Splits traffic between versions, watches what happens, and switches back by itself",
+    about = "Splits traffic between versions of a service, keeps users where they are, and counts what happened",
     after_help = "Exit codes: 0 ok, 1 refused, 2 usage or cannot start.",
     max_term_width = 100
 )]

@@ -209,6 +209,7 @@ impl Controller {
             return Ok(ReloadDone { generation, warnings: self.warnings.clone(), changes: Vec::new() });
         }
         if unchanged {
+            tracing::info!(actor = %by.actor, %generation, "configuration read again: unchanged");
             self.accept(&loaded, &by);
             return Ok(ReloadDone { generation, warnings: self.warnings.clone(), changes: Vec::new() });
         }
@@ -352,7 +353,7 @@ impl Controller {
         if direction == Direction::TowardStable {
             self.remember().await;
         }
-        tracing::info!(route = name, actor = %by.actor, reason = %by.reason, before = %before, after = %now, what);
+        tracing::info!(route = name, actor = %by.actor, reason = ?by.reason, before = %before, after = %now, what);
         self.journal(what, name, &by, before, now);
         Ok(done)
     }

@@ -18,7 +18,8 @@ pub const SWEEP_TICKS: u32 = 10;
 /// How long an idle HTTP/1 connection keeps its buffers.
 const PARK_AFTER: std::time::Duration =
     std::time::Duration::from_millis(2 * SWEEP_TICKS as u64 * TICK_MILLIS);
-/// How long a connection stays idle before a drain ends it: long enough for a request under way.
+/// How long a connection stays idle before a drain or its age ends it: long enough for a request
+/// under way to arrive and be answered with a word that it was the last.
 const DRAIN_IDLE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What should happen to a connection.
@@ -50,10 +51,10 @@ pub fn judge(client: &Client, limits: &Timeouts, draining: bool, now: Tick) -> S
         Phase::Busy if client.body_wait().is_some_and(|since| over(since, limits.body_idle.0)) => {
             Sentence::Kill(Close::BodyTimeout)
         }
-        Phase::Idle if old || over(since, limits.idle.0) || draining && over(since, DRAIN_IDLE) => {
+        Phase::Idle if over(since, limits.idle.0) || (old || draining) && over(since, DRAIN_IDLE) => {
             Sentence::Kill(Close::Quiet)
         }
-        Phase::Idle if over(since, PARK_AFTER) && client.send_wait().is_none() => Sentence::Park,
+        Phase::Idle if over(since, PARK_AFTER) && client.send_wait().is_none() && !old => Sentence::Park,
         _ if draining || old => Sentence::Last,
         _ => Sentence::Keep,
     }

@@ -2,6 +2,7 @@
 //!
 //! When the body ends, errs or is dropped, so does the exchange. It must never buffer a frame.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub enum Body {
 /// An upstream's body under way.
 pub struct Passing {
     body: Incoming,
+    /// What the body began with, read before the head was passed on.
+    opening: Option<Frame<Bytes>>,
     lease: Option<Lease>,
     exchange: Exchange,
     stall: Deadline,
@@ -34,16 +37,22 @@ pub struct Passing {
 impl Passing {
     /// A body that came on `lease`.
     #[must_use]
-    pub fn new(body: Incoming, lease: Lease, exchange: Exchange, stream_idle: Duration) -> Self {
+    pub fn new(
+        body: Incoming,
+        opening: Option<Frame<Bytes>>,
+        lease: Lease,
+        exchange: Exchange,
+        stream_idle: Duration,
+    ) -> Self {
         let stall = Deadline::new(&exchange.worker().deadlines, stream_idle);
-        let mut passing = Self { body, lease: Some(lease), exchange, stall, stream_idle };
-        passing.end_if_over();
+        let mut passing = Self { body, opening, lease: Some(lease), exchange, stall, stream_idle };
+        passing.end_if_over(false);
         passing
     }
 
     /// Ends the exchange when the body is over: the connection may serve another.
-    fn end_if_over(&mut self) {
-        if self.body.is_end_stream()
+    fn end_if_over(&mut self, last: bool) {
+        if (last || self.opening.is_none() && self.body.is_end_stream())
             && let Some(lease) = self.lease.take()
         {
             self.exchange.complete();
@@ -52,24 +61,48 @@ impl Passing {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let polled = match self.opening.take() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None => Pin::new(&mut self.body).poll_frame(cx),
+        };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.exchange.sent(frame.data_ref().map_or(0, |data| data.len() as u64));
                 self.stall.restart(self.stream_idle);
-                self.end_if_over();
+                // Nothing can follow trailers, and the server may not ask again.
+                self.end_if_over(frame.is_trailers());
             }
             Poll::Ready(Some(Err(_))) => self.exchange.broke(FailureReason::Truncated),
-            Poll::Ready(None) => {
-                if let Some(lease) = self.lease.take() {
-                    self.exchange.complete();
-                    lease.give_back(self.exchange.worker().clock.tick());
-                }
-            }
+            Poll::Ready(None) => self.end_if_over(true),
             Poll::Pending => {}
         }
         polled
     }
+}
+
+impl Passing {
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.body.size_hint();
+        let opened = self.opening.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
+        rest.exact().map_or(rest, |rest| SizeHint::with_exact(rest + opened))
+    }
+}
+
+/// What a body begins with, as far as it is there already.
+///
+/// # Errors
+/// The body is broken from its start: the client can still be told.
+pub async fn opening(body: &mut Incoming) -> Result<Option<Frame<Bytes>>, hyper::Error> {
+    if body.is_end_stream() {
+        return Ok(None);
+    }
+    poll_fn(|cx| {
+        Poll::Ready(match Pin::new(&mut *body).poll_frame(cx) {
+            Poll::Ready(frame) => frame.transpose(),
+            Poll::Pending => Ok(None),
+        })
+    })
+    .await
 }
 
 impl HttpBody for Body {
@@ -99,14 +132,14 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Fixed(text, _) => text.as_ref().is_none_or(Bytes::is_empty),
-            Self::Upstream(passing) => passing.body.is_end_stream(),
+            Self::Upstream(passing) => passing.opening.is_none() && passing.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Fixed(text, _) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
-            Self::Upstream(passing) => passing.body.size_hint(),
+            Self::Upstream(passing) => passing.size_hint(),
         }
     }
 }

@@ -278,7 +278,7 @@ impl Exchange {
                     code: CodeClass::of(self.status),
                     verdict,
                     choice: if self.redistributed { ChoiceReason::Redistributed } else { choice.reason },
-                    failure: self.failure,
+                    failure: self.failure.filter(|_| verdict == Verdict::Error),
                     total_nanos: nanos(total),
                     upstream_nanos: self.upstream_time.map(nanos),
                     retries: self.attempts.saturating_sub(1),

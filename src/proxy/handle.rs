@@ -12,10 +12,10 @@ use std::time::Instant;
 use http::header::{CONNECTION, HOST, RETRY_AFTER, SET_COOKIE, TRANSFER_ENCODING, VIA};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, request};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 
-use super::body::{Body, Passing};
+use super::body::{Body, Passing, opening};
 use super::error::{Kind, ProxyError};
 use super::exchange::{Exchange, Request as Logged};
 use super::forward::{Dress, forward};
@@ -166,8 +166,21 @@ impl Story {
         let dress = PerArm::new(route, &request.headers);
         let mut outgoing = Some(Request::from_parts(request, body));
         let sent = forward(&mut self.exchange, route, choice.arm, &mut outgoing, &dress).await;
-        match sent {
-            Ok(sent) => respond(sent, self.exchange, &plan, route, &choice),
+        let opened = match sent {
+            Ok(mut sent) => match opening(sent.response.body_mut()).await {
+                Ok(frame) => Ok((sent, frame)),
+                Err(error) => {
+                    self.exchange.failed(self.exchange.answering(), FailureReason::BadResponse);
+                    Err(ProxyError {
+                        kind: Kind::Upstream(FailureReason::BadResponse),
+                        cause: error.to_string(),
+                    })
+                }
+            },
+            Err(error) => Err(error),
+        };
+        match opened {
+            Ok((sent, frame)) => respond(sent, frame, self.exchange, &plan, route, &choice),
             Err(error) => {
                 let error = self.client_side(error);
                 let mut response = refuse(error, self.exchange, &self.id);
@@ -322,7 +335,14 @@ impl Dress for PerArm<'_> {
 }
 
 /// The upstream's response, cleaned and edited, with the exchange riding on its body.
-fn respond(sent: Sent, exchange: Exchange, plan: &PlanRef, route: &Route, choice: &Choice) -> Response<Body> {
+fn respond(
+    sent: Sent,
+    frame: Option<Frame<bytes::Bytes>>,
+    exchange: Exchange,
+    plan: &PlanRef,
+    route: &Route,
+    choice: &Choice,
+) -> Response<Body> {
     let (mut parts, body) = sent.response.into_parts();
     head::strip_response(&mut parts.headers);
     parts.version = Version::HTTP_11;
@@ -336,7 +356,7 @@ fn respond(sent: Sent, exchange: Exchange, plan: &PlanRef, route: &Route, choice
     }
     issue_cookie(&mut parts.headers, route, choice);
     debug_assert!(Rc::ptr_eq(plan, exchange.plan()), "one plan per request");
-    let passing = Passing::new(body, sent.lease, exchange, route.timeouts.stream_idle);
+    let passing = Passing::new(body, frame, sent.lease, exchange, route.timeouts.stream_idle);
     Response::from_parts(parts, Body::Upstream(passing))
 }
 

@@ -33,6 +33,7 @@ pub struct Scan {
     /// Expect is there.
     pub expect: bool,
     transfer_encoding: bool,
+    lengths: usize,
     underscore: bool,
     bytes: usize,
     fields: usize,
@@ -63,6 +64,7 @@ pub fn scan(headers: &HeaderMap) -> Scan {
             | "proxy-authorization"
             | "http2-settings" => found.hop_by_hop = true,
             "transfer-encoding" => found.transfer_encoding = true,
+            "content-length" => found.lengths += 1,
             "expect" => found.expect = true,
             "x-request-id" => found.request_id = true,
             "cookie" => found.cookies += 1,
@@ -106,6 +108,9 @@ pub fn vet(parts: &Parts, scan: &Scan, rules: &Rules) -> Result<(), ProxyError> 
     if scan.underscore && rules.paths.underscores == Policy::Reject {
         return refuse(RejectReason::BadHeader, "a header name holds an underscore");
     }
+    if scan.transfer_encoding && !is_only_chunked(&parts.headers) {
+        return refuse(RejectReason::BadHeader, "a transfer coding other than one chunked");
+    }
     if scan.expect {
         let only_continue = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
         if !parts.headers.get_all(EXPECT).iter().all(only_continue) {
@@ -113,6 +118,15 @@ pub fn vet(parts: &Parts, scan: &Scan, rules: &Rules) -> Result<(), ProxyError> 
         }
     }
     vet_path(&parts.uri, rules.paths)
+}
+
+/// Whether the message is framed by exactly one `chunked` (RFC 9112 section 6.1): any other coding
+/// would arrive undecoded and unnamed.
+fn is_only_chunked(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(TRANSFER_ENCODING).iter();
+    let first =
+        lines.next().is_some_and(|line| line.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    first && lines.next().is_none()
 }
 
 /// Refuses ambiguous paths by the listener's policy.
@@ -246,6 +260,9 @@ pub fn strip_request(headers: &mut HeaderMap, scan: &Scan) -> Result<(), ProxyEr
         // Of the two the coding decides (RFC 9112 section 6.3); a length left behind would smuggle.
         headers.remove(CONTENT_LENGTH);
     }
+    if scan.lengths > 0 {
+        one_length(headers);
+    }
     if scan.expect {
         headers.remove(EXPECT);
     }
@@ -253,6 +270,19 @@ pub fn strip_request(headers: &mut HeaderMap, scan: &Scan) -> Result<(), ProxyEr
         join_cookies(headers);
     }
     Ok(())
+}
+
+/// Leaves one length in its canonical form; the parsers before us accepted only equal ones.
+fn one_length(headers: &mut HeaderMap) {
+    let lines = headers.get_all(CONTENT_LENGTH).iter().count();
+    let Some(first) = headers.get(CONTENT_LENGTH) else { return };
+    let padded = first.as_bytes().starts_with(b"0") && first.len() > 1;
+    if lines > 1 || padded {
+        let number = first.to_str().ok().and_then(|text| text.parse::<u64>().ok());
+        if let Some(number) = number {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(number));
+        }
+    }
 }
 
 /// Removes what concerns only the upstream's connection.
@@ -375,6 +405,31 @@ mod tests {
         assert!(check("/a%2Fb", Paths::default()));
         assert!(!check("/a%2Fb", strict));
         assert!(!check("/a%00", loose));
+    }
+
+    #[test]
+    fn lengths_are_one_and_canonical() {
+        let mut headers = HeaderMap::new();
+        headers.append(CONTENT_LENGTH, HeaderValue::from_static("003"));
+        headers.append(CONTENT_LENGTH, HeaderValue::from_static("003"));
+        let found = scan(&headers);
+        strip_request(&mut headers, &found).unwrap();
+        assert_eq!(headers.get_all(CONTENT_LENGTH).iter().collect::<Vec<_>>(), ["3"]);
+    }
+
+    #[test]
+    fn only_one_chunked_frames_a_message() {
+        let check = |lines: &[&'static str]| {
+            is_only_chunked(
+                &lines.iter().map(|line| (TRANSFER_ENCODING, HeaderValue::from_static(line))).collect(),
+            )
+        };
+        assert!(check(&["chunked"]) && check(&["Chunked"]));
+        for lines in
+            [&["gzip, chunked"][..], &["chunked", "chunked"], &["identity", "chunked"], &[",chunked"]]
+        {
+            assert!(!check(lines), "{lines:?}");
+        }
     }
 
     #[test]

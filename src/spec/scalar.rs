@@ -130,6 +130,9 @@ impl Weight {
     pub fn from_text(text: &str) -> Result<Self, String> {
         match text.trim().parse::<u32>() {
             Ok(weight) if weight <= Self::MAX => Ok(Self(weight)),
+            _ if text.contains(['%', '.']) => Err(format!(
+                "`{text}` is not a weight; weights are relative whole numbers, such as 995 and 5"
+            )),
             _ => Err(format!("`{text}` is not a weight, a whole number from 0 to {}", Self::MAX)),
         }
     }

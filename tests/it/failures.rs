@@ -58,7 +58,7 @@ fn an_origin_that_answers_wrongly_is_a_502() {
 fn an_origin_that_is_too_slow_is_a_504() {
     let origin = Origin::start("app");
     origin.on("/hang", Behaviour::Hang);
-    for timeouts in ["{ request: 300ms }", "{ upstream: 300ms }"] {
+    for timeouts in ["{ request: 300ms, upstream: 0s }", "{ request: 0s, upstream: 300ms }"] {
         let proxy = before(&origin.url(), &format!(", timeouts: {timeouts}"));
         let abandoned = origin.abandoned();
         proxy.ask(&get("/hang")).expect_status(504);
@@ -71,7 +71,7 @@ fn an_origin_that_is_too_slow_is_a_504() {
 #[test]
 fn an_origin_that_stops_inside_its_head_is_a_504() {
     let origin = RawOrigin::start(Script::SendAndHang(b"HTTP/1.1 200 OK\r\nContent-Le".to_vec()));
-    let proxy = before(&origin.url(), ", timeouts: { request: 300ms }");
+    let proxy = before(&origin.url(), ", timeouts: { request: 300ms, upstream: 0s }");
     proxy.ask(&get("/")).expect_status(504);
 }
 

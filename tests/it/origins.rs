@@ -5,9 +5,7 @@
 
 use crate::support::h2c::H2c;
 use crate::support::raw::{self, RawOrigin, Script};
-use crate::support::{
-    Behaviour, Conn, Gate, Origin, Proxy, Request, ask, crowd, eventually, get, post, share_is,
-};
+use crate::support::{Behaviour, Conn, Gate, Origin, Proxy, Request, ask, crowd, eventually, get, post};
 
 fn before(upstream: &str) -> Proxy {
     Proxy::start(&format!(
@@ -21,21 +19,43 @@ fn script(bytes: &[u8]) -> (RawOrigin, Proxy) {
     (origin, proxy)
 }
 
+/// The endpoint of each of `count` requests made one after the other on one worker.
+fn one_by_one(endpoints: &str, policy: &str, count: usize) -> Vec<String> {
+    let proxy = Proxy::start(&format!(
+        "workers: 1\nupstreams: {{ app: {{ endpoints: {endpoints}, loadBalance: {policy} }} }}\n\
+         routes: [{{ name: all, split: {{ app: 1 }} }}]\n"
+    ));
+    let mut conn = proxy.conn();
+    (0..count).map(|_| conn.ask(&get("/")).origin().to_owned()).collect()
+}
+
 #[test]
-fn endpoints_share_the_load_as_written() {
+fn round_robin_takes_each_endpoint_in_turn_by_its_weight() {
     let origins = ["one", "two"].map(Origin::start);
     let [one, two] = origins.each_ref().map(Origin::url);
-    let weighted = format!("{{ endpoints: [\"{one}\", {{ url: \"{two}\", weight: 3 }}]");
-    let count = 2_000;
-    let share_of_two = |policy: &str| {
-        let proxy = before(&format!("{weighted}, loadBalance: {policy} }}"));
-        crowd::count(&ask(proxy.web(), count, |_| get("/")), "two")
-    };
-    share_is("roundRobin", share_of_two("roundRobin"), count, 0.75, 2.0);
+    let answers = one_by_one(&format!("[\"{one}\", \"{two}\"]"), "roundRobin", 40);
+    assert!(answers.windows(2).all(|pair| pair[0] != pair[1]), "{answers:?}");
+    let weighted = format!("[\"{one}\", {{ url: \"{two}\", weight: 3 }}]");
+    let answers = one_by_one(&weighted, "roundRobin", 40);
+    assert_eq!((crowd::count(&answers, "one"), crowd::count(&answers, "two")), (10, 30), "{answers:?}");
+}
+
+#[test]
+fn policies_that_follow_the_load_use_every_endpoint_and_heed_weights() {
+    let origins = ["one", "two"].map(Origin::start);
+    let [one, two] = origins.each_ref().map(Origin::url);
+    let count = 400;
     for policy in ["p2c", "leastRequest"] {
-        // These follow the load, so the weight shows as a clear majority, not as a share.
-        let two = share_of_two(policy);
-        assert!((count * 55 / 100..count * 95 / 100).contains(&two), "{policy}: {two} of {count}");
+        let answers = one_by_one(&format!("[\"{one}\", \"{two}\"]"), policy, count);
+        for name in ["one", "two"] {
+            let hits = crowd::count(&answers, name);
+            assert!(hits > count / 4, "{policy}: {name} got {hits} of {count} equal choices");
+        }
+        let weighted =
+            format!("{{ endpoints: [\"{one}\", {{ url: \"{two}\", weight: 3 }}], loadBalance: {policy} }}");
+        let answers = ask(before(&weighted).web(), count * 4, |_| get("/"));
+        let (lighter, heavier) = (crowd::count(&answers, "one"), crowd::count(&answers, "two"));
+        assert!(heavier > lighter && lighter > 0, "{policy}: {lighter} against {heavier}");
     }
 }
 

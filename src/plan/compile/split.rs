@@ -198,7 +198,15 @@ fn default_arm(context: &mut Context<'_>, written: &Written, names: &[&str]) -> 
             last
         }),
         (None, Some(pair)) => index(&pair.active).unwrap_or(last),
-        (None, None) => index("stable").unwrap_or(last),
+        (None, None) => index("stable").unwrap_or_else(|| {
+            if let (Some(name), true) = (names.get(last), names.len() > 1) {
+                let message =
+                    format!("no arm is named stable, so `{name}`, the last by name, is the default arm");
+                let hint = "say `defaultArm:`; it owns the remainder and counts as the stable side";
+                context.findings.warn(&written.name, "default-arm", message, hint);
+            }
+            last
+        }),
     };
     ArmIx(u8::try_from(at).unwrap_or(0))
 }

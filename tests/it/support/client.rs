@@ -277,13 +277,13 @@ impl Conn {
             return Ok(None);
         }
         let mut piece = vec![0; size];
-        self.wire.read_exact(&mut piece)?;
+        heard(self.wire.read_exact(&mut piece))?;
         self.line()?;
         Ok(Some(piece))
     }
 
     fn available(&mut self, limit: u64) -> io::Result<Vec<u8>> {
-        let buffered = self.wire.fill_buf()?;
+        let buffered = heard(self.wire.fill_buf())?;
         let size = usize::try_from(limit).unwrap_or(usize::MAX).min(buffered.len());
         let piece = buffered[..size].to_vec();
         self.wire.consume(size);
@@ -310,16 +310,13 @@ impl Conn {
     /// Everything until the peer ends the connection; a reset is an end too.
     pub fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        if let Err(error) = self.wire.read_to_end(&mut bytes) {
-            let timed_out = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
-            assert!(!timed_out, "the connection is still open after {SOCKET_TIMEOUT:?}");
-        }
+        let _ = heard(self.wire.read_to_end(&mut bytes));
         bytes
     }
 
     fn line(&mut self) -> io::Result<String> {
         let mut bytes = Vec::new();
-        self.wire.read_until(b'\n', &mut bytes)?;
+        heard(self.wire.read_until(b'\n', &mut bytes))?;
         if bytes.pop() != Some(b'\n') {
             return Err(broken(format!("closed in the middle of a line after {bytes:?}")));
         }
@@ -328,6 +325,14 @@ impl Conn {
         }
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
+}
+
+/// Silence is no end: a peer that says nothing for so long fails the test, whatever it waits for.
+pub fn heard<T>(result: io::Result<T>) -> io::Result<T> {
+    let silent =
+        |error: &io::Error| matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+    assert!(!result.as_ref().is_err_and(silent), "the peer kept silent for {SOCKET_TIMEOUT:?}");
+    result
 }
 
 fn framing_of(method: &str, response: &Response) -> Framing {

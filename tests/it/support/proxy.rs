@@ -264,6 +264,7 @@ impl Proxy {
     }
 }
 
+#[allow(clippy::struct_field_names, reason = "the unit belongs to each name")]
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
     pub now_kib: u64,

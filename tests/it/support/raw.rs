@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::client::heard;
+
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a raw origin does with each connection after it has read a request head.
@@ -140,8 +142,8 @@ pub fn exchange(addr: SocketAddr, bytes: &[u8]) -> String {
     stream.set_read_timeout(Some(SOCKET_TIMEOUT)).expect("a read timeout");
     stream.write_all(bytes).expect("send");
     let mut answer = Vec::new();
-    // A reset after the answer is still an answer.
-    let _ = stream.read_to_end(&mut answer);
+    // A reset after the answer is still an answer; silence is not.
+    let _ = heard(stream.read_to_end(&mut answer));
     String::from_utf8_lossy(&answer).into_owned()
 }
 
