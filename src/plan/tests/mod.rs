@@ -1,5 +1,6 @@
 //! What an operator sees of compiling: refusals, warnings, and that meaning alone counts.
 
+mod diff;
 mod key_order;
 mod mutations;
 mod refusals;
