@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 
 use super::exchange::Exchange;
 use crate::model::FailureReason;
+use crate::model::trailers::Announced;
 use crate::upstream::{Deadline, Lease};
 
 /// The body of any response.
@@ -36,10 +37,11 @@ pub struct Passing {
     exchange: Exchange,
     stall: Deadline,
     stream_idle: Duration,
+    trailers: Announced,
 }
 
 impl Passing {
-    /// A body that came on `lease`.
+    /// A body that came on `lease`; `trailers` may follow it.
     #[must_use]
     pub fn new(
         body: Incoming,
@@ -47,9 +49,10 @@ impl Passing {
         lease: Lease,
         exchange: Exchange,
         stream_idle: Duration,
+        trailers: Announced,
     ) -> Self {
         let stall = Deadline::new(&exchange.worker().deadlines, stream_idle);
-        let mut passing = Self { body, opening, lease: Some(lease), exchange, stall, stream_idle };
+        let mut passing = Self { body, opening, lease: Some(lease), exchange, stall, stream_idle, trailers };
         passing.end_if_over(false);
         passing
     }
@@ -65,10 +68,15 @@ impl Passing {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = match self.opening.take() {
+        let mut polled = match self.opening.take() {
             Some(frame) => Poll::Ready(Some(Ok(frame))),
             None => Pin::new(&mut self.body).poll_frame(cx),
         };
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            self.trailers.filter(trailers);
+        }
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.exchange.sent(frame.data_ref().map_or(0, |data| data.len() as u64));

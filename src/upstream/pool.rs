@@ -20,6 +20,7 @@ use hyper::client::conn::http1::SendRequest;
 use super::connect::{Connected, SharedIo, connect};
 use super::deadline::{Deadline, Deadlines, within};
 use crate::model::time::Tick;
+use crate::model::trailers::Announced;
 use crate::model::{Client, FailureReason};
 use crate::plan::{ConnectionSettings, Endpoint};
 
@@ -54,6 +55,8 @@ pub struct Upload {
     pub broken: Cell<bool>,
     /// The body grew over its limit.
     pub too_large: Cell<bool>,
+    /// Which trailers may follow it.
+    pub trailers: Announced,
 }
 
 impl Body for RequestBody {
@@ -65,7 +68,12 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let Self::Streaming(body, upload) = self.get_mut() else { return Poll::Ready(None) };
-        let polled = Pin::new(body).poll_frame(cx);
+        let mut polled = Pin::new(body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            upload.trailers.filter(trailers);
+        }
         match &polled {
             Poll::Pending => upload.client.on_body(Some(upload.deadlines.clock().tick())),
             Poll::Ready(Some(Ok(frame))) => {
@@ -77,9 +85,12 @@ impl Body for RequestBody {
                     return Poll::Ready(Some(Err("the request body is over the limit".into())));
                 }
             }
-            Poll::Ready(Some(Err(_))) => upload.broken.set(true),
-            Poll::Ready(None) => {
+            Poll::Ready(Some(Err(_))) => {
                 upload.client.on_body(None);
+                upload.broken.set(true);
+            }
+            Poll::Ready(None) => {
+                upload.client.body_ended();
                 upload.ended.set(true);
             }
         }
@@ -92,6 +103,7 @@ impl Body for RequestBody {
             Self::Streaming(body, upload) => {
                 let ended = body.is_end_stream();
                 if ended {
+                    upload.client.body_ended();
                     upload.ended.set(true);
                 }
                 ended
