@@ -136,6 +136,8 @@ impl<T: Read + Write + Send> Wire for T {}
 pub struct Conn {
     wire: BufReader<Box<dyn Wire>>,
     framing: Framing,
+    /// Interim answers skipped so far, by status.
+    pub interims: Vec<u16>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -178,7 +180,7 @@ impl Conn {
     }
 
     fn over(wire: Box<dyn Wire>) -> Self {
-        Self { wire: BufReader::with_capacity(64 * 1024, wire), framing: Framing::Done }
+        Self { wire: BufReader::with_capacity(64 * 1024, wire), framing: Framing::Done, interims: Vec::new() }
     }
 
     /// One request and its whole answer; an error is a connection that broke before the end of it.
@@ -236,6 +238,7 @@ impl Conn {
                 self.framing = framing_of(method, &response);
                 return Ok(response);
             }
+            self.interims.push(status);
         }
     }
 
@@ -305,6 +308,13 @@ impl Conn {
             (id, u32::from_be_bytes([entry[2], entry[3], entry[4], entry[5]]))
         };
         Ok(payload.chunks_exact(6).map(pair).collect())
+    }
+
+    /// One byte as it arrives.
+    pub fn byte(&mut self) -> io::Result<u8> {
+        let mut byte = [0];
+        heard(self.wire.read_exact(&mut byte))?;
+        Ok(byte[0])
     }
 
     /// Everything until the peer ends the connection; a reset is an end too.

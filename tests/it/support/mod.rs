@@ -7,6 +7,7 @@
 pub mod client;
 pub mod crowd;
 pub mod h2c;
+pub mod h2raw;
 pub mod load;
 pub mod netns;
 pub mod nginx;
@@ -14,6 +15,7 @@ pub mod origin;
 pub mod ports;
 pub mod proxy;
 pub mod raw;
+pub mod recorder;
 pub mod scrape;
 pub mod site;
 pub mod split;
