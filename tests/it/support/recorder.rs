@@ -65,6 +65,10 @@ pub struct Exchange<'a> {
     pub message: Message,
     /// Requests this connection brought before.
     pub before: usize,
+    /// Where the tape stood before this request.
+    from: usize,
+    /// Where it is recorded, in which round of records.
+    slot: Option<(usize, usize)>,
 }
 
 impl Exchange<'_> {
@@ -76,8 +80,24 @@ impl Exchange<'_> {
         self.message.whole
     }
 
-    /// Reads whatever comes next, as part of the body under way.
+    /// Records the request as far as it has come: before its answer, which a test waits for.
+    fn record(&mut self) {
+        self.message.raw = self.tape.bytes[self.from..self.tape.at].to_vec();
+        let shared = Arc::clone(&self.tape.shared);
+        let mut messages = shared.messages.lock().expect("messages");
+        let round = shared.round.load(Ordering::SeqCst);
+        match self.slot {
+            Some((of, at)) if of == round => messages[at] = self.message.clone(),
+            Some(_) => {}
+            None => {
+                messages.push(self.message.clone());
+                self.slot = Some((round, messages.len() - 1));
+            }
+        }
+    }
+
     pub fn send(&mut self, bytes: &[u8]) -> bool {
+        self.record();
         self.tape.stream.write_all(bytes).is_ok()
     }
 
@@ -95,6 +115,8 @@ type Answer = dyn Fn(&mut Exchange<'_>) -> After + Send + Sync;
 #[derive(Default)]
 struct Shared {
     messages: Mutex<Vec<Message>>,
+    /// Grows when the messages are forgotten.
+    round: AtomicUsize,
     bytes: AtomicUsize,
     connections: AtomicUsize,
     open: AtomicUsize,
@@ -140,7 +162,7 @@ impl Recorder {
         format!("http://{}", self.addr)
     }
 
-    /// Requests in the order their heads came; a broken one is told when its connection ends.
+    /// Requests in the order they were answered; a broken one is told when its connection ends.
     pub fn messages(&self) -> Vec<Message> {
         self.shared.messages.lock().expect("messages").clone()
     }
@@ -166,7 +188,9 @@ impl Recorder {
 
     /// Forgets what was recorded.
     pub fn clear(&self) {
-        self.shared.messages.lock().expect("messages").clear();
+        let mut messages = self.shared.messages.lock().expect("messages");
+        messages.clear();
+        self.shared.round.fetch_add(1, Ordering::SeqCst);
         self.shared.bytes.store(0, Ordering::SeqCst);
     }
 }
@@ -192,16 +216,15 @@ fn serve(stream: TcpStream, answer: &Answer, shared: &Arc<Shared>) {
             }
             return;
         };
-        let mut exchange = Exchange { tape: &mut tape, message, before };
+        let mut exchange = Exchange { tape: &mut tape, message, before, from, slot: None };
         let after = answer(&mut exchange);
-        let mut message = exchange.message;
         if after == After::Hang {
-            let _ = tape.until_end();
-            tape.at = tape.bytes.len();
+            exchange.record();
+            let _ = exchange.tape.until_end();
+            exchange.tape.at = exchange.tape.bytes.len();
         }
-        message.raw = tape.bytes[from..tape.at].to_vec();
-        let whole = message.whole;
-        shared.messages.lock().expect("messages").push(message);
+        exchange.record();
+        let whole = exchange.message.whole;
         match after {
             After::Keep if whole => {}
             After::Reset => {
