@@ -67,6 +67,8 @@ pub struct Client {
     last_read: Cell<Tick>,
     in_flight: Cell<u32>,
     unanswered: Cell<u32>,
+    untaken: Cell<u32>,
+    taken: Cell<Tick>,
     body_open: Cell<bool>,
     head_wait: Cell<Option<Tick>>,
     body_wait: Cell<Option<Tick>>,
@@ -94,6 +96,8 @@ impl Client {
             last_read: Cell::new(now),
             in_flight: Cell::new(0),
             unanswered: Cell::new(0),
+            untaken: Cell::new(0),
+            taken: Cell::new(now),
             body_open: Cell::new(false),
             head_wait: Cell::new(None),
             body_wait: Cell::new(None),
@@ -113,6 +117,12 @@ impl Client {
         self.multiplexed.set(true);
         self.phase.set(Phase::Idle);
         self.since.set(now);
+    }
+
+    /// Whether it is HTTP/2.
+    #[must_use]
+    pub fn is_multiplexed(&self) -> bool {
+        self.multiplexed.get()
     }
 
     /// The last answer is out: the connection only waits for the client to have read it.
@@ -156,6 +166,20 @@ impl Client {
             Some(now) if self.head_wait.get().is_none() => self.head_wait.set(Some(now)),
             Some(_) => {}
         }
+    }
+
+    /// A stream's bytes wait for the client to make room, or no longer do.
+    pub fn on_window(&self, waiting: bool, now: Tick) {
+        let untaken = self.untaken.get();
+        self.untaken.set(if waiting { untaken + 1 } else { untaken.saturating_sub(1) });
+        self.taken.set(now);
+    }
+
+    /// Since when every exchange of a multiplexed connection waits for the client to make room.
+    #[must_use]
+    pub fn window_wait(&self) -> Option<Tick> {
+        let all = self.in_flight.get() > 0 && self.untaken.get() >= self.in_flight.get();
+        all.then(|| self.taken.get())
     }
 
     /// A request body came to its end.

@@ -263,7 +263,12 @@ fn answer<H: Handler>(
     request: Request<Incoming>,
 ) -> Answering<impl Future<Output = Response<H::Body>> + use<H>> {
     client.begin(serving.clock.tick(), !request.body().is_end_stream());
-    let busy = Busy { client: Rc::clone(client), clock: Rc::clone(&serving.clock), unanswered: true };
+    let busy = Busy {
+        client: Rc::clone(client),
+        clock: Rc::clone(&serving.clock),
+        unanswered: true,
+        untaken: false,
+    };
     let response = Rc::clone(&serving.handler).handle(Rc::clone(client), request);
     Answering { response, busy: Some(busy) }
 }
@@ -295,12 +300,22 @@ struct Busy {
     client: Rc<Client>,
     clock: Rc<CoarseClock>,
     unanswered: bool,
+    /// Whether bytes wait for room in the client's window; only where there are windows.
+    untaken: bool,
 }
 
 impl Busy {
     fn answered(&mut self) {
         if std::mem::take(&mut self.unanswered) {
             self.client.answered();
+            self.untaken(true);
+        }
+    }
+
+    fn untaken(&mut self, waiting: bool) {
+        if self.client.is_multiplexed() && self.untaken != waiting {
+            self.untaken = waiting;
+            self.client.on_window(waiting, self.clock.tick());
         }
     }
 }
@@ -308,6 +323,7 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.answered();
+        self.untaken(false);
         self.client.end(self.clock.tick());
     }
 }
@@ -329,7 +345,14 @@ impl<B: Body<Data = Bytes>> Body for Tracked<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        self.project().body.poll_frame(cx)
+        let this = self.project();
+        // Whoever asks for more has found room for what it got.
+        this.busy.iter_mut().for_each(|busy| busy.untaken(false));
+        let polled = this.body.poll_frame(cx);
+        if matches!(polled, Poll::Ready(Some(_))) {
+            this.busy.iter_mut().for_each(|busy| busy.untaken(true));
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

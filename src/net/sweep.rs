@@ -42,7 +42,8 @@ pub enum Sentence {
 #[must_use]
 pub fn judge(client: &Client, limits: &Timeouts, draining: bool, now: Tick) -> Sentence {
     let over = |since: Tick, span: std::time::Duration| now >= since.after(span);
-    if client.send_wait().is_some_and(|since| over(since, limits.send_stall.0)) {
+    let sending = client.send_wait().into_iter().chain(client.window_wait()).min();
+    if sending.is_some_and(|since| over(since, limits.send_stall.0)) {
         return Sentence::Kill(Close::SendStall);
     }
     if client.head_wait().is_some_and(|since| over(since, limits.header.0)) {
@@ -219,6 +220,10 @@ mod tests {
         assert_eq!(judge(&quiet, &limits, false, at(11)), Sentence::Keep);
         assert_eq!(judge(&quiet, &limits, false, at(13)), Sentence::Kill(Close::HeaderTimeout));
         quiet.on_head(None);
+        quiet.on_window(true, at(20));
+        assert_eq!(judge(&quiet, &limits, false, at(49)), Sentence::Keep);
+        assert_eq!(judge(&quiet, &limits, false, at(51)), Sentence::Kill(Close::SendStall));
+        quiet.on_window(false, at(40));
         assert_eq!(judge(&quiet, &limits, false, at(99)), Sentence::Keep);
     }
 
