@@ -12,6 +12,7 @@ pub mod load;
 pub mod netns;
 pub mod nginx;
 pub mod origin;
+pub mod parsers;
 pub mod ports;
 pub mod proxy;
 pub mod raw;

@@ -136,6 +136,14 @@ impl Recorder {
     }
 
     pub fn start(answer: impl Fn(&mut Exchange<'_>) -> After + Send + Sync + 'static) -> Self {
+        Self::start_after_resets(0, answer)
+    }
+
+    /// The same, but the first connections are reset as soon as they are accepted.
+    pub fn start_after_resets(
+        resets: usize,
+        answer: impl Fn(&mut Exchange<'_>) -> After + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
         let addr = listener.local_addr().expect("a bound address");
         let shared = Arc::new(Shared::default());
@@ -146,7 +154,10 @@ impl Recorder {
                     return;
                 }
                 let Ok(stream) = stream else { continue };
-                shared.connections.fetch_add(1, Ordering::SeqCst);
+                if shared.connections.fetch_add(1, Ordering::SeqCst) < resets {
+                    let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+                    continue;
+                }
                 shared.open.fetch_add(1, Ordering::SeqCst);
                 let (answer, shared) = (Arc::clone(&answer), Arc::clone(&shared));
                 std::thread::spawn(move || {
