@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::net::TcpStream;
 
 use super::h1;
 use super::pool::Home;
@@ -18,6 +19,16 @@ use super::pool::Home;
 pub struct Arrived {
     body: Option<h1::Body>,
     home: Home,
+}
+
+/// An upstream connection that became a tunnel; it counts as in flight to its end.
+#[derive(Debug)]
+pub struct Tunnel {
+    /// The transport.
+    pub stream: TcpStream,
+    /// What was read of it already.
+    pub ahead: Bytes,
+    _home: Home,
 }
 
 /// Why a body did not end as it should.
@@ -35,12 +46,22 @@ pub enum Broken {
 }
 
 impl Arrived {
-    /// A body that came over HTTP/1.
+    /// A body that came over HTTP/1, or a tunnel.
     #[must_use]
-    pub fn h1(body: h1::Body, home: Home) -> Self {
+    pub fn h1(body: h1::Body, home: Home, tunnel: bool) -> Self {
         let mut arrived = Self { body: Some(body), home };
-        arrived.go_home_if_over();
+        if !tunnel {
+            arrived.go_home_if_over();
+        }
         arrived
+    }
+
+    /// The upstream's end of a tunnel; `None` for a body.
+    #[must_use]
+    pub fn into_tunnel(self) -> Option<Tunnel> {
+        let Self { body, home } = self;
+        let (stream, ahead) = body?.into_tunnel()?;
+        Some(Tunnel { stream, ahead, _home: home })
     }
 
     fn go_home_if_over(&mut self) {
