@@ -6,6 +6,7 @@
 pub mod connect;
 pub mod deadline;
 pub mod dns;
+pub mod h2;
 pub mod pool;
 
 pub use deadline::{Deadline, Deadlines, within};

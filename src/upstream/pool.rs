@@ -187,7 +187,7 @@ pub struct Sent {
 }
 
 /// Why there is no response.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Refused {
     /// Cause.
     pub reason: FailureReason,
