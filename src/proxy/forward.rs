@@ -6,7 +6,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http::Request;
+use http::{Request, Response};
 
 use super::error::{Kind, ProxyError};
 use super::exchange::Exchange;
@@ -14,7 +14,7 @@ use super::worker::Worker;
 use crate::model::{ArmIx, FailureReason};
 use crate::plan::pick::{View, pick};
 use crate::plan::{Route, Upstream};
-use crate::upstream::{Deadline, RequestBody, Sent, within};
+use crate::upstream::{Arrived, Deadline, RequestBody, within};
 
 /// Endpoints of one arm tried for one request: the first and one retry after a failed connect.
 const ATTEMPTS_PER_ARM: u32 = 2;
@@ -40,7 +40,7 @@ pub async fn forward(
     chosen: ArmIx,
     outgoing: &mut Outgoing,
     dress: &impl Dress,
-) -> Result<Sent, ProxyError> {
+) -> Result<Response<Arrived>, ProxyError> {
     let worker = Rc::clone(exchange.worker());
     let mut overall = Deadline::new(&worker.deadlines, route.timeouts.request);
     let mut tried = 0_u64;
@@ -73,7 +73,7 @@ async fn on_arm(
     arm: ArmIx,
     outgoing: &mut Outgoing,
     overall: &mut Deadline,
-) -> Result<Sent, ProxyError> {
+) -> Result<Response<Arrived>, ProxyError> {
     let Some(upstream) = route.arm(arm).map(|arm| &*arm.upstream) else {
         return Err(fail(exchange, arm, FailureReason::NoEndpoint, String::new()));
     };
@@ -110,13 +110,13 @@ async fn on_endpoint(
     at: usize,
     outgoing: &mut Outgoing,
     overall: &mut Deadline,
-) -> Result<Sent, (FailureReason, String)> {
+) -> Result<Response<Arrived>, (FailureReason, String)> {
     let Some(endpoint) = upstream.endpoints.get(at) else {
         return Err((FailureReason::NoEndpoint, String::new()));
     };
     let pool = worker.pools.of(endpoint);
     let went_out = std::cell::Cell::new(None);
-    let sending = pool.send(&worker.deadlines, endpoint, &upstream.connection, outgoing, || {
+    let sending = pool.send(endpoint, upstream.protocol, &upstream.connection, outgoing, || {
         went_out.set(Some(Instant::now()));
     });
     let mut deadline = Deadline::new(&worker.deadlines, route.timeouts.upstream);
@@ -124,7 +124,7 @@ async fn on_endpoint(
     match outcome {
         Some(Ok(sent)) => {
             let after = went_out.get().map_or(Duration::ZERO, |at: Instant| at.elapsed());
-            let status = sent.response.status();
+            let status = sent.status();
             if status.as_u16() > 599 || status.is_informational() {
                 // 101 without our asking, or a status nobody defined.
                 let cause = format!("{} answered {status}", endpoint.cell.url);

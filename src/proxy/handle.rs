@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::header::{CONNECTION, HOST, RETRY_AFTER, SET_COOKIE, TRANSFER_ENCODING, VIA};
+use http::header::{CONNECTION, HOST, RETRY_AFTER, SET_COOKIE, VIA};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, request};
 use http_body::{Body as _, Frame};
@@ -26,7 +26,7 @@ use crate::model::{ArmIx, Client, FailureReason, RejectReason, RequestHead, Unro
 use crate::plan::filter::{Answer, Location};
 use crate::plan::{Listener, Plan, Route};
 use crate::split::Choice;
-use crate::upstream::{RequestBody, Sent, Upload};
+use crate::upstream::{Arrived, RequestBody, Upload};
 
 /// Most bytes of a request body read only to be thrown away.
 const DRAIN_BYTES: usize = 256 << 10;
@@ -162,12 +162,12 @@ impl Story {
         }
         self.exchange.chosen(choice);
         let body = self.upload(&plan, body);
-        let request = self.dress_for_all(&plan, route, &body);
+        let request = self.dress_for_all(&plan, route);
         let dress = PerArm::new(route, &request.headers);
         let mut outgoing = Some(Request::from_parts(request, body));
         let sent = forward(&mut self.exchange, route, choice.arm, &mut outgoing, &dress).await;
         let opened = match sent {
-            Ok(mut sent) => match opening(sent.response.body_mut()).await {
+            Ok(mut sent) => match opening(sent.body_mut()).await {
                 Ok(frame) => Ok((sent, frame)),
                 Err(error) => {
                     self.exchange.failed(self.exchange.answering(), FailureReason::BadResponse);
@@ -219,7 +219,7 @@ impl Story {
     }
 
     /// Edits the head for any arm: target, Host, forwarded headers, request id, filters.
-    fn dress_for_all(&mut self, plan: &Plan, route: &Route, body: &RequestBody) -> request::Parts {
+    fn dress_for_all(&mut self, plan: &Plan, route: &Route) -> request::Parts {
         let (mut parts, ()) = Request::new(()).into_parts();
         std::mem::swap(&mut parts, &mut self.parts);
         let trusted = identity::is_trusted(&plan.trusted_proxies, self.client.peer.ip());
@@ -230,10 +230,6 @@ impl Story {
         parts.headers.insert(X_REQUEST_ID, self.id.clone());
         for name in &route.private_headers {
             parts.headers.remove(name);
-        }
-        if body.size_hint().exact().is_none() {
-            // Without it the client half assumes that a GET has no body and drops it.
-            parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         if plan.listeners.get(self.client.listener).is_some_and(|listener| listener.via) {
             parts.headers.append(VIA, HeaderValue::from_static("1.1 switchback"));
@@ -336,14 +332,14 @@ impl Dress for PerArm<'_> {
 
 /// The upstream's response, cleaned and edited, with the exchange riding on its body.
 fn respond(
-    sent: Sent,
+    sent: Response<Arrived>,
     frame: Option<Frame<bytes::Bytes>>,
     exchange: Exchange,
     plan: &PlanRef,
     route: &Route,
     choice: &Choice,
 ) -> Response<Body> {
-    let (mut parts, body) = sent.response.into_parts();
+    let (mut parts, body) = sent.into_parts();
     head::strip_response(&mut parts.headers);
     parts.version = Version::HTTP_11;
     route.filters.response.apply(&mut parts.headers);
@@ -356,7 +352,7 @@ fn respond(
     }
     issue_cookie(&mut parts.headers, route, choice);
     debug_assert!(Rc::ptr_eq(plan, exchange.plan()), "one plan per request");
-    let passing = Passing::new(body, frame, sent.lease, exchange, route.timeouts.stream_idle);
+    let passing = Passing::new(body, frame, exchange, route.timeouts.stream_idle);
     Response::from_parts(parts, Body::Upstream(passing))
 }
 

@@ -3,16 +3,16 @@
 //! A body that did not end as HTTP/2 ends one is an error, whatever the origin's reason. It must
 //! never touch another stream of its connection.
 
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
-use tokio::task::AbortHandle;
 
-use super::Flight;
+use super::upload::Rest;
+use super::{Flight, head, into_io};
+use crate::upstream::arrived::Broken;
 
 /// The body of one response. Dropped before its end, it resets its stream, and only that.
 #[derive(Debug)]
@@ -24,30 +24,16 @@ pub struct StreamBody {
     running: Option<Running>,
 }
 
-/// What lasts as long as the stream.
+/// What lasts as long as the stream; after the response nobody wants the rest of the request.
 #[derive(Debug)]
 struct Running {
-    upload: Option<AbortHandle>,
+    _rest: Option<Rest>,
     _flight: Flight,
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        // After the response nobody wants the rest of the request.
-        if let Some(upload) = &self.upload {
-            upload.abort();
-        }
-    }
-}
-
 impl StreamBody {
-    pub(super) fn new(
-        recv: RecvStream,
-        length: Option<u64>,
-        flight: Flight,
-        upload: Option<AbortHandle>,
-    ) -> Self {
-        let running = (!recv.is_end_stream()).then_some(Running { upload, _flight: flight });
+    pub(super) fn new(recv: RecvStream, length: Option<u64>, flight: Flight, rest: Option<Rest>) -> Self {
+        let running = (!recv.is_end_stream()).then_some(Running { _rest: rest, _flight: flight });
         Self { length, data_over: running.is_none(), running, recv }
     }
 
@@ -62,7 +48,11 @@ impl StreamBody {
             return Poll::Ready(None);
         }
         let trailers = ready!(self.recv.poll_trailers(cx));
-        Poll::Ready(trailers.map(|trailers| trailers.map(Frame::trailers)).transpose())
+        let sifted = |mut trailers| {
+            head::sift(&mut trailers);
+            Frame::trailers(trailers)
+        };
+        Poll::Ready(trailers.map(|trailers| trailers.map(sifted)).transpose())
     }
 
     fn taken(&mut self, data: Bytes) -> Result<Frame<Bytes>, h2::Error> {
@@ -76,12 +66,9 @@ impl StreamBody {
 
 impl Body for StreamBody {
     type Data = Bytes;
-    type Error = io::Error;
+    type Error = Broken;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
         let polled = ready!(this.poll(cx));
         let over = match &polled {
@@ -92,7 +79,7 @@ impl Body for StreamBody {
             this.running = None;
             this.data_over = true;
         }
-        Poll::Ready(polled.map(|frame| frame.map_err(super::into_io)))
+        Poll::Ready(polled.map(|frame| frame.map_err(|error| Broken::Transport(into_io(error)))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -6,6 +6,7 @@
 use h2::Reason;
 use http::Request;
 use http::request::Parts;
+use http_body::Body;
 
 use crate::model::FailureReason;
 use crate::upstream::pool::Refused;
@@ -37,16 +38,18 @@ impl Fault {
         Self { reason: FailureReason::BadResponse, cause: cause.to_owned(), unprocessed: false }
     }
 
-    /// The refusal, with the request put back if nobody processed it and its body is whole.
-    pub(super) fn refuse<B>(
+    /// The refusal. The request is put back if it can be sent again: nobody processed it and its
+    /// body is whole, or it has none; whether it may be is the caller's to decide.
+    pub(super) fn refuse<B: Body>(
         self,
         outgoing: &mut Option<Request<B>>,
         parts: Parts,
         body: Option<B>,
     ) -> Refused {
-        if self.unprocessed {
-            *outgoing = body.map(|body| Request::from_parts(parts, body));
-        }
-        Refused { reason: self.reason, cause: self.cause }
+        let reset = self.reason == FailureReason::Reset;
+        *outgoing = body
+            .filter(|body| self.unprocessed || reset && body.is_end_stream())
+            .map(|body| Request::from_parts(parts, body));
+        Refused { reason: self.reason, cause: self.cause, unsent: self.unprocessed }
     }
 }

@@ -8,6 +8,8 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, uri};
 
+use crate::upstream::trailers::is_harmless;
+
 /// What speaks of one HTTP/1 connection only.
 const HOP_BY_HOP: [HeaderName; 5] = [
     CONNECTION,
@@ -48,8 +50,16 @@ fn absolute(target: &Uri, authority: Option<Authority>) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// Removes what HTTP/2 does not allow in headers or trailers; of TE, `trailers` may stay.
-pub(super) fn strip(headers: &mut HeaderMap) {
+/// Leaves the trailers that may pass: HTTP/2 needs no announcement of them, and gRPC makes none.
+pub(super) fn sift(trailers: &mut HeaderMap) {
+    let harmful: Vec<HeaderName> = trailers.keys().filter(|name| !is_harmless(name)).cloned().collect();
+    for name in harmful {
+        trailers.remove(name);
+    }
+}
+
+/// Removes what HTTP/2 does not allow; of TE, `trailers` may stay.
+fn strip(headers: &mut HeaderMap) {
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }

@@ -145,8 +145,9 @@ impl Session {
 
     /// Sends a request and waits for the response head, sending the body meanwhile and, if it is
     /// not through by then, for as long as the response lasts. The request is taken out of
-    /// `outgoing`, and put back when the origin provably did not process it (RFC 9113 section 8.7)
-    /// and no byte of its body was taken. `sent` is called when it goes out.
+    /// `outgoing`, and put back when it can be sent again: no byte of a body was taken. `sent` is
+    /// called when it goes out; a refusal that says unsent means that the origin provably did not
+    /// process the request (RFC 9113 section 8.7).
     ///
     /// # Errors
     /// Why there is no response.
@@ -159,7 +160,8 @@ impl Session {
         B: Body<Data = Bytes> + Unpin + 'static,
     {
         let Some(request) = outgoing.take() else {
-            return Err(Refused { reason: FailureReason::NoEndpoint, cause: "nothing to send".to_owned() });
+            let cause = "nothing to send".to_owned();
+            return Err(Refused { reason: FailureReason::Reset, cause, unsent: true });
         };
         let (parts, body) = request.into_parts();
         let flight = Flight::new(self);
@@ -175,8 +177,8 @@ impl Session {
         let mut awaited = Awaited { response, upload: Upload::new(body, stream), interims: 0 };
         match poll_fn(|cx| awaited.poll(cx)).await {
             Ok(response) => {
-                let upload = awaited.upload.go_on();
-                Ok(response.map(|(recv, length)| StreamBody::new(recv, length, flight, upload)))
+                let rest = awaited.upload.go_on();
+                Ok(response.map(|(recv, length)| StreamBody::new(recv, length, flight, rest)))
             }
             Err(mut fault) => {
                 // Without one byte written since, the request never left.

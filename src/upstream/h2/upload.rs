@@ -6,14 +6,17 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::Body;
-use tokio::task::AbortHandle;
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
 
 use super::head;
+use crate::upstream::upload::DRAIN_BYTES;
 
 /// A body under way on one stream.
 #[derive(Debug)]
@@ -69,7 +72,7 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
                     Ok(data) => *rest = data,
                     Err(frame) => {
                         let mut trailers = frame.into_trailers().unwrap_or_default();
-                        head::strip(&mut trailers);
+                        head::sift(&mut trailers);
                         let _ = stream.send_trailers(trailers);
                         return Poll::Ready(());
                     }
@@ -80,15 +83,51 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
 }
 
 impl<B: Body<Data = Bytes> + Unpin + 'static> Upload<B> {
-    /// Goes on after the response head came, if there is more to send.
-    pub(super) fn go_on(mut self) -> Option<AbortHandle> {
+    /// Goes on in a task of its own after the response head came, if there is more to send.
+    pub(super) fn go_on(mut self) -> Option<Rest> {
         self.stream.as_ref()?;
-        Some(tokio::task::spawn_local(poll_fn(move |cx| self.poll(cx))).abort_handle())
+        let stop = Rc::new(Notify::new());
+        let stopped = Rc::clone(&stop);
+        spawn_local(async move {
+            tokio::select! {
+                () = poll_fn(|cx| self.poll(cx)) => {}
+                () = stopped.notified() => {}
+            }
+            // Without its handle the stream ends when the response body is gone, too.
+            self.stream = None;
+            self.drain().await;
+        });
+        Some(Rest(stop))
     }
 
     /// The body, if nothing of it was taken.
     pub(super) fn untouched(self) -> Option<B> {
         (!self.touched).then_some(self.body)
+    }
+
+    /// Reads what the client still sends and throws it away, up to [`DRAIN_BYTES`]: it would
+    /// otherwise lose the answer to a reset.
+    async fn drain(mut self) {
+        let mut left = DRAIN_BYTES;
+        while !self.body.is_end_stream() {
+            let frame = poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx)).await;
+            let Some(Ok(frame)) = frame else { return };
+            let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+            match left.checked_sub(length) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    }
+}
+
+/// The rest of a request that goes on beside its response. Dropped, the origin gets no more of it.
+#[derive(Debug)]
+pub(super) struct Rest(Rc<Notify>);
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        self.0.notify_one();
     }
 }
 
