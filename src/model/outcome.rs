@@ -123,6 +123,16 @@ labels! {
 }
 
 labels! {
+    /// Why a request was sent again.
+    RetryReason {
+        /// The attempt before provably never left.
+        Connect => "connect",
+        /// The attempt before broke without a byte of an answer.
+        Reset => "reset",
+    }
+}
+
+labels! {
     /// Why a request was refused before any arm was charged.
     RejectReason {
         /// Host missing, repeated or malformed.
@@ -181,6 +191,6 @@ pub struct Outcome {
     pub total_nanos: u64,
     /// From the request sent to the response head, connect time excluded, in nanoseconds.
     pub upstream_nanos: Option<u64>,
-    /// Attempts beyond the first.
-    pub retries: u32,
+    /// Attempts beyond the first, by reason.
+    pub retries: [u32; RetryReason::COUNT],
 }

@@ -128,6 +128,10 @@ pub struct Route {
     pub redistribute: bool,
     /// How long an exchange may take; zero is for ever.
     pub timeouts: Timeouts,
+    /// Which failures lead to another attempt.
+    pub retry: Retry,
+    /// Whether a client may upgrade to WebSocket.
+    pub websocket: bool,
     /// Changes on the way.
     pub filters: Filters,
     /// Header that names the arm to upstreams.
@@ -169,6 +173,19 @@ pub struct Timeouts {
     pub upstream: Duration,
     /// Between two pieces of a response body.
     pub stream_idle: Duration,
+}
+
+/// Which failures of an attempt lead to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Attempts beyond the first.
+    pub attempts: u32,
+    /// After a failure before any byte of the request left.
+    pub connect: bool,
+    /// After a failure before any byte of an answer came, of an idempotent request without a body.
+    pub reset: bool,
+    /// Share of retries, in parts per million of the upstream's requests.
+    pub budget: u32,
 }
 
 /// Where an arm's weight comes from.

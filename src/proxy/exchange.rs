@@ -12,7 +12,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use super::error::{Kind, ProxyError};
 use super::worker::{PlanRef, Worker};
 use crate::model::log::AccessRecord;
-use crate::model::{ArmIx, ChoiceReason, CodeClass, FailureReason, Outcome, RejectReason, Verdict};
+use crate::model::{
+    ArmIx, ChoiceReason, CodeClass, FailureReason, Outcome, RejectReason, RetryReason, Verdict,
+};
 use crate::plan::{AccessLog, Arm, Route};
 use crate::split::Choice;
 use crate::upstream::Upload;
@@ -69,6 +71,7 @@ pub struct Exchange {
     failure: Option<FailureReason>,
     upstream_time: Option<Duration>,
     attempts: u32,
+    retries: [u32; RetryReason::COUNT],
     redistributed: bool,
     client_fault: bool,
     complete: bool,
@@ -95,6 +98,7 @@ impl Exchange {
             failure: None,
             upstream_time: None,
             attempts: 0,
+            retries: [0; RetryReason::COUNT],
             redistributed: false,
             client_fault: false,
             complete: false,
@@ -165,9 +169,17 @@ impl Exchange {
         self.error = reason.label();
     }
 
+    /// The request is sent again.
+    pub fn retried(&mut self, reason: RetryReason) {
+        if let Some(count) = self.retries.get_mut(reason.index()) {
+            *count += 1;
+        }
+    }
+
     /// Another arm answers for the chosen one.
     pub fn redistributed(&mut self) {
         self.redistributed = true;
+        self.retried(RetryReason::Connect);
     }
 
     /// The upstream's response head came `after` the request went out.
@@ -281,7 +293,7 @@ impl Exchange {
                     failure: self.failure.filter(|_| verdict == Verdict::Error),
                     total_nanos: nanos(total),
                     upstream_nanos: self.upstream_time.map(nanos),
-                    retries: self.attempts.saturating_sub(1),
+                    retries: self.retries,
                 });
             }
         }

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::net::TcpStream;
 
 use super::h1;
 use super::h2::StreamBody;
@@ -28,6 +29,16 @@ enum Way {
     H2(StreamBody),
 }
 
+/// An upstream connection that became a tunnel; it counts as in flight to its end.
+#[derive(Debug)]
+pub struct Tunnel {
+    /// The transport.
+    pub stream: TcpStream,
+    /// What was read of it already.
+    pub ahead: Bytes,
+    _home: Home,
+}
+
 /// Why a body did not end as it should.
 #[derive(Debug, thiserror::Error)]
 pub enum Broken {
@@ -43,22 +54,31 @@ pub enum Broken {
 }
 
 impl Arrived {
-    /// A body that came over HTTP/1.
+    /// A body that came over HTTP/1, or a tunnel.
     #[must_use]
-    pub fn h1(body: h1::Body, home: Home) -> Self {
-        Self::over(Way::H1(body), home)
+    pub fn h1(body: h1::Body, home: Home, tunnel: bool) -> Self {
+        let mut arrived = Self { body: Some(Way::H1(body)), home };
+        if !tunnel {
+            arrived.go_home_if_over();
+        }
+        arrived
     }
 
     /// A body that came over HTTP/2.
     #[must_use]
     pub fn h2(body: StreamBody, home: Home) -> Self {
-        Self::over(Way::H2(body), home)
-    }
-
-    fn over(way: Way, home: Home) -> Self {
-        let mut arrived = Self { body: Some(way), home };
+        let mut arrived = Self { body: Some(Way::H2(body)), home };
         arrived.go_home_if_over();
         arrived
+    }
+
+    /// The upstream's end of a tunnel; `None` for a body.
+    #[must_use]
+    pub fn into_tunnel(self) -> Option<Tunnel> {
+        let Self { body, home } = self;
+        let Way::H1(body) = body? else { return None };
+        let (stream, ahead) = body.into_tunnel()?;
+        Some(Tunnel { stream, ahead, _home: home })
     }
 
     fn go_home_if_over(&mut self) {

@@ -14,7 +14,7 @@ pub mod pool;
 pub mod trailers;
 pub mod upload;
 
-pub use arrived::{Arrived, Broken};
+pub use arrived::{Arrived, Broken, Tunnel};
 pub use deadline::{Deadline, Deadlines, within};
 pub use pool::{Pool, Pools, Refused};
 pub use upload::{DRAIN_BYTES, RequestBody, Upload};

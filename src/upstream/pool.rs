@@ -9,7 +9,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use tokio::net::TcpStream;
 
 use super::arrived::Arrived;
@@ -166,14 +166,17 @@ impl Pool {
         outgoing: &mut Option<Request<RequestBody>>,
         sent: impl Fn(),
     ) -> Result<Response<Arrived>, Refused> {
-        let home = Home::new(self, settings.max_idle);
         if protocol == UpstreamProtocol::H2 {
+            let home = Home::new(self, settings.max_idle);
             return Box::pin(self.send_h2(endpoint, settings, outgoing, sent, home)).await;
         }
-        while let Some(connection) = self.checkout(settings) {
+        // A tunnel gets a connection of its own, which never comes back.
+        let tunnel = outgoing.as_ref().is_some_and(|request| matches!(request.body(), RequestBody::Tunnel));
+        let home = Home::new(self, if tunnel { 0 } else { settings.max_idle });
+        while let Some(connection) = (!tunnel).then(|| self.checkout(settings)).flatten() {
             sent();
             match connection.exchange(outgoing, &self.shared.buffers).await {
-                Ok(response) => return Ok(response.map(|body| Arrived::h1(body, home))),
+                Ok(response) => return Ok(arrived(response, home)),
                 // Closed in the moment it was taken: a fresh one can still serve the request.
                 Err(failed) if failed.unsent && outgoing.is_some() => {}
                 Err(failed) => return Err(failed.into()),
@@ -196,7 +199,7 @@ impl Pool {
         let connection = connection.await?;
         sent();
         let response = connection.exchange(outgoing, &self.shared.buffers).await?;
-        Ok(response.map(|body| Arrived::h1(body, home)))
+        Ok(arrived(response, home))
     }
 
     /// Sends on a stream of a shared connection, on another when the origin refused it unprocessed.
@@ -289,6 +292,11 @@ impl From<super::h1::Failed> for Refused {
     fn from(failed: super::h1::Failed) -> Self {
         Self { reason: failed.reason, cause: failed.cause, unsent: failed.unsent }
     }
+}
+
+fn arrived(response: Response<super::h1::Body>, home: Home) -> Response<Arrived> {
+    let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    response.map(|body| Arrived::h1(body, home, tunnel))
 }
 
 /// Where a connection goes when its exchange is over; counts the request in flight until then.

@@ -23,6 +23,8 @@ pub const DRAIN_BYTES: u64 = 256 << 10;
 pub enum RequestBody {
     /// Nothing to send.
     Empty,
+    /// Nothing to send, and the connection is asked to become a tunnel.
+    Tunnel,
     /// The client's body as it comes.
     Streaming(Incoming, Rc<Upload>),
 }
@@ -53,7 +55,7 @@ impl RequestBody {
     /// Whether there is nothing to send, so that the request may be sent again.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        matches!(self, Self::Empty)
+        !matches!(self, Self::Streaming(..))
     }
 
     /// Reads the rest and throws it away, up to [`DRAIN_BYTES`]: a client that is still sending
@@ -102,7 +104,7 @@ impl Body for RequestBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Empty => true,
+            Self::Empty | Self::Tunnel => true,
             Self::Streaming(body, upload) => {
                 let ended = body.is_end_stream();
                 if ended {
@@ -115,7 +117,7 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Empty => SizeHint::with_exact(0),
+            Self::Empty | Self::Tunnel => SizeHint::with_exact(0),
             Self::Streaming(body, _) => body.size_hint(),
         }
     }

@@ -255,8 +255,10 @@ fn not_yet() {
         ("admin.tls", "admin: { tls: «{» cert: a, key: b } }".to_owned()),
         ("listeners.x.tls", "listeners: [{ name: x, address: \"[::]:1\", tls: «{»} }]".to_owned()),
         ("listeners.x.proxyProtocol", "listeners: [{ name: x, address: \"[::]:1\", proxyProtocol: «{»} }]".to_owned()),
-        ("routes.a.retry", route("retry: «{» attempts: 2 }")),
-        ("routes.a.upgrades", route("upgrades: «[»websocket]")),
+        ("routes.a.retry.perTry", route("retry: { perTry: «1s» }")),
+        ("routes.a.retry.maxBody", route("retry: { maxBody: «1KiB» }")),
+        ("not yet", route("retry: { to: «defaultArm» }")),
+        ("not yet", route("retry: { when: [reset, «503»] }")),
         ("routes.a.rateLimit", route("rateLimit: «{»}")),
         ("routes.a.mirror", route("mirror: «[»]")),
         ("routes.a.slo", route("slo: «{»}")),
@@ -359,7 +361,7 @@ routes:
     sticky: {{ by: [{{ header: \"a b\" }}] }}
     overrides:
       - {{ name: o, when: {{ headers: [{{ name: \"a b\", value: x }}] }}, split: {{ p: 1, q: 1 }} }}
-    retry: {{}}
+    retry: {{ attempts: 6, when: [always] }}
   - name: c
     sticky: {{ by: [] }}
 "
@@ -388,7 +390,8 @@ routes:
             (14, "bad-header"),
             (14, "unknown-arm"),
             (14, "unknown-arm"),
-            (15, "not-yet"),
+            (15, "bad-value"),
+            (15, "bad-value"),
             (16, "no-split"),
             (17, "empty-sticky"),
         ],

@@ -95,6 +95,13 @@ impl Body {
         Some(connection)
     }
 
+    /// The transport of a response that made it a tunnel, and what was read of it already.
+    #[must_use]
+    pub fn into_tunnel(self) -> Option<(TcpStream, Bytes)> {
+        let Connection { io, inbox, .. } = self.connection;
+        Rc::try_unwrap(io).ok().map(|io| (io.into_inner(), inbox.freeze()))
+    }
+
     /// The next frame.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let polled = self.poll(cx);

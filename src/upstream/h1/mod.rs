@@ -162,9 +162,9 @@ impl Connection {
                 }
                 wait.interims += 1;
                 if head.status == StatusCode::SWITCHING_PROTOCOLS {
-                    return Poll::Ready(Err(Failed::malformed(response::Malformed(
-                        "the origin switched protocols unasked",
-                    ))));
+                    let asked = sending.asks_for_tunnel() && sending.is_done();
+                    let unasked = response::Malformed("the origin switched protocols unasked");
+                    return Poll::Ready(asked.then_some(head).ok_or(Failed::malformed(unasked)));
                 }
                 if wait.interims > MAX_INTERIMS {
                     return Poll::Ready(Err(Failed::malformed(response::Malformed(

@@ -59,7 +59,7 @@ impl Sending {
     #[must_use]
     pub fn new(mut text: Vec<u8>, parts: &Parts, body: RequestBody) -> Self {
         let framing = match (&body, body.size_hint().exact()) {
-            (RequestBody::Empty, _) => Framing::None,
+            (RequestBody::Empty | RequestBody::Tunnel, _) => Framing::None,
             (_, Some(_)) => Framing::Length,
             (_, None) => Framing::Chunked,
         };
@@ -78,6 +78,12 @@ impl Sending {
             begun: false,
             touched: false,
         }
+    }
+
+    /// Whether the connection is asked to become a tunnel.
+    #[must_use]
+    pub const fn asks_for_tunnel(&self) -> bool {
+        matches!(self.body, RequestBody::Tunnel)
     }
 
     /// Everything went out.
