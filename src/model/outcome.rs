@@ -119,6 +119,8 @@ labels! {
         Overflow => "overflow",
         /// The upstream answered 5xx.
         Status => "status",
+        /// The upstream answered a gRPC status that blames the server.
+        GrpcStatus => "grpc_status",
     }
 }
 

@@ -30,6 +30,13 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const TIMEOUT_ANSWER: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
+/// Bytes of a request body that an HTTP/2 client may send ahead of the upstream.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// Bytes of all request bodies of an HTTP/2 connection that a client may send ahead. Large beside a
+/// stream's window, for half of it is what small unread DATA frames may cost a connection before it
+/// is cut: with less, a gRPC stream of tiny messages to a slow upstream would be taken for a flood.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
 /// How a listener's connections are served.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -188,6 +195,8 @@ async fn serve_h2<H: Handler>(io: ClientIo, client: &Rc<Client>, serving: &Servi
         http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .max_concurrent_streams(serving.settings.streams)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(u32::try_from(serving.settings.header_bytes).unwrap_or(u32::MAX))
             .serve_connection(io, service),
     );

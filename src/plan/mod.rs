@@ -34,6 +34,7 @@ pub use router::{Routed, Router};
 pub use crate::spec::listener::{Paths, Policy, Timeouts as ClientTimeouts};
 pub use crate::spec::process::Admin as AdminSettings;
 pub use crate::spec::upstream::Connection as ConnectionSettings;
+pub use crate::spec::upstream::UpstreamProtocol;
 
 /// One immutable configuration of the data plane.
 #[derive(Debug)]
@@ -235,6 +236,8 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Its addresses.
     pub endpoints: Box<[Endpoint]>,
+    /// Protocol spoken to them.
+    pub protocol: UpstreamProtocol,
     /// How one is picked.
     pub load_balance: spec::upstream::LoadBalance,
     /// Requests in flight at most; 0 is no bound.

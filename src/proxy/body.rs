@@ -67,6 +67,9 @@ impl Passing {
             Poll::Ready(Some(Ok(frame))) => {
                 self.exchange.sent(frame.data_ref().map_or(0, |data| data.len() as u64));
                 self.stall.restart(self.stream_idle);
+                if let Some(trailers) = frame.trailers_ref() {
+                    self.exchange.grpc_fields(trailers);
+                }
                 // Nothing can follow trailers, and the server may not ask again.
                 self.end_if_over(frame.is_trailers());
             }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::error::{Kind, ProxyError};
+use super::grpc;
 use super::worker::{PlanRef, Worker};
 use crate::model::log::AccessRecord;
 use crate::model::{
@@ -78,6 +79,8 @@ pub struct Exchange {
     bytes_out: u64,
     upload: Option<Rc<Upload>>,
     error: &'static str,
+    /// The client speaks gRPC.
+    grpc: bool,
     log: Option<Box<Request>>,
 }
 
@@ -105,6 +108,7 @@ impl Exchange {
             bytes_out: 0,
             upload: None,
             error: "",
+            grpc: false,
             log,
         }
     }
@@ -188,6 +192,24 @@ impl Exchange {
         self.upstream_time = Some(after);
         if status.is_server_error() {
             self.failed(self.answered, FailureReason::Status);
+        }
+    }
+
+    /// The client speaks gRPC: its errors are told and read in gRPC's way.
+    pub fn speaks_grpc(&mut self) {
+        self.grpc = true;
+    }
+
+    /// Whether the client speaks gRPC.
+    #[must_use]
+    pub const fn is_grpc(&self) -> bool {
+        self.grpc
+    }
+
+    /// Fields of the upstream's response in which gRPC puts its status: a head or trailers.
+    pub fn grpc_fields(&mut self, fields: &HeaderMap) {
+        if self.grpc && grpc::tells_failure(fields) {
+            self.failed(self.answered, FailureReason::GrpcStatus);
         }
     }
 

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::header::{CONNECTION, HOST, RETRY_AFTER, SET_COOKIE, VIA};
+use http::header::{CONNECTION, HOST, RETRY_AFTER, SET_COOKIE, TE, VIA};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, request};
 use http_body::{Body as _, Frame};
@@ -19,12 +19,13 @@ use super::body::{Body, Passing, opening};
 use super::error::{Kind, ProxyError};
 use super::exchange::{Exchange, Request as Logged};
 use super::forward::{Dress, forward};
+use super::grpc;
 use super::head::{self, Rules, Scan};
 use super::identity::{self, X_REQUEST_ID};
 use super::worker::{PlanRef, Worker};
 use crate::model::{ArmIx, Client, FailureReason, RejectReason, RequestHead, UnroutedReason};
 use crate::plan::filter::{Answer, Location};
-use crate::plan::{Listener, Plan, Route};
+use crate::plan::{Listener, Plan, Route, UpstreamProtocol};
 use crate::split::Choice;
 use crate::upstream::{Arrived, RequestBody, Upload};
 
@@ -93,7 +94,10 @@ impl Story {
                 debug: log.debug_header.as_ref().is_some_and(|name| parts.headers.contains_key(name)),
             })
         });
-        let exchange = Exchange::new(Rc::clone(worker), Rc::clone(&plan), started, log);
+        let mut exchange = Exchange::new(Rc::clone(worker), Rc::clone(&plan), started, log);
+        if grpc::is_asked(&parts) {
+            exchange.speaks_grpc();
+        }
         let mut story = Self {
             host: HeaderValue::from_static(""),
             client: Rc::clone(client),
@@ -163,7 +167,7 @@ impl Story {
         self.exchange.chosen(choice);
         let body = self.upload(&plan, body);
         let request = self.dress_for_all(&plan, route);
-        let dress = PerArm::new(route, &request.headers);
+        let dress = PerArm::new(route, &request.headers, self.scan.te_trailers);
         let mut outgoing = Some(Request::from_parts(request, body));
         let sent = forward(&mut self.exchange, route, choice.arm, &mut outgoing, &dress).await;
         let opened = match sent {
@@ -307,12 +311,14 @@ struct PerArm<'a> {
     route: &'a Route,
     /// The headers before any arm edited them, kept only when an edit could outlive its arm.
     before: Option<HeaderMap>,
+    /// The client takes trailers: an HTTP/2 upstream is told so, as gRPC servers ask for it.
+    te_trailers: bool,
 }
 
 impl<'a> PerArm<'a> {
-    fn new(route: &'a Route, headers: &HeaderMap) -> Self {
+    fn new(route: &'a Route, headers: &HeaderMap, te_trailers: bool) -> Self {
         let edited = route.redistribute && route.arms.iter().any(|arm| !arm.request_ops.is_empty());
-        Self { route, before: edited.then(|| headers.clone()) }
+        Self { route, before: edited.then(|| headers.clone()), te_trailers }
     }
 }
 
@@ -327,6 +333,11 @@ impl Dress for PerArm<'_> {
             headers.insert(name.clone(), arm.header_value.clone());
         }
         arm.request_ops.apply(headers);
+        if self.te_trailers && arm.upstream.protocol == UpstreamProtocol::H2 {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        } else if self.te_trailers {
+            headers.remove(TE);
+        }
     }
 }
 
@@ -334,12 +345,13 @@ impl Dress for PerArm<'_> {
 fn respond(
     sent: Response<Arrived>,
     frame: Option<Frame<bytes::Bytes>>,
-    exchange: Exchange,
+    mut exchange: Exchange,
     plan: &PlanRef,
     route: &Route,
     choice: &Choice,
 ) -> Response<Body> {
     let (mut parts, body) = sent.into_parts();
+    exchange.grpc_fields(&parts.headers);
     head::strip_response(&mut parts.headers);
     parts.version = Version::HTTP_11;
     route.filters.response.apply(&mut parts.headers);
@@ -395,11 +407,19 @@ fn refuse(error: ProxyError, mut exchange: Exchange, id: &HeaderValue) -> Respon
     exchange.refused(&error);
     exchange.complete();
     let (status, close) = error.kind.answer();
-    let text = format!("{} {}: {}\n", status.as_u16(), reason_phrase(status), error.kind.label());
-    let mut response = Response::new(Body::Fixed(Some(text.into()), exchange));
-    *response.status_mut() = status;
+    let text = format!("{} {}: {}", status.as_u16(), reason_phrase(status), error.kind.label());
+    let mut response = if exchange.is_grpc() {
+        let mut response = Response::new(Body::Fixed(None, exchange));
+        grpc::tell(&mut response, error.kind.grpc(), &text);
+        response
+    } else {
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        let mut response = Response::new(Body::Fixed(Some((text + "\n").into()), exchange));
+        *response.status_mut() = status;
+        response.headers_mut().insert(http::header::CONTENT_TYPE, plain);
+        response
+    };
     let headers = response.headers_mut();
-    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(X_REQUEST_ID, id.clone());
     if matches!(error.kind, Kind::Upstream(FailureReason::Overflow)) {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));

@@ -7,6 +7,7 @@ pub mod body;
 pub mod error;
 pub mod exchange;
 pub mod forward;
+pub mod grpc;
 pub mod handle;
 pub mod head;
 pub mod identity;

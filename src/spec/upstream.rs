@@ -83,9 +83,9 @@ impl Short for Endpoint {
 pub enum UpstreamProtocol {
     /// HTTP/1.1.
     Http1,
-    /// HTTP/2.
+    /// HTTP/2, with prior knowledge.
     H2,
-    /// By ALPN.
+    /// HTTP/1.1 without TLS.
     Auto,
 }
 

@@ -12,13 +12,21 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::net::TcpStream;
 
 use super::h1;
+use super::h2::StreamBody;
 use super::pool::Home;
 
 /// The body of an upstream's response.
 #[derive(Debug)]
 pub struct Arrived {
-    body: Option<h1::Body>,
+    body: Option<Way>,
     home: Home,
+}
+
+/// The protocol a body comes by.
+#[derive(Debug)]
+enum Way {
+    H1(h1::Body),
+    H2(StreamBody),
 }
 
 /// An upstream connection that became a tunnel; it counts as in flight to its end.
@@ -49,10 +57,18 @@ impl Arrived {
     /// A body that came over HTTP/1, or a tunnel.
     #[must_use]
     pub fn h1(body: h1::Body, home: Home, tunnel: bool) -> Self {
-        let mut arrived = Self { body: Some(body), home };
+        let mut arrived = Self { body: Some(Way::H1(body)), home };
         if !tunnel {
             arrived.go_home_if_over();
         }
+        arrived
+    }
+
+    /// A body that came over HTTP/2.
+    #[must_use]
+    pub fn h2(body: StreamBody, home: Home) -> Self {
+        let mut arrived = Self { body: Some(Way::H2(body)), home };
+        arrived.go_home_if_over();
         arrived
     }
 
@@ -60,15 +76,25 @@ impl Arrived {
     #[must_use]
     pub fn into_tunnel(self) -> Option<Tunnel> {
         let Self { body, home } = self;
-        let (stream, ahead) = body?.into_tunnel()?;
+        let Way::H1(body) = body? else { return None };
+        let (stream, ahead) = body.into_tunnel()?;
         Some(Tunnel { stream, ahead, _home: home })
     }
 
     fn go_home_if_over(&mut self) {
-        if self.body.as_ref().is_some_and(h1::Body::is_over)
-            && let Some(body) = self.body.take()
+        if self.body.as_ref().is_some_and(Way::is_over)
+            && let Some(Way::H1(body)) = self.body.take()
         {
             self.home.take_back(body.into_connection());
+        }
+    }
+}
+
+impl Way {
+    fn is_over(&self) -> bool {
+        match self {
+            Self::H1(body) => body.is_over(),
+            Self::H2(body) => body.is_end_stream(),
         }
     }
 }
@@ -80,7 +106,10 @@ impl Body for Arrived {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
         let Some(body) = &mut this.body else { return Poll::Ready(None) };
-        let polled = body.poll_frame(cx);
+        let polled = match body {
+            Way::H1(body) => body.poll_frame(cx),
+            Way::H2(body) => Pin::new(body).poll_frame(cx),
+        };
         if polled.is_ready() {
             this.go_home_if_over();
         }
@@ -92,6 +121,10 @@ impl Body for Arrived {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), h1::Body::size_hint)
+        match &self.body {
+            None => SizeHint::with_exact(0),
+            Some(Way::H1(body)) => body.size_hint(),
+            Some(Way::H2(body)) => body.size_hint(),
+        }
     }
 }

@@ -9,6 +9,7 @@ pub mod connect;
 pub mod deadline;
 pub mod dns;
 pub mod h1;
+pub mod h2;
 pub mod pool;
 pub mod trailers;
 pub mod upload;

@@ -2,7 +2,7 @@
 //!
 //! Newest first; a connection is looked at before it is written to; a request that provably never
 //! left goes out again on a fresh connection. A connection whose exchange did not end cleanly is
-//! closed, never reused.
+//! closed, never reused. HTTP/2 connections are shared instead: [`super::h2`].
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -10,21 +10,25 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
+use tokio::net::TcpStream;
 
 use super::arrived::Arrived;
 use super::buffers::Buffers;
 use super::connect::connect;
 use super::deadline::{Deadline, Deadlines, within};
 use super::h1::Connection;
+use super::h2::{Session, Sessions};
 use super::upload::RequestBody;
 use crate::model::FailureReason;
 use crate::model::time::Tick;
-use crate::plan::{ConnectionSettings, Endpoint};
+use crate::plan::{ConnectionSettings, Endpoint, UpstreamProtocol};
 
 /// Shortest pause before an endpoint that refused is preferred again.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 /// Doublings of that pause.
 const BACKOFF_DOUBLINGS: u32 = 5;
+/// Times a request goes out again on another HTTP/2 stream after the origin refused one unprocessed.
+const RESENDS: u32 = 2;
 
 /// The pools of one worker.
 #[derive(Debug)]
@@ -77,6 +81,7 @@ impl Pools {
                 Some(settings) => pool.sweep(&settings, now),
                 None => {
                     pool.idle.borrow_mut().clear();
+                    pool.sessions.clear();
                     if Rc::strong_count(pool) == 1 {
                         *slot = None;
                     }
@@ -91,6 +96,7 @@ impl Pools {
 pub struct Pool {
     shared: Rc<Shared>,
     idle: RefCell<Vec<Idle>>,
+    sessions: Sessions,
     in_flight: Cell<u32>,
     failures: Cell<u32>,
     avoid_until: Cell<Tick>,
@@ -111,7 +117,7 @@ impl Idle {
 }
 
 /// Why there is no response.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Refused {
     /// Cause.
     pub reason: FailureReason,
@@ -126,6 +132,7 @@ impl Pool {
         Self {
             shared,
             idle: RefCell::default(),
+            sessions: Sessions::default(),
             in_flight: Cell::default(),
             failures: Cell::default(),
             avoid_until: Cell::default(),
@@ -154,10 +161,15 @@ impl Pool {
     pub async fn send(
         self: &Rc<Self>,
         endpoint: &Endpoint,
+        protocol: UpstreamProtocol,
         settings: &ConnectionSettings,
         outgoing: &mut Option<Request<RequestBody>>,
         sent: impl Fn(),
     ) -> Result<Response<Arrived>, Refused> {
+        if protocol == UpstreamProtocol::H2 {
+            let home = Home::new(self, settings.max_idle);
+            return Box::pin(self.send_h2(endpoint, settings, outgoing, sent, home)).await;
+        }
         // A tunnel gets a connection of its own, which never comes back.
         let tunnel = outgoing.as_ref().is_some_and(|request| matches!(request.body(), RequestBody::Tunnel));
         let home = Home::new(self, if tunnel { 0 } else { settings.max_idle });
@@ -182,10 +194,37 @@ impl Pool {
         sent: impl Fn(),
         home: Home,
     ) -> Result<Response<Arrived>, Refused> {
-        let connection = self.connect(endpoint, settings).await?;
+        let connection =
+            self.connect(endpoint, settings, async |stream| Ok(Connection::new(stream, self.shared.now())));
+        let connection = connection.await?;
         sent();
         let response = connection.exchange(outgoing, &self.shared.buffers).await?;
         Ok(arrived(response, home))
+    }
+
+    /// Sends on a stream of a shared connection, on another when the origin refused it unprocessed.
+    async fn send_h2(
+        &self,
+        endpoint: &Endpoint,
+        settings: &ConnectionSettings,
+        outgoing: &mut Option<Request<RequestBody>>,
+        sent: impl Fn(),
+        home: Home,
+    ) -> Result<Response<Arrived>, Refused> {
+        let connect = async || {
+            let open =
+                async |stream| Session::open(stream, &self.shared.deadlines, self.sessions.room()).await;
+            self.connect(endpoint, settings, open).await
+        };
+        let mut resends = 0;
+        loop {
+            let session = self.sessions.obtain(settings, self.shared.now(), connect).await?;
+            match session.send(outgoing, &sent).await {
+                Ok(response) => return Ok(response.map(|body| Arrived::h2(body, home))),
+                Err(refused) if refused.unsent && outgoing.is_some() && resends < RESENDS => resends += 1,
+                Err(refused) => return Err(refused),
+            }
+        }
     }
 
     /// The newest idle connection that is certainly not closed.
@@ -202,23 +241,27 @@ impl Pool {
 
     fn sweep(&self, settings: &ConnectionSettings, now: Tick) {
         self.idle.borrow_mut().retain(|idle| idle.is_fresh(settings, now) && !idle.connection.is_spoilt());
+        self.sessions.sweep(settings, now);
     }
 
-    async fn connect(
+    /// Connects and makes the stream a connection by `open`, both within the connect timeout.
+    async fn connect<T>(
         &self,
         endpoint: &Endpoint,
         settings: &ConnectionSettings,
-    ) -> Result<Connection, Refused> {
+        open: impl AsyncFnOnce(TcpStream) -> io::Result<T>,
+    ) -> Result<T, Refused> {
         let addresses = endpoint.cell.addresses.load_full();
         let turn = self.turn.replace(self.turn.get().wrapping_add(1));
         let mut deadline = Deadline::new(&self.shared.deadlines, settings.connect_timeout.0);
-        let connected = within(None, &mut deadline, connect(&addresses, turn, settings)).await;
+        let connecting = async { open(connect(&addresses, turn, settings).await?).await };
+        let connected = within(None, &mut deadline, connecting).await;
         let now = self.shared.now();
         let (reason, cause) = match connected {
-            Some(Ok(stream)) => {
+            Some(Ok(connection)) => {
                 self.failures.set(0);
                 self.avoid_until.set(Tick(0));
-                return Ok(Connection::new(stream, now));
+                return Ok(connection);
             }
             Some(Err(error)) => {
                 let cause = match error.kind() {
