@@ -242,6 +242,10 @@ pub struct Upstream {
     pub load_balance: spec::upstream::LoadBalance,
     /// Requests in flight at most; 0 is no bound.
     pub max_requests: u32,
+    /// Requests waiting for a connection to one endpoint at most, in the process; 0 is no bound.
+    pub max_pending: u32,
+    /// Connections to one endpoint at most, in the process; 0 is no bound.
+    pub max_connections: u32,
     /// Connection handling.
     pub connection: spec::upstream::Connection,
     /// Live state.

@@ -129,7 +129,7 @@ async fn on_endpoint(
     };
     let pool = worker.pools.of(endpoint);
     let went_out = std::cell::Cell::new(None);
-    let sending = pool.send(endpoint, upstream.protocol, &upstream.connection, outgoing, || {
+    let sending = pool.send(endpoint, upstream, outgoing, || {
         went_out.set(Some(Instant::now()));
     });
     let mut deadline = Deadline::new(&worker.deadlines, route.timeouts.upstream);

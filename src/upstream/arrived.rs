@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::net::TcpStream;
 
+use super::gate::Place;
 use super::h1;
 use super::h2::StreamBody;
 use super::pool::Home;
@@ -36,7 +37,7 @@ pub struct Tunnel {
     pub stream: TcpStream,
     /// What was read of it already.
     pub ahead: Bytes,
-    _home: Home,
+    _held: (Home, Place),
 }
 
 /// Why a body did not end as it should.
@@ -77,8 +78,8 @@ impl Arrived {
     pub fn into_tunnel(self) -> Option<Tunnel> {
         let Self { body, home } = self;
         let Way::H1(body) = body? else { return None };
-        let (stream, ahead) = body.into_tunnel()?;
-        Some(Tunnel { stream, ahead, _home: home })
+        let (stream, ahead, place) = body.into_tunnel()?;
+        Some(Tunnel { stream, ahead, _held: (home, place) })
     }
 
     fn go_home_if_over(&mut self) {

@@ -8,6 +8,7 @@ pub mod buffers;
 pub mod connect;
 pub mod deadline;
 pub mod dns;
+pub mod gate;
 pub mod h1;
 pub mod h2;
 pub mod pool;

@@ -7,21 +7,24 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use tokio::net::TcpStream;
+use tokio::task::spawn_local;
 
 use super::arrived::Arrived;
 use super::buffers::Buffers;
 use super::connect::connect;
 use super::deadline::{Deadline, Deadlines, within};
+use super::gate::{Bounds, Gate, Place};
 use super::h1::Connection;
 use super::h2::{Session, Sessions};
 use super::upload::RequestBody;
 use crate::model::FailureReason;
 use crate::model::time::Tick;
-use crate::plan::{ConnectionSettings, Endpoint, UpstreamProtocol};
+use crate::plan::{ConnectionSettings, Endpoint, Upstream, UpstreamProtocol};
 
 /// Shortest pause before an endpoint that refused is preferred again.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
@@ -43,6 +46,8 @@ pub struct Pools {
 struct Shared {
     deadlines: Rc<Deadlines>,
     buffers: Rc<Buffers>,
+    /// Of the process, to share its bounds.
+    workers: usize,
 }
 
 impl Shared {
@@ -52,10 +57,10 @@ impl Shared {
 }
 
 impl Pools {
-    /// No connections yet.
+    /// No connections yet. `workers` is how many the process has.
     #[must_use]
-    pub fn new(deadlines: Rc<Deadlines>) -> Self {
-        let shared = Rc::new(Shared { deadlines, buffers: Rc::default() });
+    pub fn new(deadlines: Rc<Deadlines>, workers: usize) -> Self {
+        let shared = Rc::new(Shared { deadlines, buffers: Rc::default(), workers });
         Self { shared, pools: RefCell::default() }
     }
 
@@ -70,6 +75,21 @@ impl Pools {
         let fresh = || Rc::new(Pool::new(Rc::clone(&self.shared)));
         let Some(slot) = pools.get_mut(at) else { return fresh() };
         Rc::clone(slot.get_or_insert_with(fresh))
+    }
+
+    /// Opens what an endpoint lacks of its least number of unused connections.
+    pub fn warm(&self, upstream: &Arc<Upstream>) {
+        let least = upstream.connection.min_idle;
+        if least == 0 || upstream.protocol == UpstreamProtocol::H2 {
+            return;
+        }
+        for (at, endpoint) in upstream.endpoints.iter().enumerate() {
+            let pool = self.of(endpoint);
+            let held = pool.idle.borrow().len() + pool.warming.get() as usize;
+            if !pool.is_avoided(self.shared.now()) {
+                (held..least as usize).for_each(|_| pool.warm(Arc::clone(upstream), at));
+            }
+        }
     }
 
     /// Drops idle connections past their time, and pools of endpoints for which `wanted` is false.
@@ -97,6 +117,8 @@ pub struct Pool {
     shared: Rc<Shared>,
     idle: RefCell<Vec<Idle>>,
     sessions: Sessions,
+    gate: Rc<Gate>,
+    warming: Cell<u32>,
     in_flight: Cell<u32>,
     failures: Cell<u32>,
     avoid_until: Cell<Tick>,
@@ -133,6 +155,8 @@ impl Pool {
             shared,
             idle: RefCell::default(),
             sessions: Sessions::default(),
+            gate: Rc::default(),
+            warming: Cell::default(),
             in_flight: Cell::default(),
             failures: Cell::default(),
             avoid_until: Cell::default(),
@@ -161,12 +185,12 @@ impl Pool {
     pub async fn send(
         self: &Rc<Self>,
         endpoint: &Endpoint,
-        protocol: UpstreamProtocol,
-        settings: &ConnectionSettings,
+        upstream: &Upstream,
         outgoing: &mut Option<Request<RequestBody>>,
         sent: impl Fn(),
     ) -> Result<Response<Arrived>, Refused> {
-        if protocol == UpstreamProtocol::H2 {
+        let settings = &upstream.connection;
+        if upstream.protocol == UpstreamProtocol::H2 {
             let home = Home::new(self, settings.max_idle);
             return Box::pin(self.send_h2(endpoint, settings, outgoing, sent, home)).await;
         }
@@ -183,20 +207,36 @@ impl Pool {
             }
         }
         // Rare and large: boxed, so that every exchange does not carry room for it.
-        Box::pin(self.send_fresh(endpoint, settings, outgoing, sent, home)).await
+        Box::pin(self.send_fresh(endpoint, upstream, outgoing, sent, home, tunnel)).await
     }
 
     async fn send_fresh(
         &self,
         endpoint: &Endpoint,
-        settings: &ConnectionSettings,
+        upstream: &Upstream,
         outgoing: &mut Option<Request<RequestBody>>,
         sent: impl Fn(),
         home: Home,
+        tunnel: bool,
     ) -> Result<Response<Arrived>, Refused> {
-        let connection =
-            self.connect(endpoint, settings, async |stream| Ok(Connection::new(stream, self.shared.now())));
-        let connection = connection.await?;
+        let settings = &upstream.connection;
+        let bounds = self.bounds(upstream);
+        let overflow = || Refused {
+            reason: FailureReason::Overflow,
+            cause: format!("too many requests wait for a connection to {}", endpoint.cell.url),
+            unsent: true,
+        };
+        let pending = self.gate.wait(bounds).ok_or_else(overflow)?;
+        let connection = loop {
+            if let Some(place) = self.gate.open(bounds) {
+                break self.open(endpoint, settings, place).await?;
+            }
+            pending.freed().await;
+            if let Some(connection) = (!tunnel).then(|| self.checkout(settings)).flatten() {
+                break connection;
+            }
+        };
+        drop(pending);
         sent();
         let response = connection.exchange(outgoing, &self.shared.buffers).await?;
         Ok(arrived(response, home))
@@ -224,6 +264,46 @@ impl Pool {
                 Err(refused) if refused.unsent && outgoing.is_some() && resends < RESENDS => resends += 1,
                 Err(refused) => return Err(refused),
             }
+        }
+    }
+
+    fn bounds(&self, upstream: &Upstream) -> Bounds {
+        Bounds::share(upstream.max_connections, upstream.max_pending, self.shared.workers)
+    }
+
+    async fn open(
+        &self,
+        endpoint: &Endpoint,
+        settings: &ConnectionSettings,
+        place: Place,
+    ) -> Result<Connection, Refused> {
+        let now = || self.shared.now();
+        self.connect(endpoint, settings, async |stream| Ok(Connection::new(stream, now(), place))).await
+    }
+
+    /// Opens a connection that nobody asked for yet.
+    fn warm(self: &Rc<Self>, upstream: Arc<Upstream>, endpoint: usize) {
+        let Some(place) = self.gate.open(self.bounds(&upstream)) else { return };
+        let pool = Rc::clone(self);
+        pool.warming.set(pool.warming.get() + 1);
+        spawn_local(async move {
+            if let Some(endpoint) = upstream.endpoints.get(endpoint) {
+                let opened = pool.open(endpoint, &upstream.connection, place).await;
+                // A failure is remembered as one; the next sweep tries again.
+                pool.keep(opened.ok(), upstream.connection.max_idle);
+            }
+            pool.warming.set(pool.warming.get().saturating_sub(1));
+        });
+    }
+
+    /// Keeps a connection that may serve an exchange.
+    fn keep(&self, connection: Option<Connection>, max_idle: u32) {
+        let Some(connection) = connection else { return };
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < max_idle as usize {
+            idle.push(Idle { connection, since: self.shared.now() });
+            drop(idle);
+            self.gate.returned();
         }
     }
 
@@ -314,11 +394,7 @@ impl Home {
 
     /// Takes a connection that may serve another exchange.
     pub fn take_back(&self, connection: Option<Connection>) {
-        let Some(connection) = connection else { return };
-        let mut idle = self.pool.idle.borrow_mut();
-        if idle.len() < self.max_idle as usize {
-            idle.push(Idle { connection, since: self.pool.shared.now() });
-        }
+        self.pool.keep(connection, self.max_idle);
     }
 }
 

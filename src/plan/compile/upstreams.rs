@@ -64,6 +64,8 @@ fn one(context: &mut Context<'_>, name: &Spot<String>, written: &ShortOr<Written
         },
         load_balance: written.load_balance.map(|spot| spot.value).unwrap_or_default(),
         max_requests: written.limits.max_requests,
+        max_pending: written.limits.max_pending,
+        max_connections: written.limits.max_connections,
         connection: written.connection,
     }
 }

@@ -269,9 +269,6 @@ fn not_yet() {
         ("upstreams.u.breaker", upstream("breaker: «{»}")),
         ("upstreams.u.tls", upstream("tls: «{»}")),
         ("upstreams.u.slowStart", upstream("slowStart: «1s»")),
-        ("upstreams.u.limits.maxPending", upstream("limits: { maxPending: «1» }")),
-        ("upstreams.u.limits.maxConnections", upstream("limits: { maxConnections: «1» }")),
-        ("upstreams.u.connection.minIdle", upstream("connection: { minIdle: «1» }")),
         ("not yet", upstream("loadBalance: «consistentHash»")),
     ];
     for (says, marked) in rows {

@@ -21,6 +21,7 @@ use super::response::Framing;
 use super::{Connection, poll_read};
 use crate::upstream::arrived::Broken;
 use crate::upstream::buffers::{Buffers, READ_BYTES};
+use crate::upstream::gate::Place;
 
 /// Room for a read of a large body, in bytes.
 const LARGE_READ: usize = 64 << 10;
@@ -97,9 +98,9 @@ impl Body {
 
     /// The transport of a response that made it a tunnel, and what was read of it already.
     #[must_use]
-    pub fn into_tunnel(self) -> Option<(TcpStream, Bytes)> {
-        let Connection { io, inbox, .. } = self.connection;
-        Rc::try_unwrap(io).ok().map(|io| (io.into_inner(), inbox.freeze()))
+    pub fn into_tunnel(self) -> Option<(TcpStream, Bytes, Place)> {
+        let Connection { io, inbox, place, .. } = self.connection;
+        Rc::try_unwrap(io).ok().map(|io| (io.into_inner(), inbox.freeze(), place))
     }
 
     /// The next frame.

@@ -27,6 +27,7 @@ use self::body::Rest;
 use self::request::{Sending, Stopped};
 use self::response::{Head, take};
 use super::buffers::{Buffers, READ_BYTES};
+use super::gate::Place;
 use super::upload::RequestBody;
 use crate::model::FailureReason;
 use crate::model::time::Tick;
@@ -45,6 +46,7 @@ pub struct Connection {
     inbox: BytesMut,
     /// When it was made.
     pub born: Tick,
+    place: Place,
 }
 
 /// Why there is no response.
@@ -61,8 +63,8 @@ pub struct Failed {
 impl Connection {
     /// A fresh connection.
     #[must_use]
-    pub fn new(stream: TcpStream, born: Tick) -> Self {
-        Self { io: Rc::new(RefCell::new(stream)), inbox: BytesMut::new(), born }
+    pub fn new(stream: TcpStream, born: Tick, place: Place) -> Self {
+        Self { io: Rc::new(RefCell::new(stream)), inbox: BytesMut::new(), born, place }
     }
 
     /// Whether the origin closed it or sent something nobody asked for: one look without waiting.
