@@ -263,6 +263,7 @@ fn errors_reach_grpc_clients_as_trailers_alone() {
         (&dead, "", "/", "14", "connect"),
         (&alive, ", timeouts: { request: 200ms }", "/hang", "4", "timeout"),
         (&alive, ", matches: [{ path: { prefix: /only } }]", "/other", "12", "match"),
+        (&alive, "", "/a/%2e%2e/b", "13", "bad_path"),
     ];
     for (upstream, rest, path, status, label) in rows {
         let proxy = before(upstream, rest);
