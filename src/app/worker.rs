@@ -140,6 +140,9 @@ fn sweep(worker: &Worker, registry: &Registry, endpoints: &mut EndpointSettings,
     registry.sweep(limits, draining, now);
     endpoints.follow(&plan);
     worker.pools.sweep(|id| endpoints.by_id.get(id as usize).copied().flatten());
+    if !draining {
+        plan.upstreams.iter().for_each(|upstream| worker.pools.warm(upstream));
+    }
 }
 
 /// Connection settings by endpoint id, rebuilt only when the plan changes.

@@ -5,6 +5,8 @@
 //! [`RETIRE_AFTER_MILLIS`], so that a last scrape sees it, and then dropped with its series.
 
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -15,6 +17,7 @@ use hashbrown::HashMap;
 use super::cell::Cell;
 use super::counter::Counter;
 use super::process::ProcessCells;
+use crate::model::time::{TICK_MILLIS, Tick};
 use crate::model::{EndpointId, WorkerId};
 
 /// How long the series of a removed arm stay visible.
@@ -56,15 +59,31 @@ pub struct EndpointCell {
     pub addresses: ArcSwap<Vec<SocketAddr>>,
 }
 
-/// Live state of one upstream: requests in flight per worker.
+/// Time over which retries are held against requests, in ticks: ten seconds.
+const BUDGET_TICKS: u64 = 10_000 / TICK_MILLIS;
+/// Retries of an upstream in that time that no share forbids, over all workers: ten a second.
+const BUDGET_FLOOR: u64 = 100;
+
+/// Live state of one upstream: requests in flight and retries per worker.
 #[derive(Debug)]
 pub struct UpstreamCell {
     begun: Box<[CachePadded<[Counter; 2]>]>,
+    budgets: Box<[CachePadded<Budget>]>,
+}
+
+/// What one worker retried in the current window.
+#[derive(Debug, Default)]
+struct Budget {
+    /// Tick of the window's start, requests begun by then, retries since.
+    window: [AtomicU64; 3],
 }
 
 impl UpstreamCell {
     fn new(workers: usize) -> Self {
-        Self { begun: (0..workers).map(|_| CachePadded::default()).collect() }
+        Self {
+            begun: (0..workers).map(|_| CachePadded::default()).collect(),
+            budgets: (0..workers).map(|_| CachePadded::default()).collect(),
+        }
     }
 
     /// Admits a request unless `limit` (0: none) is reached; pair with [`Self::leave`]. A worker
@@ -86,6 +105,29 @@ impl UpstreamCell {
     #[must_use]
     pub fn turn(&self, worker: WorkerId) -> u64 {
         self.begun.get(worker.0).map_or(0, |own| own[0].get())
+    }
+
+    /// Spends one retry if the budget allows: `share` (parts per million) of the requests this
+    /// worker admitted in the last ten seconds, and ten a second over all workers. Called only when
+    /// a retry is wanted, so that requests that need none pay nothing.
+    #[must_use]
+    pub fn spend_retry(&self, worker: WorkerId, now: Tick, share: u32) -> bool {
+        let Some(budget) = self.budgets.get(worker.0) else { return false };
+        let [start, base, spent] = &budget.window;
+        let begun = self.turn(worker);
+        if u64::from(now.0) >= start.load(Relaxed) + BUDGET_TICKS {
+            start.store(u64::from(now.0), Relaxed);
+            base.store(begun, Relaxed);
+            spent.store(0, Relaxed);
+        }
+        let requests = begun.saturating_sub(base.load(Relaxed));
+        let floor = BUDGET_FLOOR.div_ceil(self.budgets.len() as u64);
+        let used = spent.load(Relaxed);
+        let allowed = used < floor + requests * u64::from(share) / 1_000_000;
+        if allowed {
+            spent.store(used + 1, Relaxed);
+        }
+        allowed
     }
 
     /// An admitted request ended.

@@ -9,7 +9,7 @@ use crossbeam_utils::CachePadded;
 
 use super::bins::{BinCounts, Bins};
 use super::counter::Counter;
-use crate::model::{ChoiceReason, CodeClass, FailureReason, Outcome, Verdict, WorkerId};
+use crate::model::{ChoiceReason, CodeClass, FailureReason, Outcome, RetryReason, Verdict, WorkerId};
 
 /// One worker's numbers.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub struct Shard {
     codes: [[Counter; Verdict::COUNT]; CodeClass::COUNT],
     choices: [Counter; ChoiceReason::COUNT],
     failures: [Counter; FailureReason::COUNT],
-    retries: Counter,
+    retries: [Counter; RetryReason::COUNT],
     total: Bins,
     upstream: Bins,
 }
@@ -43,8 +43,10 @@ impl Shard {
         if let Some(failure) = outcome.failure {
             at(&self.failures, failure.index());
         }
-        if outcome.retries > 0 {
-            self.retries.add(u64::from(outcome.retries));
+        for (counter, count) in self.retries.iter().zip(outcome.retries) {
+            if count > 0 {
+                counter.add(u64::from(count));
+            }
         }
         self.total.add(outcome.total_nanos);
         if let Some(nanos) = outcome.upstream_nanos {
@@ -135,8 +137,8 @@ pub struct Totals {
     pub choices: [u64; ChoiceReason::COUNT],
     /// By cause of failure.
     pub failures: [u64; FailureReason::COUNT],
-    /// Attempts beyond the first.
-    pub retries: u64,
+    /// Attempts beyond the first, by reason.
+    pub retries: [u64; RetryReason::COUNT],
     /// Request head to end of response.
     pub total: BinCounts,
     /// Request sent to response head.
@@ -151,7 +153,7 @@ impl Totals {
         }
         add_all(&mut self.choices, &shard.choices);
         add_all(&mut self.failures, &shard.failures);
-        self.retries += shard.retries.get();
+        add_all(&mut self.retries, &shard.retries);
         shard.total.add_to(&mut self.total);
         shard.upstream.add_to(&mut self.upstream);
     }
@@ -209,7 +211,7 @@ mod tests {
             failure: (verdict == Verdict::Error).then_some(FailureReason::Timeout),
             total_nanos: 1_000_000,
             upstream_nanos: Some(500_000),
-            retries: 1,
+            retries: [1, 0],
         };
         for worker in [0, 1] {
             let shard = cell.shard(WorkerId(worker)).unwrap();
@@ -221,6 +223,9 @@ mod tests {
         assert_eq!((totals.requests(), totals.errors(), totals.in_flight), (4, 2, 2));
         assert_eq!((cell.requests_and_errors(), cell.in_flight()), ((4, 2), 2));
         assert_eq!(totals.failures[FailureReason::Timeout.index()], 2);
-        assert_eq!((totals.retries, totals.total.at_most(1_000_000), totals.upstream.total()), (4, 4, 4));
+        assert_eq!(
+            (totals.retries, totals.total.at_most(1_000_000), totals.upstream.total()),
+            ([4, 0], 4, 4)
+        );
     }
 }

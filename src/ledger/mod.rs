@@ -11,6 +11,7 @@ pub mod cell;
 pub mod counter;
 pub mod process;
 pub mod recent;
+pub mod trial;
 
 pub use bins::{BinCounts, Bins};
 pub use book::{Book, EndpointCell, RuleCell, UpstreamCell};
@@ -18,3 +19,4 @@ pub use cell::{Cell, Shard, Totals};
 pub use counter::Counter;
 pub use process::ProcessCells;
 pub use recent::{Recent, Seen};
+pub use trial::Trial;

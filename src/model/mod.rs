@@ -13,12 +13,13 @@ pub mod names;
 pub mod outcome;
 pub mod overlay;
 pub mod time;
-pub mod trailers;
 
 pub use client::Client;
 pub use diagnostic::{Diagnostic, Place, Severity};
 pub use explained::{Explained, Range};
 pub use head::RequestHead;
 pub use ids::{ArmIx, EndpointId, Generation, WorkerId};
-pub use outcome::{ChoiceReason, CodeClass, FailureReason, Outcome, RejectReason, UnroutedReason, Verdict};
+pub use outcome::{
+    ChoiceReason, CodeClass, FailureReason, Outcome, RejectReason, RetryReason, UnroutedReason, Verdict,
+};
 pub use overlay::{Overlay, Provenance, RouteOverlay};

@@ -119,6 +119,18 @@ labels! {
         Overflow => "overflow",
         /// The upstream answered 5xx.
         Status => "status",
+        /// The upstream answered a gRPC status that blames the server.
+        GrpcStatus => "grpc_status",
+    }
+}
+
+labels! {
+    /// Why a request was sent again.
+    RetryReason {
+        /// The attempt before provably never left.
+        Connect => "connect",
+        /// The attempt before broke without a byte of an answer.
+        Reset => "reset",
     }
 }
 
@@ -181,6 +193,6 @@ pub struct Outcome {
     pub total_nanos: u64,
     /// From the request sent to the response head, connect time excluded, in nanoseconds.
     pub upstream_nanos: Option<u64>,
-    /// Attempts beyond the first.
-    pub retries: u32,
+    /// Attempts beyond the first, by reason.
+    pub retries: [u32; RetryReason::COUNT],
 }

@@ -34,6 +34,7 @@ pub use router::{Routed, Router};
 pub use crate::spec::listener::{Paths, Policy, Timeouts as ClientTimeouts};
 pub use crate::spec::process::Admin as AdminSettings;
 pub use crate::spec::upstream::Connection as ConnectionSettings;
+pub use crate::spec::upstream::UpstreamProtocol;
 
 /// One immutable configuration of the data plane.
 #[derive(Debug)]
@@ -130,6 +131,10 @@ pub struct Route {
     pub redistribute: bool,
     /// How long an exchange may take; zero is for ever.
     pub timeouts: Timeouts,
+    /// Which failures lead to another attempt.
+    pub retry: Retry,
+    /// Whether a client may upgrade to WebSocket.
+    pub websocket: bool,
     /// Changes on the way.
     pub filters: Filters,
     /// Header that names the arm to upstreams.
@@ -171,6 +176,19 @@ pub struct Timeouts {
     pub upstream: Duration,
     /// Between two pieces of a response body.
     pub stream_idle: Duration,
+}
+
+/// Which failures of an attempt lead to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Attempts beyond the first.
+    pub attempts: u32,
+    /// After a failure before any byte of the request left.
+    pub connect: bool,
+    /// After a failure before any byte of an answer came, of an idempotent request without a body.
+    pub reset: bool,
+    /// Share of retries, in parts per million of the upstream's requests.
+    pub budget: u32,
 }
 
 /// Where an arm's weight comes from.
@@ -221,10 +239,16 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Its addresses.
     pub endpoints: Box<[Endpoint]>,
+    /// Protocol spoken to them.
+    pub protocol: UpstreamProtocol,
     /// How one is picked.
     pub load_balance: spec::upstream::LoadBalance,
     /// Requests in flight at most; 0 is no bound.
     pub max_requests: u32,
+    /// Requests waiting for a connection to one endpoint at most, in the process; 0 is no bound.
+    pub max_pending: u32,
+    /// Connections to one endpoint at most, in the process; 0 is no bound.
+    pub max_connections: u32,
     /// Connection handling.
     pub connection: spec::upstream::Connection,
     /// Live state.

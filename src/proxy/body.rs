@@ -9,12 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::exchange::Exchange;
+use super::trailers::Announced;
 use crate::model::FailureReason;
-use crate::model::trailers::Announced;
-use crate::upstream::{Deadline, Lease};
+use crate::upstream::{Arrived, Broken, Deadline};
 
 /// The body of any response.
 #[expect(
@@ -30,10 +29,9 @@ pub enum Body {
 
 /// An upstream's body under way.
 pub struct Passing {
-    body: Incoming,
+    body: Arrived,
     /// What the body began with, read before the head was passed on.
     opening: Option<Frame<Bytes>>,
-    lease: Option<Lease>,
     exchange: Exchange,
     stall: Deadline,
     stream_idle: Duration,
@@ -41,33 +39,29 @@ pub struct Passing {
 }
 
 impl Passing {
-    /// A body that came on `lease`; `trailers` may follow it.
+    /// An upstream's body that began with `opening`; `trailers` may follow it.
     #[must_use]
     pub fn new(
-        body: Incoming,
+        body: Arrived,
         opening: Option<Frame<Bytes>>,
-        lease: Lease,
         exchange: Exchange,
         stream_idle: Duration,
         trailers: Announced,
     ) -> Self {
         let stall = Deadline::new(&exchange.worker().deadlines, stream_idle);
-        let mut passing = Self { body, opening, lease: Some(lease), exchange, stall, stream_idle, trailers };
+        let mut passing = Self { body, opening, exchange, stall, stream_idle, trailers };
         passing.end_if_over(false);
         passing
     }
 
-    /// Ends the exchange when the body is over: the connection may serve another.
+    /// Ends the exchange when the body is over.
     fn end_if_over(&mut self, last: bool) {
-        if (last || self.opening.is_none() && self.body.is_end_stream())
-            && let Some(lease) = self.lease.take()
-        {
+        if last || self.opening.is_none() && self.body.is_end_stream() {
             self.exchange.complete();
-            lease.give_back(self.exchange.worker().clock.tick());
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let mut polled = match self.opening.take() {
             Some(frame) => Poll::Ready(Some(Ok(frame))),
             None => Pin::new(&mut self.body).poll_frame(cx),
@@ -81,6 +75,9 @@ impl Passing {
             Poll::Ready(Some(Ok(frame))) => {
                 self.exchange.sent(frame.data_ref().map_or(0, |data| data.len() as u64));
                 self.stall.restart(self.stream_idle);
+                if let Some(trailers) = frame.trailers_ref() {
+                    self.exchange.grpc_fields(trailers);
+                }
                 // Nothing can follow trailers, and the server may not ask again.
                 self.end_if_over(frame.is_trailers());
             }
@@ -104,7 +101,7 @@ impl Passing {
 ///
 /// # Errors
 /// The body is broken from its start: the client can still be told.
-pub async fn opening(body: &mut Incoming) -> Result<Option<Frame<Bytes>>, hyper::Error> {
+pub async fn opening(body: &mut Arrived) -> Result<Option<Frame<Bytes>>, Broken> {
     if body.is_end_stream() {
         return Ok(None);
     }

@@ -1,10 +1,12 @@
-//! Everything that can go wrong with an exchange, and the one table of what the client is told.
+//! Everything that can go wrong with an exchange, and the one table of what the client is told, in
+//! HTTP and in gRPC.
 //!
 //! An error knows its side: only the upstream's are charged to an arm. It must never carry text of
 //! the request to the client.
 
 use http::StatusCode;
 
+use super::grpc::Status;
 use crate::model::{FailureReason, RejectReason, UnroutedReason};
 
 /// What went wrong.
@@ -95,13 +97,53 @@ impl Kind {
                 FailureReason::Reset
                 | FailureReason::BadResponse
                 | FailureReason::Truncated
-                | FailureReason::Status => (StatusCode::BAD_GATEWAY, false),
+                | FailureReason::Status
+                | FailureReason::GrpcStatus => (StatusCode::BAD_GATEWAY, false),
                 FailureReason::Connect | FailureReason::NoEndpoint | FailureReason::Overflow => {
                     (StatusCode::SERVICE_UNAVAILABLE, false)
                 }
                 FailureReason::ConnectTimeout | FailureReason::Timeout | FailureReason::Stalled => {
                     (StatusCode::GATEWAY_TIMEOUT, false)
                 }
+            },
+        }
+    }
+
+    /// What a gRPC client is told instead: the status that says the same, not the one a library
+    /// would guess from the HTTP status.
+    #[must_use]
+    pub const fn grpc(self) -> Status {
+        match self {
+            Self::Reject(reason) => match reason {
+                RejectReason::BadHost
+                | RejectReason::BadTarget
+                | RejectReason::BadPath
+                | RejectReason::BadHeader
+                | RejectReason::Upgrade
+                | RejectReason::Malformed
+                | RejectReason::Expectation => Status::Internal,
+                RejectReason::Method => Status::Unimplemented,
+                RejectReason::HeadersTooLarge | RejectReason::TargetTooLong | RejectReason::BodyTooLarge => {
+                    Status::ResourceExhausted
+                }
+                RejectReason::ClientTimeout => Status::DeadlineExceeded,
+                RejectReason::Connections => Status::Unavailable,
+            },
+            Self::Unrouted(reason) => match reason {
+                UnroutedReason::Host | UnroutedReason::Match => Status::Unimplemented,
+                UnroutedReason::NoWeight => Status::Unavailable,
+            },
+            Self::Upstream(reason) => match reason {
+                FailureReason::Connect
+                | FailureReason::ConnectTimeout
+                | FailureReason::NoEndpoint
+                | FailureReason::Overflow
+                | FailureReason::Reset
+                | FailureReason::Truncated
+                | FailureReason::Stalled => Status::Unavailable,
+                FailureReason::Timeout => Status::DeadlineExceeded,
+                FailureReason::BadResponse => Status::Internal,
+                FailureReason::Status | FailureReason::GrpcStatus => Status::Unknown,
             },
         }
     }

@@ -10,9 +10,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::error::{Kind, ProxyError};
+use super::grpc;
 use super::worker::{PlanRef, Worker};
 use crate::model::log::AccessRecord;
-use crate::model::{ArmIx, ChoiceReason, CodeClass, FailureReason, Outcome, RejectReason, Verdict};
+use crate::model::{
+    ArmIx, ChoiceReason, CodeClass, FailureReason, Outcome, RejectReason, RetryReason, Verdict,
+};
 use crate::plan::{AccessLog, Arm, Route};
 use crate::split::Choice;
 use crate::upstream::Upload;
@@ -69,12 +72,15 @@ pub struct Exchange {
     failure: Option<FailureReason>,
     upstream_time: Option<Duration>,
     attempts: u32,
+    retries: [u32; RetryReason::COUNT],
     redistributed: bool,
     client_fault: bool,
     complete: bool,
     bytes_out: u64,
     upload: Option<Rc<Upload>>,
     error: &'static str,
+    /// The client speaks gRPC.
+    grpc: bool,
     log: Option<Box<Request>>,
 }
 
@@ -95,12 +101,14 @@ impl Exchange {
             failure: None,
             upstream_time: None,
             attempts: 0,
+            retries: [0; RetryReason::COUNT],
             redistributed: false,
             client_fault: false,
             complete: false,
             bytes_out: 0,
             upload: None,
             error: "",
+            grpc: false,
             log,
         }
     }
@@ -165,9 +173,17 @@ impl Exchange {
         self.error = reason.label();
     }
 
+    /// The request is sent again.
+    pub fn retried(&mut self, reason: RetryReason) {
+        if let Some(count) = self.retries.get_mut(reason.index()) {
+            *count += 1;
+        }
+    }
+
     /// Another arm answers for the chosen one.
     pub fn redistributed(&mut self) {
         self.redistributed = true;
+        self.retried(RetryReason::Connect);
     }
 
     /// The upstream's response head came `after` the request went out.
@@ -176,6 +192,24 @@ impl Exchange {
         self.upstream_time = Some(after);
         if status.is_server_error() {
             self.failed(self.answered, FailureReason::Status);
+        }
+    }
+
+    /// The client speaks gRPC: its errors are told and read in gRPC's way.
+    pub fn speaks_grpc(&mut self) {
+        self.grpc = true;
+    }
+
+    /// Whether the client speaks gRPC.
+    #[must_use]
+    pub const fn is_grpc(&self) -> bool {
+        self.grpc
+    }
+
+    /// Fields of the upstream's response in which gRPC puts its status: a head or trailers.
+    pub fn grpc_fields(&mut self, fields: &HeaderMap) {
+        if self.grpc && grpc::tells_failure(fields) {
+            self.failed(self.answered, FailureReason::GrpcStatus);
         }
     }
 
@@ -287,7 +321,7 @@ impl Exchange {
                     failure: self.failure.filter(|_| verdict == Verdict::Error),
                     total_nanos: nanos(total),
                     upstream_nanos: self.upstream_time.map(nanos),
-                    retries: self.attempts.saturating_sub(1),
+                    retries: self.retries,
                 });
             }
         }

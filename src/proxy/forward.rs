@@ -1,23 +1,21 @@
 //! The attempt loop: pick an endpoint, send, and on provable failure try where it is safe.
 //!
-//! A request is only ever repeated when it never left. It must never wait longer than the route's
+//! A request is only ever repeated when it provably never left, or, where the route asks for it, when
+//! no byte of an answer came and repeating is harmless. It must never wait longer than the route's
 //! timeouts allow, all attempts together.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http::Request;
+use http::{Request, Response};
 
 use super::error::{Kind, ProxyError};
 use super::exchange::Exchange;
 use super::worker::Worker;
-use crate::model::{ArmIx, FailureReason};
+use crate::model::{ArmIx, FailureReason, RetryReason};
 use crate::plan::pick::{View, pick};
-use crate::plan::{Route, Upstream};
-use crate::upstream::{Deadline, RequestBody, Sent, within};
-
-/// Endpoints of one arm tried for one request: the first and one retry after a failed connect.
-const ATTEMPTS_PER_ARM: u32 = 2;
+use crate::plan::{Retry, Route, Upstream};
+use crate::upstream::{Arrived, Deadline, Refused, RequestBody, within};
 
 /// A request on its way: taken out when it is sent, put back when it provably never left. Passed by
 /// reference so that no step of the loop carries a copy.
@@ -40,23 +38,30 @@ pub async fn forward(
     chosen: ArmIx,
     outgoing: &mut Outgoing,
     dress: &impl Dress,
-) -> Result<Sent, ProxyError> {
+) -> Result<Response<Arrived>, ProxyError> {
     let worker = Rc::clone(exchange.worker());
     let mut overall = Deadline::new(&worker.deadlines, route.timeouts.request);
     let mut tried = 0_u64;
     let mut arm = chosen;
+    let idempotent = outgoing.as_ref().is_some_and(|request| request.method().is_idempotent());
     loop {
         tried |= 1 << arm.0;
         if let Some(request) = outgoing {
             dress.dress(request, arm);
         }
-        let error = match on_arm(exchange, &worker, route, arm, outgoing, &mut overall).await {
+        let error = match on_arm(exchange, &worker, route, arm, outgoing, idempotent, &mut overall).await {
             Ok(sent) => return Ok(sent),
             Err(error) => error,
         };
-        let overflow = error.kind == Kind::Upstream(FailureReason::Overflow);
+        // Only an arm that has nobody is answered for; one that broke its connections is not.
+        let absent = matches!(
+            error.kind,
+            Kind::Upstream(
+                FailureReason::Connect | FailureReason::ConnectTimeout | FailureReason::NoEndpoint
+            )
+        );
         match route.substitute(tried) {
-            Some(next) if route.redistribute && outgoing.is_some() && !overflow => {
+            Some(next) if route.redistribute && outgoing.is_some() && absent => {
                 arm = next;
                 exchange.redistributed();
             }
@@ -72,8 +77,9 @@ async fn on_arm(
     route: &Route,
     arm: ArmIx,
     outgoing: &mut Outgoing,
+    idempotent: bool,
     overall: &mut Deadline,
-) -> Result<Sent, ProxyError> {
+) -> Result<Response<Arrived>, ProxyError> {
     let Some(upstream) = route.arm(arm).map(|arm| &*arm.upstream) else {
         return Err(fail(exchange, arm, FailureReason::NoEndpoint, String::new()));
     };
@@ -82,23 +88,30 @@ async fn on_arm(
         return Err(fail(exchange, arm, FailureReason::Overflow, cause));
     }
     let mut avoid = None;
-    let mut attempt = 1;
+    let mut left = route.retry.attempts;
     loop {
         let Some(at) = choose_endpoint(worker, upstream, avoid) else {
             return Err(fail(exchange, arm, FailureReason::NoEndpoint, String::new()));
         };
         exchange.attempt(arm, at);
-        let (reason, cause) =
-            match on_endpoint(exchange, worker, route, upstream, at, outgoing, overall).await {
-                Ok(sent) => return Ok(sent),
-                Err(failure) => failure,
-            };
-        let error = fail(exchange, arm, reason, cause);
-        if outgoing.is_none() || attempt >= ATTEMPTS_PER_ARM || upstream.endpoints.len() == 1 {
+        let refused = match on_endpoint(exchange, worker, route, upstream, at, outgoing, overall).await {
+            Ok(sent) => return Ok(sent),
+            Err(refused) => refused,
+        };
+        let again = retry_reason(&route.retry, &refused, idempotent).filter(|_| outgoing.is_some());
+        let alone = upstream.endpoints.len() == 1;
+        let error = fail(exchange, arm, refused.reason, refused.cause);
+        let Some(reason) = again.filter(|reason| left > 0 && !(alone && *reason == RetryReason::Connect))
+        else {
+            return Err(error);
+        };
+        let now = worker.clock.tick();
+        if !upstream.cell.spend_retry(worker.id, now, route.retry.budget) {
             return Err(error);
         }
-        attempt += 1;
-        avoid = Some(at);
+        exchange.retried(reason);
+        left -= 1;
+        avoid = Some(at).filter(|_| !alone);
     }
 }
 
@@ -110,13 +123,13 @@ async fn on_endpoint(
     at: usize,
     outgoing: &mut Outgoing,
     overall: &mut Deadline,
-) -> Result<Sent, (FailureReason, String)> {
+) -> Result<Response<Arrived>, Refused> {
     let Some(endpoint) = upstream.endpoints.get(at) else {
-        return Err((FailureReason::NoEndpoint, String::new()));
+        return Err(Refused { reason: FailureReason::NoEndpoint, cause: String::new(), unsent: true });
     };
     let pool = worker.pools.of(endpoint);
     let went_out = std::cell::Cell::new(None);
-    let sending = pool.send(&worker.deadlines, endpoint, &upstream.connection, outgoing, || {
+    let sending = pool.send(endpoint, upstream, outgoing, || {
         went_out.set(Some(Instant::now()));
     });
     let mut deadline = Deadline::new(&worker.deadlines, route.timeouts.upstream);
@@ -124,22 +137,25 @@ async fn on_endpoint(
     match outcome {
         Some(Ok(sent)) => {
             let after = went_out.get().map_or(Duration::ZERO, |at: Instant| at.elapsed());
-            let status = sent.response.status();
-            if status.as_u16() > 599 || status.is_informational() {
-                // 101 without our asking, or a status nobody defined.
-                let cause = format!("{} answered {status}", endpoint.cell.url);
-                return Err((FailureReason::BadResponse, cause));
-            }
-            exchange.head(status, after);
+            exchange.head(sent.status(), after);
             Ok(sent)
         }
-        Some(Err(refused)) => Err((refused.reason, refused.cause)),
+        Some(Err(refused)) => Err(refused),
         None => {
             // Whether or not it left, its time is over.
             *outgoing = None;
-            Err((FailureReason::Timeout, format!("{} sent no response head in time", endpoint.cell.url)))
+            let cause = format!("{} sent no response head in time", endpoint.cell.url);
+            Err(Refused { reason: FailureReason::Timeout, cause, unsent: false })
         }
     }
+}
+
+/// Why a refused request may be sent again, if it may.
+fn retry_reason(retry: &Retry, refused: &Refused, idempotent: bool) -> Option<RetryReason> {
+    if refused.unsent {
+        return retry.connect.then_some(RetryReason::Connect);
+    }
+    (retry.reset && idempotent && refused.reason == FailureReason::Reset).then_some(RetryReason::Reset)
 }
 
 fn fail(exchange: &mut Exchange, arm: ArmIx, reason: FailureReason, cause: String) -> ProxyError {

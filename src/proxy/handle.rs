@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::header::{CONNECTION, HOST, RETRY_AFTER, SET_COOKIE, TRANSFER_ENCODING, VIA};
+use http::header::{CONNECTION, HOST, RETRY_AFTER, SET_COOKIE, TE, VIA};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, request};
 use http_body::{Body as _, Frame};
@@ -19,16 +19,17 @@ use super::body::{Body, Passing, opening};
 use super::error::{Kind, ProxyError};
 use super::exchange::{Exchange, Request as Logged};
 use super::forward::{Dress, forward};
+use super::grpc;
 use super::head::{self, Rules, Scan};
 use super::identity::{self, X_REQUEST_ID};
 use super::trace;
+use super::trailers::Announced;
 use super::worker::{PlanRef, Worker};
-use crate::model::trailers::Announced;
 use crate::model::{ArmIx, Client, FailureReason, RejectReason, RequestHead, UnroutedReason};
 use crate::plan::filter::{Answer, Location};
-use crate::plan::{Listener, Plan, Route};
+use crate::plan::{Listener, Plan, Route, UpstreamProtocol};
 use crate::split::Choice;
-use crate::upstream::{RequestBody, Sent, Upload};
+use crate::upstream::{Arrived, RequestBody, Upload};
 
 /// Most bytes of a request body read only to be thrown away.
 const DRAIN_BYTES: usize = 256 << 10;
@@ -98,7 +99,10 @@ impl Story {
                 debug: log.debug_header.as_ref().is_some_and(|name| parts.headers.contains_key(name)),
             })
         });
-        let exchange = Exchange::new(Rc::clone(worker), Rc::clone(&plan), started, log);
+        let mut exchange = Exchange::new(Rc::clone(worker), Rc::clone(&plan), started, log);
+        if grpc::is_asked(&parts) {
+            exchange.speaks_grpc();
+        }
         let mut story = Self {
             host: HeaderValue::from_static(""),
             client: Rc::clone(client),
@@ -167,12 +171,12 @@ impl Story {
         }
         self.exchange.chosen(choice);
         let body = self.upload(&plan, body);
-        let request = self.dress_for_all(&plan, route, &body);
-        let dress = PerArm::new(route, &request.headers);
+        let request = self.dress_for_all(&plan, route);
+        let dress = PerArm::new(route, &request.headers, self.scan.te_trailers);
         let mut outgoing = Some(Request::from_parts(request, body));
         let sent = forward(&mut self.exchange, route, choice.arm, &mut outgoing, &dress).await;
         let opened = match sent {
-            Ok(mut sent) => match opening(sent.response.body_mut()).await {
+            Ok(mut sent) => match opening(sent.body_mut()).await {
                 Ok(frame) => Ok((sent, frame)),
                 Err(error) => {
                     self.exchange.failed(self.exchange.answering(), FailureReason::BadResponse);
@@ -218,14 +222,13 @@ impl Story {
             ended: std::cell::Cell::new(false),
             broken: std::cell::Cell::new(false),
             too_large: std::cell::Cell::new(false),
-            trailers: announced(&self.parts.headers, &body),
         });
         self.exchange.uploading(&upload);
         RequestBody::Streaming(body, upload)
     }
 
     /// Edits the head for any arm: target, Host, forwarded headers, request id, filters.
-    fn dress_for_all(&mut self, plan: &Plan, route: &Route, body: &RequestBody) -> request::Parts {
+    fn dress_for_all(&mut self, plan: &Plan, route: &Route) -> request::Parts {
         let (mut parts, ()) = Request::new(()).into_parts();
         std::mem::swap(&mut parts, &mut self.parts);
         let trusted = identity::is_trusted(&plan.trusted_proxies, self.client.peer.ip());
@@ -236,10 +239,6 @@ impl Story {
         parts.headers.insert(X_REQUEST_ID, self.id.clone());
         for name in &route.private_headers {
             parts.headers.remove(name);
-        }
-        if body.size_hint().exact().is_none() {
-            // Without it the client half assumes that a GET has no body and drops it.
-            parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         if plan.listeners.get(self.client.listener).is_some_and(|listener| listener.via) {
             parts.headers.append(VIA, HeaderValue::from_static("1.1 switchback"));
@@ -317,12 +316,14 @@ struct PerArm<'a> {
     route: &'a Route,
     /// The headers before any arm edited them, kept only when an edit could outlive its arm.
     before: Option<HeaderMap>,
+    /// The client takes trailers: an HTTP/2 upstream is told so, as gRPC servers ask for it.
+    te_trailers: bool,
 }
 
 impl<'a> PerArm<'a> {
-    fn new(route: &'a Route, headers: &HeaderMap) -> Self {
+    fn new(route: &'a Route, headers: &HeaderMap, te_trailers: bool) -> Self {
         let edited = route.redistribute && route.arms.iter().any(|arm| !arm.request_ops.is_empty());
-        Self { route, before: edited.then(|| headers.clone()) }
+        Self { route, before: edited.then(|| headers.clone()), te_trailers }
     }
 }
 
@@ -337,19 +338,28 @@ impl Dress for PerArm<'_> {
             headers.insert(name.clone(), arm.header_value.clone());
         }
         arm.request_ops.apply(headers);
+        if self.te_trailers && arm.upstream.protocol == UpstreamProtocol::H2 {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        } else if self.te_trailers {
+            headers.remove(TE);
+        }
     }
 }
 
 /// The upstream's response, cleaned and edited, with the exchange riding on its body.
 fn respond(
-    sent: Sent,
+    sent: Response<Arrived>,
     frame: Option<Frame<bytes::Bytes>>,
-    exchange: Exchange,
+    mut exchange: Exchange,
     plan: &PlanRef,
     route: &Route,
     choice: &Choice,
 ) -> Response<Body> {
-    let (mut parts, body) = sent.response.into_parts();
+    let (mut parts, body) = sent.into_parts();
+    exchange.grpc_fields(&parts.headers);
+    // Only a body of unknown length has trailers.
+    let sized = body.size_hint().exact().is_some();
+    let trailers = if sized { Announced::None } else { Announced::by(&parts) };
     head::strip_response(&mut parts);
     parts.version = Version::HTTP_11;
     route.filters.response.apply(&mut parts.headers);
@@ -366,14 +376,8 @@ fn respond(
         // Refused early: nobody reads the rest, and a client that hears so can stop sending it.
         parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    let trailers = announced(&parts.headers, &body);
-    let passing = Passing::new(body, frame, sent.lease, exchange, route.timeouts.stream_idle, trailers);
+    let passing = Passing::new(body, frame, exchange, route.timeouts.stream_idle, trailers);
     Response::from_parts(parts, Body::Upstream(passing))
-}
-
-/// What may follow a body: only one of unknown length has trailers.
-fn announced(headers: &HeaderMap, body: &Incoming) -> Announced {
-    if body.size_hint().exact().is_some() { Announced::None } else { Announced::by(headers) }
 }
 
 /// Gives a keyless client its id, whatever the answer: its next request must find the same arm.
@@ -416,11 +420,19 @@ fn refuse(error: ProxyError, mut exchange: Exchange, id: &HeaderValue) -> Respon
     exchange.refused(&error);
     exchange.complete();
     let (status, close) = error.kind.answer();
-    let text = format!("{} {}: {}\n", status.as_u16(), reason_phrase(status), error.kind.label());
-    let mut response = Response::new(Body::Fixed(Some(text.into()), exchange));
-    *response.status_mut() = status;
+    let text = format!("{} {}: {}", status.as_u16(), reason_phrase(status), error.kind.label());
+    let mut response = if exchange.is_grpc() {
+        let mut response = Response::new(Body::Fixed(None, exchange));
+        grpc::tell(&mut response, error.kind.grpc(), &text);
+        response
+    } else {
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        let mut response = Response::new(Body::Fixed(Some((text + "\n").into()), exchange));
+        *response.status_mut() = status;
+        response.headers_mut().insert(http::header::CONTENT_TYPE, plain);
+        response
+    };
     let headers = response.headers_mut();
-    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(X_REQUEST_ID, id.clone());
     if matches!(error.kind, Kind::Upstream(FailureReason::Overflow)) {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));

@@ -47,6 +47,8 @@ pub struct Scan {
     pub request_id: bool,
     /// Traceparent or Tracestate is there.
     pub trace: bool,
+    /// TE names trailers: HTTP/2 upstreams are told.
+    pub te_trailers: bool,
     /// More than one Cookie line is there.
     pub cookies: usize,
 }
@@ -62,9 +64,12 @@ pub fn scan(headers: &HeaderMap) -> Scan {
         match text {
             "host" => found.hosts += 1,
             "connection" => found.connection = true,
+            "te" => {
+                found.hop_by_hop = true;
+                found.te_trailers |= names_trailers(value);
+            }
             "keep-alive"
             | "proxy-connection"
-            | "te"
             | "proxy-authenticate"
             | "proxy-authentication-info"
             | "proxy-authorization"
@@ -82,6 +87,12 @@ pub fn scan(headers: &HeaderMap) -> Scan {
         }
     }
     found
+}
+
+/// Whether a TE line holds `trailers` (RFC 9110 section 10.1.4).
+fn names_trailers(line: &HeaderValue) -> bool {
+    let mut codings = line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    codings.any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// Bounds and policies a head is held to.

@@ -8,11 +8,13 @@ pub mod error;
 pub mod exchange;
 pub mod forward;
 pub mod forwarded;
+pub mod grpc;
 pub mod handle;
 pub mod head;
 pub mod host;
 pub mod identity;
 pub mod trace;
+pub mod trailers;
 pub mod worker;
 
 pub use body::Body;

@@ -10,6 +10,7 @@ pub mod parse;
 pub mod process;
 mod refusal;
 pub mod render;
+pub mod retry;
 pub mod route;
 pub mod rule;
 pub mod scalar;

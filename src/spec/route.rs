@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::filter::Filter;
+use super::retry::Retry;
 use super::rule::Match;
 use super::scalar::Span;
 use super::split::{Arms, BlueGreen, Override, Sticky};
@@ -40,12 +41,13 @@ pub struct Route {
     #[serde(default)]
     pub when_unavailable: WhenUnavailable,
     /// Repeated attempts.
-    pub retry: Option<Spot<Later>>,
+    pub retry: Option<Spot<Retry>>,
     /// How long an exchange may take.
     #[serde(default)]
     pub timeouts: Timeouts,
     /// Protocols a connection may be upgraded to.
-    pub upgrades: Option<Spot<Later>>,
+    #[serde(default)]
+    pub upgrades: Vec<Spot<Upgrade>>,
     /// Headers that name the chosen arm.
     #[serde(default)]
     pub arm_header: ArmHeader,
@@ -68,8 +70,7 @@ impl Route {
     /// Notes keys of later features.
     pub fn later<'a>(&'a self, found: &mut LaterKeys<'a>) {
         let owner = format!("routes.{}", *self.name);
-        found.add(&owner, "retry", self.retry.as_ref());
-        found.add(&owner, "upgrades", self.upgrades.as_ref());
+        self.retry.iter().for_each(|retry| retry.later(&owner, found));
         found.add(&owner, "rateLimit", self.rate_limit.as_ref());
         found.add(&owner, "mirror", self.mirror.as_ref());
         found.add(&owner, "slo", self.slo.as_ref());
@@ -88,6 +89,14 @@ pub enum WhenUnavailable {
     Redistribute,
     /// The client gets a 503.
     Fail,
+}
+
+/// A protocol that a connection may be upgraded to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Upgrade {
+    /// WebSocket (RFC 6455).
+    Websocket,
 }
 
 /// How long an exchange may take; 0 is for ever.

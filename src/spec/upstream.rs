@@ -41,9 +41,6 @@ impl Upstream {
         found.add(&owner, "breaker", self.breaker.as_ref());
         found.add(&owner, "tls", self.tls.as_ref());
         found.add(&owner, "slowStart", self.slow_start.as_ref());
-        found.add(&owner, "limits.maxPending", self.limits.max_pending.as_ref());
-        found.add(&owner, "limits.maxConnections", self.limits.max_connections.as_ref());
-        found.add(&owner, "connection.minIdle", self.connection.min_idle.as_ref());
     }
 }
 
@@ -83,9 +80,9 @@ impl Short for Endpoint {
 pub enum UpstreamProtocol {
     /// HTTP/1.1.
     Http1,
-    /// HTTP/2.
+    /// HTTP/2, with prior knowledge.
     H2,
-    /// By ALPN.
+    /// HTTP/1.1 without TLS.
     Auto,
 }
 
@@ -110,15 +107,15 @@ pub enum LoadBalance {
 pub struct Limits {
     /// Requests in flight over all workers; 0 is no bound.
     pub max_requests: u32,
-    /// Connection attempts pending.
-    pub max_pending: Option<Spot<Later>>,
-    /// Open connections.
-    pub max_connections: Option<Spot<Later>>,
+    /// Requests waiting for a connection, per endpoint over all workers; 0 is no bound.
+    pub max_pending: u32,
+    /// Open connections per endpoint over all workers; 0 is no bound.
+    pub max_connections: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_requests: 1024, max_pending: None, max_connections: None }
+        Self { max_requests: 1024, max_pending: 1024, max_connections: 0 }
     }
 }
 
@@ -130,8 +127,8 @@ pub struct Connection {
     pub connect_timeout: Span,
     /// How long an unused connection is kept; below the servers' own.
     pub idle_timeout: Span,
-    /// Unused connections kept ready.
-    pub min_idle: Option<Spot<Later>>,
+    /// Unused connections kept ready, per endpoint and worker.
+    pub min_idle: u32,
     /// Unused connections kept at most, per endpoint and worker.
     pub max_idle: u32,
     /// Age after which a connection is not reused; 0 is never.
@@ -145,7 +142,7 @@ impl Default for Connection {
         Self {
             connect_timeout: Span::seconds(1),
             idle_timeout: Span::seconds(4),
-            min_idle: None,
+            min_idle: 0,
             max_idle: 64,
             max_age: Span::seconds(0),
             keepalive: Span::seconds(15),

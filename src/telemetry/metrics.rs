@@ -10,7 +10,9 @@ use super::Cold;
 use super::exposition::Exposition;
 use super::process::Process;
 use crate::ledger::{Book, Cell, Totals};
-use crate::model::{ChoiceReason, CodeClass, FailureReason, RejectReason, UnroutedReason, Verdict, names};
+use crate::model::{
+    ChoiceReason, CodeClass, FailureReason, RejectReason, RetryReason, UnroutedReason, Verdict, names,
+};
 
 /// What is configured of one arm.
 #[derive(Clone, Debug)]
@@ -110,7 +112,7 @@ fn requests(out: &mut Exposition, rows: &[Row]) {
 /// Families by route and arm, summed over answering upstreams.
 fn by_arm(out: &mut Exposition, rows: &[Row], book: &Book) {
     let mut choices: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
-    let mut retries: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    let mut retries: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
     for row in rows {
         let [route, arm, _] = row.labels();
         for (reason, count) in ChoiceReason::ALL.iter().zip(&row.totals.choices) {
@@ -119,7 +121,11 @@ fn by_arm(out: &mut Exposition, rows: &[Row], book: &Book) {
                 *choices.entry((route, arm, reason.label())).or_default() += count;
             }
         }
-        *retries.entry((route, arm)).or_default() += row.totals.retries;
+        for (reason, count) in
+            RetryReason::ALL.iter().zip(&row.totals.retries).filter(|(_, count)| **count > 0)
+        {
+            *retries.entry((route, arm, reason.label())).or_default() += count;
+        }
     }
     out.family(&names::CHOICES);
     for ((route, arm, reason), count) in choices {
@@ -130,8 +136,8 @@ fn by_arm(out: &mut Exposition, rows: &[Row], book: &Book) {
         out.count(&names::CHOICES, &values, rule.hits());
     }
     out.family(&names::RETRIES);
-    for ((route, arm), count) in retries.into_iter().filter(|(_, count)| *count > 0) {
-        out.count(&names::RETRIES, &[route, arm, "connect"], count);
+    for ((route, arm, reason), count) in retries {
+        out.count(&names::RETRIES, &[route, arm, reason], count);
     }
 }
 

@@ -3,10 +3,19 @@
 //! It exists because a shared pool costs a lock and an allocation per request. It must never decide
 //! which endpoint or whether to try again: `proxy` does.
 
+pub mod arrived;
+pub mod buffers;
 pub mod connect;
 pub mod deadline;
 pub mod dns;
+pub mod gate;
+pub mod h1;
+pub mod h2;
 pub mod pool;
+pub mod trailers;
+pub mod upload;
 
+pub use arrived::{Arrived, Broken, Tunnel};
 pub use deadline::{Deadline, Deadlines, within};
-pub use pool::{Lease, Pool, Pools, Refused, RequestBody, Sent, Upload};
+pub use pool::{Pool, Pools, Refused};
+pub use upload::{DRAIN_BYTES, RequestBody, Upload};

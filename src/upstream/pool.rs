@@ -1,137 +1,67 @@
 //! Connections of one worker to its endpoints: reuse, freshness, and what "not sent" means.
 //!
-//! Newest first; a connection that may be stale is looked at before it is written to; a request
-//! that provably never left goes out again on a fresh connection. A connection whose exchange did
-//! not end cleanly is closed, never reused.
+//! Newest first; a connection is looked at before it is written to; a request that provably never
+//! left goes out again on a fresh connection. A connection whose exchange did not end cleanly is
+//! closed, never reused. HTTP/2 connections are shared instead: [`super::h2`].
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
+use http::{Request, Response, StatusCode};
+use tokio::net::TcpStream;
+use tokio::task::spawn_local;
 
-use super::connect::{Connected, SharedIo, connect};
+use super::arrived::Arrived;
+use super::buffers::Buffers;
+use super::connect::connect;
 use super::deadline::{Deadline, Deadlines, within};
+use super::gate::{Bounds, Gate, Place};
+use super::h1::Connection;
+use super::h2::{Session, Sessions};
+use super::upload::RequestBody;
+use crate::model::FailureReason;
 use crate::model::time::Tick;
-use crate::model::trailers::Announced;
-use crate::model::{Client, FailureReason};
-use crate::plan::{ConnectionSettings, Endpoint};
+use crate::plan::{ConnectionSettings, Endpoint, Upstream, UpstreamProtocol};
 
 /// Shortest pause before an endpoint that refused is preferred again.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 /// Doublings of that pause.
 const BACKOFF_DOUBLINGS: u32 = 5;
-
-/// A request body on its way upstream, watched for who is late and who broke it.
-#[derive(Debug)]
-pub enum RequestBody {
-    /// Nothing to send.
-    Empty,
-    /// The client's body as it comes.
-    Streaming(Incoming, Rc<Upload>),
-}
-
-/// What is known of a request body under way.
-#[derive(Debug)]
-pub struct Upload {
-    /// Whose it is.
-    pub client: Rc<Client>,
-    /// The worker's deadlines, for their clock.
-    pub deadlines: Rc<Deadlines>,
-    /// Bytes passed on.
-    pub bytes: Cell<u64>,
-    /// Bytes allowed; 0 is no bound.
-    pub limit: u64,
-    /// The whole body was passed on.
-    pub ended: Cell<bool>,
-    /// The client broke its own body.
-    pub broken: Cell<bool>,
-    /// The body grew over its limit.
-    pub too_large: Cell<bool>,
-    /// Which trailers may follow it.
-    pub trailers: Announced,
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let Self::Streaming(body, upload) = self.get_mut() else { return Poll::Ready(None) };
-        let mut polled = Pin::new(body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &mut polled
-            && let Some(trailers) = frame.trailers_mut()
-        {
-            upload.trailers.filter(trailers);
-        }
-        match &polled {
-            Poll::Pending => upload.client.on_body(Some(upload.deadlines.clock().tick())),
-            Poll::Ready(Some(Ok(frame))) => {
-                upload.client.on_body(None);
-                let bytes = upload.bytes.get() + frame.data_ref().map_or(0, |data| data.len() as u64);
-                upload.bytes.set(bytes);
-                if upload.limit > 0 && bytes > upload.limit {
-                    upload.too_large.set(true);
-                    return Poll::Ready(Some(Err("the request body is over the limit".into())));
-                }
-            }
-            Poll::Ready(Some(Err(_))) => {
-                upload.client.on_body(None);
-                upload.broken.set(true);
-            }
-            Poll::Ready(None) => {
-                upload.client.body_ended();
-                upload.ended.set(true);
-            }
-        }
-        polled.map_err(Into::into)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Streaming(body, upload) => {
-                let ended = body.is_end_stream();
-                if ended {
-                    upload.client.body_ended();
-                    upload.ended.set(true);
-                }
-                ended
-            }
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Streaming(body, _) => body.size_hint(),
-        }
-    }
-}
+/// Times a request goes out again on another HTTP/2 stream after the origin refused one unprocessed.
+const RESENDS: u32 = 2;
 
 /// The pools of one worker.
 #[derive(Debug)]
 pub struct Pools {
-    deadlines: Rc<Deadlines>,
+    shared: Rc<Shared>,
     /// By endpoint id, which is never reused.
     pools: RefCell<Vec<Option<Rc<Pool>>>>,
 }
 
+/// What all pools of a worker use.
+#[derive(Debug)]
+struct Shared {
+    deadlines: Rc<Deadlines>,
+    buffers: Rc<Buffers>,
+    /// Of the process, to share its bounds.
+    workers: usize,
+}
+
+impl Shared {
+    fn now(&self) -> Tick {
+        self.deadlines.clock().tick()
+    }
+}
+
 impl Pools {
-    /// No connections yet.
+    /// No connections yet. `workers` is how many the process has.
     #[must_use]
-    pub fn new(deadlines: Rc<Deadlines>) -> Self {
-        Self { deadlines, pools: RefCell::default() }
+    pub fn new(deadlines: Rc<Deadlines>, workers: usize) -> Self {
+        let shared = Rc::new(Shared { deadlines, buffers: Rc::default(), workers });
+        Self { shared, pools: RefCell::default() }
     }
 
     /// The pool of an endpoint, made at its first use.
@@ -142,19 +72,36 @@ impl Pools {
         if pools.len() <= at {
             pools.resize_with(at + 1, || None);
         }
-        let Some(slot) = pools.get_mut(at) else { return Rc::new(Pool::default()) };
-        Rc::clone(slot.get_or_insert_with(Rc::default))
+        let fresh = || Rc::new(Pool::new(Rc::clone(&self.shared)));
+        let Some(slot) = pools.get_mut(at) else { return fresh() };
+        Rc::clone(slot.get_or_insert_with(fresh))
+    }
+
+    /// Opens what an endpoint lacks of its least number of unused connections.
+    pub fn warm(&self, upstream: &Arc<Upstream>) {
+        let least = upstream.connection.min_idle;
+        if least == 0 || upstream.protocol == UpstreamProtocol::H2 {
+            return;
+        }
+        for (at, endpoint) in upstream.endpoints.iter().enumerate() {
+            let pool = self.of(endpoint);
+            let held = pool.idle.borrow().len() + pool.warming.get() as usize;
+            if !pool.is_avoided(self.shared.now()) {
+                (held..least as usize).for_each(|_| pool.warm(Arc::clone(upstream), at));
+            }
+        }
     }
 
     /// Drops idle connections past their time, and pools of endpoints for which `wanted` is false.
     pub fn sweep(&self, settings: impl Fn(u32) -> Option<ConnectionSettings>) {
-        let now = self.deadlines.clock().tick();
+        let now = self.shared.now();
         for (slot, id) in self.pools.borrow_mut().iter_mut().zip(0_u32..) {
             let Some(pool) = slot else { continue };
             match settings(id) {
-                Some(settings) => pool.idle.borrow_mut().retain(|idle| idle.is_fresh(&settings, now)),
+                Some(settings) => pool.sweep(&settings, now),
                 None => {
                     pool.idle.borrow_mut().clear();
+                    pool.sessions.clear();
                     if Rc::strong_count(pool) == 1 {
                         *slot = None;
                     }
@@ -165,9 +112,13 @@ impl Pools {
 }
 
 /// The connections of one worker to one endpoint.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pool {
+    shared: Rc<Shared>,
     idle: RefCell<Vec<Idle>>,
+    sessions: Sessions,
+    gate: Rc<Gate>,
+    warming: Cell<u32>,
     in_flight: Cell<u32>,
     failures: Cell<u32>,
     avoid_until: Cell<Tick>,
@@ -176,38 +127,43 @@ pub struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Connected,
+    connection: Connection,
     since: Tick,
-    born: Tick,
 }
 
 impl Idle {
     fn is_fresh(&self, settings: &ConnectionSettings, now: Tick) -> bool {
-        !self.connection.sender.is_closed()
-            && now < self.since.after(settings.idle_timeout.0)
-            && now < self.born.after(settings.max_age.0)
+        now < self.since.after(settings.idle_timeout.0)
+            && now < self.connection.born.after(settings.max_age.0)
     }
 }
 
-/// A response with the connection it came on.
-#[derive(Debug)]
-pub struct Sent {
-    /// The response.
-    pub response: Response<Incoming>,
-    /// Gives the connection back, or closes it.
-    pub lease: Lease,
-}
-
 /// Why there is no response.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Refused {
     /// Cause.
     pub reason: FailureReason,
     /// What the log says.
     pub cause: String,
+    /// The origin cannot have seen any of the request.
+    pub unsent: bool,
 }
 
 impl Pool {
+    fn new(shared: Rc<Shared>) -> Self {
+        Self {
+            shared,
+            idle: RefCell::default(),
+            sessions: Sessions::default(),
+            gate: Rc::default(),
+            warming: Cell::default(),
+            in_flight: Cell::default(),
+            failures: Cell::default(),
+            avoid_until: Cell::default(),
+            turn: Cell::default(),
+        }
+    }
+
     /// Requests in flight.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
@@ -221,113 +177,188 @@ impl Pool {
     }
 
     /// Sends a request on the newest usable connection, or on a new one. The request is taken out
-    /// of `outgoing`, and put back when it provably never left. `sent` is called when it goes out,
-    /// for measuring without connect time.
+    /// of `outgoing`, and put back when it can be sent again. `sent` is called when it goes out, for
+    /// measuring without connect time.
     ///
     /// # Errors
     /// Why there is no response.
     pub async fn send(
         self: &Rc<Self>,
-        deadlines: &Rc<Deadlines>,
         endpoint: &Endpoint,
-        settings: &ConnectionSettings,
+        upstream: &Upstream,
         outgoing: &mut Option<Request<RequestBody>>,
         sent: impl Fn(),
-    ) -> Result<Sent, Refused> {
-        let flight = Flight::new(self);
-        while let Some(idle) = self.checkout(settings, deadlines.clock().tick()) {
-            let Some(request) = outgoing.take() else { break };
+    ) -> Result<Response<Arrived>, Refused> {
+        let settings = &upstream.connection;
+        if upstream.protocol == UpstreamProtocol::H2 {
+            let home = Home::new(self, settings.max_idle);
+            return Box::pin(self.send_h2(endpoint, settings, outgoing, sent, home)).await;
+        }
+        // A tunnel gets a connection of its own, which never comes back.
+        let tunnel = outgoing.as_ref().is_some_and(|request| matches!(request.body(), RequestBody::Tunnel));
+        let home = Home::new(self, if tunnel { 0 } else { settings.max_idle });
+        while let Some(connection) = (!tunnel).then(|| self.checkout(settings)).flatten() {
             sent();
-            let Idle { mut connection, born, .. } = idle;
-            let lease = Lease::open(flight.again(), &connection, born, settings);
-            match connection.sender.try_send_request(request).await {
-                Ok(response) => return Ok(Sent { response, lease: lease.with(connection.sender) }),
-                Err(mut error) => {
-                    *outgoing = error.take_message();
-                    // With the message back, the connection was closed before anything was written.
-                    if outgoing.is_none() {
-                        return Err(failed(error.error()));
-                    }
-                }
+            match connection.exchange(outgoing, &self.shared.buffers).await {
+                Ok(response) => return Ok(arrived(response, home)),
+                // Closed in the moment it was taken: a fresh one can still serve the request.
+                Err(failed) if failed.unsent && outgoing.is_some() => {}
+                Err(failed) => return Err(failed.into()),
             }
         }
         // Rare and large: boxed, so that every exchange does not carry room for it.
-        Box::pin(self.send_fresh(deadlines, endpoint, settings, outgoing, sent, flight)).await
+        Box::pin(self.send_fresh(endpoint, upstream, outgoing, sent, home, tunnel)).await
     }
 
     async fn send_fresh(
         &self,
-        deadlines: &Rc<Deadlines>,
+        endpoint: &Endpoint,
+        upstream: &Upstream,
+        outgoing: &mut Option<Request<RequestBody>>,
+        sent: impl Fn(),
+        home: Home,
+        tunnel: bool,
+    ) -> Result<Response<Arrived>, Refused> {
+        let settings = &upstream.connection;
+        let bounds = self.bounds(upstream);
+        let overflow = || Refused {
+            reason: FailureReason::Overflow,
+            cause: format!("too many requests wait for a connection to {}", endpoint.cell.url),
+            unsent: true,
+        };
+        let pending = self.gate.wait(bounds).ok_or_else(overflow)?;
+        let connection = loop {
+            if let Some(place) = self.gate.open(bounds) {
+                break self.open(endpoint, settings, place).await?;
+            }
+            pending.freed().await;
+            if let Some(connection) = (!tunnel).then(|| self.checkout(settings)).flatten() {
+                break connection;
+            }
+        };
+        drop(pending);
+        sent();
+        let response = connection.exchange(outgoing, &self.shared.buffers).await?;
+        Ok(arrived(response, home))
+    }
+
+    /// Sends on a stream of a shared connection, on another when the origin refused it unprocessed.
+    async fn send_h2(
+        &self,
         endpoint: &Endpoint,
         settings: &ConnectionSettings,
         outgoing: &mut Option<Request<RequestBody>>,
         sent: impl Fn(),
-        flight: Flight,
-    ) -> Result<Sent, Refused> {
-        let connected = self.connect(deadlines, endpoint, settings).await;
-        let mut connection = connected.map_err(|(reason, cause)| Refused { reason, cause })?;
-        let Some(request) = outgoing.take() else {
-            return Err(Refused { reason: FailureReason::NoEndpoint, cause: "nothing to send".to_owned() });
+        home: Home,
+    ) -> Result<Response<Arrived>, Refused> {
+        let connect = async || {
+            let open =
+                async |stream| Session::open(stream, &self.shared.deadlines, self.sessions.room()).await;
+            self.connect(endpoint, settings, open).await
         };
-        sent();
-        let lease = Lease::open(flight, &connection, deadlines.clock().tick(), settings);
-        match connection.sender.try_send_request(request).await {
-            Ok(response) => Ok(Sent { response, lease: lease.with(connection.sender) }),
-            Err(mut error) => {
-                *outgoing = error.take_message();
-                Err(failed(error.error()))
+        let mut resends = 0;
+        loop {
+            let session = self.sessions.obtain(settings, self.shared.now(), connect).await?;
+            match session.send(outgoing, &sent).await {
+                Ok(response) => return Ok(response.map(|body| Arrived::h2(body, home))),
+                Err(refused) if refused.unsent && outgoing.is_some() && resends < RESENDS => resends += 1,
+                Err(refused) => return Err(refused),
             }
+        }
+    }
+
+    fn bounds(&self, upstream: &Upstream) -> Bounds {
+        Bounds::share(upstream.max_connections, upstream.max_pending, self.shared.workers)
+    }
+
+    async fn open(
+        &self,
+        endpoint: &Endpoint,
+        settings: &ConnectionSettings,
+        place: Place,
+    ) -> Result<Connection, Refused> {
+        let now = || self.shared.now();
+        self.connect(endpoint, settings, async |stream| Ok(Connection::new(stream, now(), place))).await
+    }
+
+    /// Opens a connection that nobody asked for yet.
+    fn warm(self: &Rc<Self>, upstream: Arc<Upstream>, endpoint: usize) {
+        let Some(place) = self.gate.open(self.bounds(&upstream)) else { return };
+        let pool = Rc::clone(self);
+        pool.warming.set(pool.warming.get() + 1);
+        spawn_local(async move {
+            if let Some(endpoint) = upstream.endpoints.get(endpoint) {
+                let opened = pool.open(endpoint, &upstream.connection, place).await;
+                // A failure is remembered as one; the next sweep tries again.
+                pool.keep(opened.ok(), upstream.connection.max_idle);
+            }
+            pool.warming.set(pool.warming.get().saturating_sub(1));
+        });
+    }
+
+    /// Keeps a connection that may serve an exchange.
+    fn keep(&self, connection: Option<Connection>, max_idle: u32) {
+        let Some(connection) = connection else { return };
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < max_idle as usize {
+            idle.push(Idle { connection, since: self.shared.now() });
+            drop(idle);
+            self.gate.returned();
         }
     }
 
     /// The newest idle connection that is certainly not closed.
-    fn checkout(&self, settings: &ConnectionSettings, now: Tick) -> Option<Idle> {
+    fn checkout(&self, settings: &ConnectionSettings) -> Option<Connection> {
+        let now = self.shared.now();
         let mut idle = self.idle.borrow_mut();
-        loop {
-            let at = idle
-                .iter()
-                .rposition(|one| one.connection.sender.is_ready() || one.connection.sender.is_closed())?;
-            let one = idle.remove(at);
-            // One tick old means the loop may not have heard of a close yet: look at the socket.
-            let usable = one.is_fresh(settings, now) && (one.since == now || !one.connection.io.is_spoilt());
-            if usable {
-                return Some(one);
+        while let Some(one) = idle.pop() {
+            if one.is_fresh(settings, now) && !one.connection.is_spoilt() {
+                return Some(one.connection);
             }
         }
+        None
     }
 
-    async fn connect(
+    fn sweep(&self, settings: &ConnectionSettings, now: Tick) {
+        self.idle.borrow_mut().retain(|idle| idle.is_fresh(settings, now) && !idle.connection.is_spoilt());
+        self.sessions.sweep(settings, now);
+    }
+
+    /// Connects and makes the stream a connection by `open`, both within the connect timeout.
+    async fn connect<T>(
         &self,
-        deadlines: &Rc<Deadlines>,
         endpoint: &Endpoint,
         settings: &ConnectionSettings,
-    ) -> Result<Connected, (FailureReason, String)> {
+        open: impl AsyncFnOnce(TcpStream) -> io::Result<T>,
+    ) -> Result<T, Refused> {
         let addresses = endpoint.cell.addresses.load_full();
         let turn = self.turn.replace(self.turn.get().wrapping_add(1));
-        let mut deadline = Deadline::new(deadlines, settings.connect_timeout.0);
-        let connected = within(None, &mut deadline, connect(&addresses, turn, settings)).await;
-        match connected {
+        let mut deadline = Deadline::new(&self.shared.deadlines, settings.connect_timeout.0);
+        let connecting = async { open(connect(&addresses, turn, settings).await?).await };
+        let connected = within(None, &mut deadline, connecting).await;
+        let now = self.shared.now();
+        let (reason, cause) = match connected {
             Some(Ok(connection)) => {
                 self.failures.set(0);
                 self.avoid_until.set(Tick(0));
-                Ok(connection)
+                return Ok(connection);
             }
             Some(Err(error)) => {
-                self.avoid(deadlines.clock().tick());
                 let cause = match error.kind() {
                     io::ErrorKind::NotFound if addresses.is_empty() => {
                         format!("{} has no address yet", endpoint.host)
                     }
                     _ => format!("connect to {}: {error}", endpoint.cell.url),
                 };
-                Err((FailureReason::Connect, cause))
+                (FailureReason::Connect, cause)
             }
             None => {
-                self.avoid(deadlines.clock().tick());
                 let cause = format!("connect to {} took too long", endpoint.cell.url);
-                Err((FailureReason::ConnectTimeout, cause))
+                (FailureReason::ConnectTimeout, cause)
             }
-        }
+        };
+        self.avoid(now);
+        Err(Refused { reason, cause, unsent: true })
     }
 
     fn avoid(&self, now: Tick) {
@@ -337,88 +368,38 @@ impl Pool {
     }
 }
 
-/// Counts a request in flight on an endpoint.
-#[derive(Debug)]
-struct Flight(Rc<Pool>);
-
-impl Flight {
-    fn new(pool: &Rc<Pool>) -> Self {
-        pool.in_flight.set(pool.in_flight.get() + 1);
-        Self(Rc::clone(pool))
-    }
-
-    fn again(&self) -> Self {
-        Self::new(&self.0)
+impl From<super::h1::Failed> for Refused {
+    fn from(failed: super::h1::Failed) -> Self {
+        Self { reason: failed.reason, cause: failed.cause, unsent: failed.unsent }
     }
 }
 
-impl Drop for Flight {
-    fn drop(&mut self) {
-        self.0.in_flight.set(self.0.in_flight.get().saturating_sub(1));
-    }
+fn arrived(response: Response<super::h1::Body>, home: Home) -> Response<Arrived> {
+    let tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    response.map(|body| Arrived::h1(body, home, tunnel))
 }
 
-/// A connection in use. Dropped without [`Lease::give_back`] it is closed: its state is unknown.
+/// Where a connection goes when its exchange is over; counts the request in flight until then.
 #[derive(Debug)]
-pub struct Lease {
-    flight: Flight,
-    io: SharedIo,
-    task: tokio::task::AbortHandle,
-    born: Tick,
+pub struct Home {
+    pool: Rc<Pool>,
     max_idle: u32,
-    sender: Option<SendRequest<RequestBody>>,
-    clean: bool,
 }
 
-impl Lease {
-    fn open(flight: Flight, connection: &Connected, born: Tick, settings: &ConnectionSettings) -> Self {
-        let (io, task) = (connection.io.clone(), connection.task.clone());
-        Self { flight, io, task, born, max_idle: settings.max_idle, sender: None, clean: false }
+impl Home {
+    fn new(pool: &Rc<Pool>, max_idle: u32) -> Self {
+        pool.in_flight.set(pool.in_flight.get() + 1);
+        Self { pool: Rc::clone(pool), max_idle }
     }
 
-    fn with(mut self, sender: SendRequest<RequestBody>) -> Self {
-        self.sender = Some(sender);
-        self
-    }
-
-    /// The exchange ended cleanly: the connection may serve another.
-    pub fn give_back(mut self, now: Tick) {
-        self.clean = true;
-        let Some(sender) = self.sender.take() else { return };
-        let mut idle = self.flight.0.idle.borrow_mut();
-        if sender.is_closed() || idle.len() >= self.max_idle as usize {
-            return;
-        }
-        let connection = Connected { sender, io: self.io.clone(), task: self.task.clone() };
-        idle.push(Idle { connection, since: now, born: self.born });
+    /// Takes a connection that may serve another exchange.
+    pub fn take_back(&self, connection: Option<Connection>) {
+        self.pool.keep(connection, self.max_idle);
     }
 }
 
-impl Drop for Lease {
+impl Drop for Home {
     fn drop(&mut self) {
-        if !self.clean {
-            self.task.abort();
-        }
+        self.pool.in_flight.set(self.pool.in_flight.get().saturating_sub(1));
     }
-}
-
-fn failed(error: &hyper::Error) -> Refused {
-    let reason = if error.is_parse() || error.is_parse_too_large() || error.is_parse_status() {
-        FailureReason::BadResponse
-    } else {
-        FailureReason::Reset
-    };
-    Refused { reason, cause: chain(error) }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

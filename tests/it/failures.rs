@@ -87,6 +87,50 @@ fn a_split_without_weight_is_a_503_that_charges_nobody() {
 }
 
 #[test]
+fn what_may_have_been_acted_on_is_sent_again_only_where_asked_and_harmless() {
+    let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec();
+    let put = || crate::support::Request::new("PUT", "/");
+    let with_body = || crate::support::Request { body: b"x".to_vec(), ..put() };
+    // retry, request, what the first origin does, status, requests that reached origins
+    let closes = || Script::SendAndClose(Vec::new());
+    let resets = || Script::SendAndReset(Vec::new());
+    let begins = || Script::SendAndClose(b"HTTP/1.1 200 OK\r\nContent-Le".to_vec());
+    let rows = [
+        ("", get("/"), closes(), 502, 1),
+        (", retry: { when: [connect] }", get("/"), resets(), 502, 1),
+        (", retry: { when: [reset] }", get("/"), closes(), 200, 2),
+        (", retry: { when: [connect, reset] }", get("/"), resets(), 200, 2),
+        (", retry: { when: [reset] }", put(), resets(), 200, 2),
+        (", retry: { when: [reset] }", with_body(), resets(), 502, 1),
+        (", retry: { when: [reset] }", post("/", ""), resets(), 502, 1),
+        (", retry: { when: [reset] }", post("/", "x"), resets(), 502, 1),
+        (", retry: { when: [reset] }", get("/"), begins(), 502, 1),
+        (", retry: { when: [reset], attempts: 0 }", get("/"), resets(), 502, 1),
+        (", retry: { when: [reset], budget: 0% }", get("/"), resets(), 200, 2),
+    ];
+    for (retry, request, script, status, sent) in rows {
+        let (bad, good) = (RawOrigin::start(script), RawOrigin::start(Script::Send(ok.clone())));
+        let text = format!(
+            "upstreams: {{ app: {{ endpoints: [\"{}\", \"{}\"], loadBalance: roundRobin }} }}\n\
+             routes: [{{ name: all, split: {{ app: 1 }}{retry} }}]\nworkers: 1\n",
+            bad.url(),
+            good.url()
+        );
+        let proxy = Proxy::start(&text);
+        // Turns are counted: one of the first two requests meets the origin that fails.
+        let answers = [proxy.ask(&request), proxy.ask(&request)];
+        let worst = answers.iter().map(|answer| answer.status).max();
+        assert_eq!(worst, Some(status), "{retry} {request:?}");
+        assert_eq!(bad.heads().len(), 1, "{retry} {request:?}: the failing origin is asked once");
+        assert_eq!(bad.heads().len() + good.heads().len(), 1 + sent, "{retry} {request:?}");
+        let retried = u64::from(status == 200);
+        proxy.settles("switchback_requests_total", &[("outcome", "error")], 1);
+        let metrics = proxy.settles("switchback_requests_total", &[], 2);
+        assert_eq!(metrics.count("switchback_retries_total", &[("reason", "reset")]), retried, "{retry}");
+    }
+}
+
+#[test]
 fn an_idle_connection_the_origin_closed_costs_no_request() {
     let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     let origin = RawOrigin::start(Script::SendAndClose(ok.to_vec()));

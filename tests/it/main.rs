@@ -31,6 +31,7 @@ mod explain;
 mod failures;
 mod forwarding;
 mod gateway_api;
+mod h2c_origins;
 mod lifecycle;
 mod limits;
 mod metrics;

@@ -7,6 +7,7 @@ mod checks;
 mod filters;
 mod listeners;
 mod overrides;
+mod retry;
 mod routes;
 mod rules;
 mod split;

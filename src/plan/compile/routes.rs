@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use super::rules::Kind;
 use super::upstreams::Upstreams;
-use super::{Context, checks, each_file, filters, fingerprint, rules, split};
+use super::{Context, checks, each_file, filters, fingerprint, retry, rules, split};
 use crate::plan::rank::Rank;
 use crate::plan::router::{HostPattern, MatchRule, PathPattern};
 use crate::plan::{Listener, Route, Timeouts};
 use crate::spec::Spot;
 use crate::spec::filter::Filter;
-use crate::spec::route::{Route as Written, WhenUnavailable};
+use crate::spec::route::{Route as Written, Upgrade, WhenUnavailable};
 use crate::spec::rule::Match;
 
 /// Longest route or arm name: names are labels, path segments and log fields.
@@ -167,6 +167,7 @@ fn one(
     };
     let arm_header_upstream = arm_header(context, &written.arm_header.upstream);
     let arm_header_client = arm_header(context, &written.arm_header.client);
+    let retry = retry::compile(context, written.retry.as_ref());
     let division = split::compile(context, written, &name, upstreams, answers(written))?;
     let mut route = Route {
         generation: context.generation,
@@ -183,6 +184,8 @@ fn one(
             upstream: written.timeouts.upstream.0,
             stream_idle: written.timeouts.stream_idle.0,
         },
+        retry,
+        websocket: written.upgrades.iter().any(|one| one.value == Upgrade::Websocket),
         filters,
         arm_header_upstream,
         arm_header_client,

@@ -32,14 +32,6 @@ fn one(context: &mut Context<'_>, name: &Spot<String>, written: &ShortOr<Written
         let message = format!("upstream `{}` has no endpoints", **name);
         context.findings.error(name, "no-endpoint", message, "endpoints: [\"http://10.0.0.1:8080\"]");
     }
-    if let Some(protocol) = written.protocol.as_ref().filter(|one| one.value != UpstreamProtocol::Http1) {
-        context.findings.error(
-            protocol,
-            "not-yet",
-            "this upstream protocol is not yet supported",
-            "write http1",
-        );
-    }
     if let Some(balance) =
         written.load_balance.as_ref().filter(|one| one.value == LoadBalance::ConsistentHash)
     {
@@ -65,8 +57,15 @@ fn one(context: &mut Context<'_>, name: &Spot<String>, written: &ShortOr<Written
         cell: context.inputs.book.upstream(&name),
         name,
         endpoints: endpoints.into(),
+        // Without TLS there is no ALPN: `auto` is then the protocol that every origin speaks.
+        protocol: match written.protocol.as_ref().map(|spot| spot.value) {
+            Some(UpstreamProtocol::H2) => UpstreamProtocol::H2,
+            Some(UpstreamProtocol::Http1 | UpstreamProtocol::Auto) | None => UpstreamProtocol::Http1,
+        },
         load_balance: written.load_balance.map(|spot| spot.value).unwrap_or_default(),
         max_requests: written.limits.max_requests,
+        max_pending: written.limits.max_pending,
+        max_connections: written.limits.max_connections,
         connection: written.connection,
     }
 }

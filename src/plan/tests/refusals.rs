@@ -255,8 +255,10 @@ fn not_yet() {
         ("admin.tls", "admin: { tls: «{» cert: a, key: b } }".to_owned()),
         ("listeners.x.tls", "listeners: [{ name: x, address: \"[::]:1\", tls: «{»} }]".to_owned()),
         ("listeners.x.proxyProtocol", "listeners: [{ name: x, address: \"[::]:1\", proxyProtocol: «{»} }]".to_owned()),
-        ("routes.a.retry", route("retry: «{» attempts: 2 }")),
-        ("routes.a.upgrades", route("upgrades: «[»websocket]")),
+        ("routes.a.retry.perTry", route("retry: { perTry: «1s» }")),
+        ("routes.a.retry.maxBody", route("retry: { maxBody: «1KiB» }")),
+        ("not yet", route("retry: { to: «defaultArm» }")),
+        ("not yet", route("retry: { when: [reset, «503»] }")),
         ("routes.a.rateLimit", route("rateLimit: «{»}")),
         ("routes.a.mirror", route("mirror: «[»]")),
         ("routes.a.slo", route("slo: «{»}")),
@@ -267,10 +269,6 @@ fn not_yet() {
         ("upstreams.u.breaker", upstream("breaker: «{»}")),
         ("upstreams.u.tls", upstream("tls: «{»}")),
         ("upstreams.u.slowStart", upstream("slowStart: «1s»")),
-        ("upstreams.u.limits.maxPending", upstream("limits: { maxPending: «1» }")),
-        ("upstreams.u.limits.maxConnections", upstream("limits: { maxConnections: «1» }")),
-        ("upstreams.u.connection.minIdle", upstream("connection: { minIdle: «1» }")),
-        ("not yet", upstream("protocol: «h2»")),
         ("not yet", upstream("loadBalance: «consistentHash»")),
     ];
     for (says, marked) in rows {
@@ -360,7 +358,7 @@ routes:
     sticky: {{ by: [{{ header: \"a b\" }}] }}
     overrides:
       - {{ name: o, when: {{ headers: [{{ name: \"a b\", value: x }}] }}, split: {{ p: 1, q: 1 }} }}
-    retry: {{}}
+    retry: {{ attempts: 6, when: [always] }}
   - name: c
     sticky: {{ by: [] }}
 "
@@ -389,7 +387,8 @@ routes:
             (14, "bad-header"),
             (14, "unknown-arm"),
             (14, "unknown-arm"),
-            (15, "not-yet"),
+            (15, "bad-value"),
+            (15, "bad-value"),
             (16, "no-split"),
             (17, "empty-sticky"),
         ],

@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod crowd;
+pub mod h2_origin;
 pub mod h2c;
 pub mod h2raw;
 pub mod load;

@@ -75,7 +75,7 @@ impl Gate {
         *self.0.borrow()
     }
 
-    async fn opened(&self) {
+    pub async fn opened(&self) {
         let mut gate = self.0.subscribe();
         // The sender lives as long as self, so waiting cannot fail.
         let _ = gate.wait_for(|open| *open).await;

@@ -1,0 +1,439 @@
+//! What two arms left while they are compared: counted once per exchange, in its weight epoch.
+//!
+//! One [`Trial`] is one epoch of one route: an outcome is counted in the trial of the plan it was
+//! chosen under, whenever it becomes known, so nothing is ever late. Readers take differences. It
+//! must never be written by any thread but the shard's worker, except where an address is capped:
+//! that is shared, and touched by bad outcomes alone.
+
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU8, AtomicU64};
+
+use crossbeam_utils::CachePadded;
+use foldhash::fast::FixedState;
+
+use super::bins::{BinCounts, Bins};
+use super::counter::Counter;
+use crate::model::WorkerId;
+
+/// Slots of a sticky route: the top 16 bits of the hash that gives the bucket.
+pub const SLOTS: usize = 1 << 16;
+/// Places in which bad outcomes are counted by address.
+const PLACES: usize = 1 << 12;
+/// Bits in which active addresses are told apart.
+const ACTIVE_BITS: usize = 1 << 10;
+/// Bad outcomes one address may add to an epoch.
+pub const MOST_PER_ADDRESS: u8 = 5;
+/// Active addresses below which every outcome counts.
+pub const FEW_ADDRESSES: u32 = 20;
+
+/// Which of the two arms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The old version.
+    Stable,
+    /// The new version.
+    Canary,
+}
+
+/// How a request came to its arm, as far as the comparison cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// By bucket or draw: it counts.
+    Placed,
+    /// By a trusted override: it counts for the guard alone.
+    Trusted,
+    /// By any other override or a pin: it does not count.
+    Steered,
+}
+
+/// One exchange that ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// Its arm.
+    pub side: Side,
+    /// How it came there.
+    pub placement: Placement,
+    /// What it was.
+    pub fate: Fate,
+    /// Answered 4xx.
+    pub client_error: bool,
+    /// Its slot, on a sticky route.
+    pub slot: Option<u16>,
+    /// Request sent to response head, or how long the client waited, in nanoseconds.
+    pub nanos: Option<u64>,
+    /// The client after trusted proxies.
+    pub address: IpAddr,
+    /// When it ended, wall clock.
+    pub unix_millis: u64,
+}
+
+/// What an exchange was to its arm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Answered well.
+    Good,
+    /// The first attempt failed.
+    Bad,
+    /// The client left before an answer.
+    Left,
+    /// The client's own fault: neither good nor bad.
+    Void,
+}
+
+/// The counts of one epoch of one route.
+#[derive(Debug)]
+pub struct Trial {
+    /// Number of the epoch, rising within a route.
+    pub epoch: u64,
+    hasher: FixedState,
+    /// Slots that a weight border cuts: they would lie in both arms.
+    cut: Box<[u16]>,
+    workers: Box<[OnceLock<Box<CachePadded<Worker>>>]>,
+    places: Box<[AtomicU8]>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    arms: [Arm; 2],
+    active: [AtomicU64; ACTIVE_BITS / 64],
+}
+
+#[derive(Debug, Default)]
+struct Arm {
+    n: Counter,
+    e: Counter,
+    client_errors: Counter,
+    trusted: [Counter; 2],
+    latency: Bins,
+    left: Bins,
+    /// Second of the last bad outcome, and in which tenths of it bad ones fell: `second << 16 | mask`.
+    moments: AtomicU64,
+    slots: OnceLock<Box<Slots>>,
+}
+
+#[derive(Debug)]
+struct Slots {
+    seen: Bits,
+    bad: Bits,
+    client_error: Bits,
+}
+
+#[derive(Debug)]
+struct Bits(Box<[AtomicU64]>);
+
+impl Trial {
+    /// An empty epoch. `seed` keeps clients from choosing whose place they share; `cut` are the
+    /// slots that lie in no single arm.
+    #[must_use]
+    pub fn new(epoch: u64, workers: usize, seed: u64, cut: Vec<u16>) -> Self {
+        Self {
+            epoch,
+            hasher: FixedState::with_seed(seed),
+            cut: cut.into(),
+            workers: (0..workers).map(|_| OnceLock::new()).collect(),
+            places: (0..PLACES).map(|_| AtomicU8::new(0)).collect(),
+        }
+    }
+
+    /// Counts an exchange that ended.
+    pub fn record(&self, worker: WorkerId, ended: &Ended) {
+        let Some(cell) = self.workers.get(worker.0) else { return };
+        let own = cell.get_or_init(Box::default);
+        let arm = own.arm(ended.side);
+        match ended.placement {
+            Placement::Steered => return,
+            Placement::Trusted => {
+                if matches!(ended.fate, Fate::Good | Fate::Bad) {
+                    arm.trusted[0].add(1);
+                    arm.trusted[1].add(u64::from(ended.fate == Fate::Bad));
+                }
+                return;
+            }
+            Placement::Placed => {}
+        }
+        let hash = self.hasher.hash_one(network(ended.address));
+        own.activate(hash);
+        if ended.fate == Fate::Void || ended.fate == Fate::Bad && !self.may_add(hash) {
+            return;
+        }
+        arm.count(ended, ended.slot.filter(|slot| !self.cut.contains(slot)));
+    }
+
+    /// Whether an address may add another bad outcome; blind to the arm, or an address could choose
+    /// which arm to leave uncounted.
+    fn may_add(&self, hash: u64) -> bool {
+        let Some(place) = self.places.get((hash >> 32) as usize % PLACES) else { return true };
+        let before = place.load(Relaxed);
+        if before < MOST_PER_ADDRESS {
+            // Two workers may both add the last one: the bound is passed by a few at most.
+            place.store(before + 1, Relaxed);
+            return true;
+        }
+        self.active() < FEW_ADDRESSES
+    }
+
+    /// Active addresses, up to about a thousand.
+    #[must_use]
+    pub fn active(&self) -> u32 {
+        let mut all = [0_u64; ACTIVE_BITS / 64];
+        for worker in self.workers.iter().filter_map(OnceLock::get) {
+            for (sum, bits) in all.iter_mut().zip(&worker.active) {
+                *sum |= bits.load(Relaxed);
+            }
+        }
+        all.iter().map(|bits| bits.count_ones()).sum()
+    }
+
+    /// Everything counted since the epoch began; `second` is the one whose moments are wanted.
+    #[must_use]
+    pub fn totals(&self, second: u64) -> TrialTotals {
+        let mut totals =
+            TrialTotals { few_addresses: self.active() < FEW_ADDRESSES, ..TrialTotals::default() };
+        let workers: Vec<&Worker> =
+            self.workers.iter().filter_map(OnceLock::get).map(|own| &***own).collect();
+        for (at, sum) in [&mut totals.stable, &mut totals.canary].into_iter().enumerate() {
+            let arms: Vec<&Arm> = workers.iter().filter_map(|own| own.arms.get(at)).collect();
+            for arm in &arms {
+                arm.add_to(sum, second);
+            }
+            let slots: Vec<&Slots> =
+                arms.iter().filter_map(|arm| arm.slots.get()).map(|slots| &**slots).collect();
+            sum.slots = union(slots.iter().map(|slots| &slots.seen));
+            sum.bad_slots = union(slots.iter().map(|slots| &slots.bad));
+            sum.client_error_slots = union(slots.iter().map(|slots| &slots.client_error));
+        }
+        totals
+    }
+}
+
+/// Sums of one epoch over all workers.
+#[derive(Clone, Debug, Default)]
+pub struct TrialTotals {
+    /// The old version's.
+    pub stable: ArmTotals,
+    /// The new version's.
+    pub canary: ArmTotals,
+    /// Too few addresses to bound what one of them adds.
+    pub few_addresses: bool,
+}
+
+/// Sums of one arm.
+#[derive(Clone, Debug, Default)]
+pub struct ArmTotals {
+    /// Exchanges that count.
+    pub n: u64,
+    /// Of these, bad.
+    pub e: u64,
+    /// Answered 4xx.
+    pub client_errors: u64,
+    /// Trusted steered ones, and of these the bad.
+    pub trusted: (u64, u64),
+    /// Of good ones; on a sticky route of each slot's first outcome.
+    pub latency: BinCounts,
+    /// How long those waited who left.
+    pub left: BinCounts,
+    /// Tenths of the asked second in which bad outcomes fell.
+    pub moments: u16,
+    /// Slots seen.
+    pub slots: u64,
+    /// Slots that were bad.
+    pub bad_slots: u64,
+    /// Slots that were answered 4xx.
+    pub client_error_slots: u64,
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        Self { arms: Default::default(), active: [const { AtomicU64::new(0) }; ACTIVE_BITS / 64] }
+    }
+}
+
+impl Worker {
+    fn arm(&self, side: Side) -> &Arm {
+        let [stable, canary] = &self.arms;
+        match side {
+            Side::Stable => stable,
+            Side::Canary => canary,
+        }
+    }
+
+    fn activate(&self, hash: u64) {
+        let bit = usize::try_from(hash % ACTIVE_BITS as u64).unwrap_or(0);
+        if let Some(word) = self.active.get(bit / 64) {
+            set(word, bit % 64);
+        }
+    }
+}
+
+impl Arm {
+    fn count(&self, ended: &Ended, slot: Option<u16>) {
+        if ended.fate == Fate::Left {
+            if let Some(nanos) = ended.nanos {
+                self.left.add(nanos);
+            }
+            return;
+        }
+        self.n.add(1);
+        let slots = ended.slot.map(|_| self.slots.get_or_init(Box::default));
+        let slots = slots.zip(slot);
+        // A user's later outcomes are not independent of the first.
+        let first = slots.is_none_or(|(slots, slot)| slots.seen.mark(slot));
+        let first = first && (ended.slot.is_none() || slot.is_some());
+        if ended.client_error {
+            self.client_errors.add(1);
+            slots.inspect(|(slots, slot)| _ = slots.client_error.mark(*slot));
+        }
+        if ended.fate == Fate::Bad {
+            self.e.add(1);
+            self.moment(ended.unix_millis);
+            slots.inspect(|(slots, slot)| _ = slots.bad.mark(*slot));
+        } else if let Some(nanos) = ended.nanos.filter(|_| first) {
+            self.latency.add(nanos);
+        }
+    }
+
+    fn moment(&self, unix_millis: u64) {
+        let (second, tenth) = (unix_millis / 1_000, unix_millis % 1_000 / 100);
+        let before = self.moments.load(Relaxed);
+        let mask = if before >> 16 == second { before & 0xffff } else { 0 };
+        self.moments.store(second << 16 | mask | 1 << tenth, Relaxed);
+    }
+
+    fn add_to(&self, sum: &mut ArmTotals, second: u64) {
+        sum.n += self.n.get();
+        sum.e += self.e.get();
+        sum.client_errors += self.client_errors.get();
+        sum.trusted.0 += self.trusted[0].get();
+        sum.trusted.1 += self.trusted[1].get();
+        self.latency.add_to(&mut sum.latency);
+        self.left.add_to(&mut sum.left);
+        let moments = self.moments.load(Relaxed);
+        if moments >> 16 == second {
+            sum.moments |= (moments & 0xffff) as u16;
+        }
+    }
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        let bits = || Bits((0..SLOTS / 64).map(|_| AtomicU64::new(0)).collect());
+        Self { seen: bits(), bad: bits(), client_error: bits() }
+    }
+}
+
+impl Bits {
+    /// Marks a slot; whether it was not marked before.
+    fn mark(&self, slot: u16) -> bool {
+        self.0.get(usize::from(slot) / 64).is_some_and(|word| set(word, usize::from(slot) % 64))
+    }
+}
+
+/// Sets a bit of a word with one writer; whether it was clear.
+fn set(word: &AtomicU64, bit: usize) -> bool {
+    let before = word.load(Relaxed);
+    let after = before | 1 << bit;
+    if after != before {
+        word.store(after, Relaxed);
+    }
+    after != before
+}
+
+/// How many slots are marked by any worker.
+fn union<'a>(sets: impl Iterator<Item = &'a Bits>) -> u64 {
+    let sets: Vec<&Bits> = sets.collect();
+    let words = 0..sets.first().map_or(0, |bits| bits.0.len());
+    let word = |at: usize| {
+        sets.iter().filter_map(|bits| bits.0.get(at)).fold(0, |all, word| all | word.load(Relaxed))
+    };
+    words.map(|at| u64::from(word(at).count_ones())).sum()
+}
+
+/// What is one client: an IPv4 address, or the network a site is given in IPv6.
+fn network(address: IpAddr) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => u64::from(u32::from(address)),
+        IpAddr::V6(address) => (u128::from(address) >> 64) as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(side: Side, fate: Fate, client: u32) -> Ended {
+        Ended {
+            side,
+            placement: Placement::Placed,
+            fate,
+            client_error: false,
+            slot: None,
+            nanos: Some(1_000_000),
+            address: IpAddr::V4(client.into()),
+            unix_millis: 7_250,
+        }
+    }
+
+    #[test]
+    fn each_fate_counts_where_it_belongs() {
+        let trial = Trial::new(1, 2, 0, Vec::new());
+        for (worker, fate) in
+            [(0, Fate::Good), (1, Fate::Good), (0, Fate::Bad), (0, Fate::Left), (1, Fate::Void)]
+        {
+            trial.record(WorkerId(worker), &ended(Side::Canary, fate, 1));
+        }
+        let canary = trial.totals(7).canary;
+        assert_eq!((canary.n, canary.e, canary.latency.total(), canary.left.total()), (3, 1, 2, 1));
+        assert_eq!((canary.moments, trial.totals(8).canary.moments), (0b100, 0));
+        assert_eq!(trial.totals(7).stable.n, 0);
+    }
+
+    #[test]
+    fn steered_requests_feed_no_test_and_trusted_ones_the_guard_alone() {
+        let trial = Trial::new(1, 1, 0, Vec::new());
+        for placement in [Placement::Steered, Placement::Trusted] {
+            trial.record(WorkerId(0), &Ended { placement, ..ended(Side::Canary, Fate::Bad, 1) });
+        }
+        let canary = trial.totals(7).canary;
+        assert_eq!((canary.n, canary.e, canary.trusted), (0, 0, (1, 1)));
+    }
+
+    #[test]
+    fn one_address_of_many_adds_five_bad_outcomes_over_both_arms() {
+        let trial = Trial::new(1, 1, 3, Vec::new());
+        let flood = |count| {
+            for at in 0..count {
+                let side = if at % 2 == 0 { Side::Stable } else { Side::Canary };
+                trial.record(WorkerId(0), &ended(side, Fate::Bad, 1));
+            }
+        };
+        flood(10);
+        let both = |trial: &Trial| trial.totals(7).stable.e + trial.totals(7).canary.e;
+        assert_eq!(both(&trial), 10, "a lone client is all there is to go by");
+        for client in 2..60 {
+            trial.record(WorkerId(0), &ended(Side::Stable, Fate::Good, client));
+        }
+        assert!(!trial.totals(7).few_addresses);
+        flood(1_000);
+        assert_eq!(both(&trial), 10);
+        for client in 100..110 {
+            trial.record(WorkerId(0), &ended(Side::Canary, Fate::Bad, client));
+        }
+        assert!(both(&trial) >= 19, "others still count");
+    }
+
+    #[test]
+    fn a_slot_counts_once_however_many_workers_saw_it() {
+        let trial = Trial::new(1, 2, 0, vec![9]);
+        for (worker, slot, fate) in
+            [(0, 4, Fate::Bad), (1, 4, Fate::Bad), (1, 5, Fate::Good), (1, 5, Fate::Good), (0, 9, Fate::Bad)]
+        {
+            trial.record(WorkerId(worker), &Ended { slot: Some(slot), ..ended(Side::Canary, fate, 1) });
+        }
+        let canary = trial.totals(7).canary;
+        assert_eq!((canary.slots, canary.bad_slots, canary.n, canary.e), (2, 1, 5, 3));
+        assert_eq!(canary.latency.total(), 1, "of a slot's good outcomes the first");
+    }
+}

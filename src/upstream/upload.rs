@@ -1,0 +1,128 @@
+//! A request body on its way upstream, watched for who is late and who broke it.
+//!
+//! It exists so that a client's fault is never charged to an arm. It must never buffer a frame.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::deadline::Deadlines;
+use crate::model::Client;
+
+/// Most bytes of a request body read only to be thrown away.
+pub const DRAIN_BYTES: u64 = 256 << 10;
+
+/// The body of a request.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// Nothing to send.
+    Empty,
+    /// Nothing to send, and the connection is asked to become a tunnel.
+    Tunnel,
+    /// The client's body as it comes.
+    Streaming(Incoming, Rc<Upload>),
+}
+
+/// What is known of a request body under way.
+#[derive(Debug)]
+pub struct Upload {
+    /// Whose it is.
+    pub client: Rc<Client>,
+    /// The worker's deadlines, for their clock.
+    pub deadlines: Rc<Deadlines>,
+    /// Bytes passed on.
+    pub bytes: Cell<u64>,
+    /// Bytes allowed; 0 is no bound.
+    pub limit: u64,
+    /// The whole body was passed on.
+    pub ended: Cell<bool>,
+    /// The client broke its own body.
+    pub broken: Cell<bool>,
+    /// The body grew over its limit.
+    pub too_large: Cell<bool>,
+}
+
+/// A request body that could not be read to its end: the client's fault.
+pub type UploadError = Box<dyn std::error::Error + Send + Sync>;
+
+impl RequestBody {
+    /// Whether there is nothing to send, so that the request may be sent again.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        !matches!(self, Self::Streaming(..))
+    }
+
+    /// Reads the rest and throws it away, up to [`DRAIN_BYTES`]: a client that is still sending
+    /// would otherwise lose the answer to a reset (RFC 9112 section 9.6).
+    pub async fn drain(mut self) {
+        let mut left = DRAIN_BYTES;
+        while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await {
+            let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+            match left.checked_sub(length) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = UploadError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let Self::Streaming(body, upload) = self.get_mut() else { return Poll::Ready(None) };
+        let polled = Pin::new(body).poll_frame(cx);
+        match &polled {
+            Poll::Pending => upload.client.on_body(Some(upload.deadlines.clock().tick())),
+            Poll::Ready(Some(Ok(frame))) => {
+                upload.client.on_body(None);
+                let bytes = upload.bytes.get() + frame.data_ref().map_or(0, |data| data.len() as u64);
+                upload.bytes.set(bytes);
+                if upload.limit > 0 && bytes > upload.limit {
+                    upload.too_large.set(true);
+                    return Poll::Ready(Some(Err("the request body is over the limit".into())));
+                }
+            }
+            Poll::Ready(Some(Err(_))) => {
+                upload.client.on_body(None);
+                upload.broken.set(true);
+            }
+            Poll::Ready(None) => {
+                upload.client.body_ended();
+                upload.ended.set(true);
+            }
+        }
+        polled.map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty | Self::Tunnel => true,
+            Self::Streaming(body, upload) => {
+                let ended = body.is_end_stream();
+                if ended {
+                    upload.client.body_ended();
+                    upload.ended.set(true);
+                }
+                ended
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty | Self::Tunnel => SizeHint::with_exact(0),
+            Self::Streaming(body, _) => body.size_hint(),
+        }
+    }
+}
