@@ -372,8 +372,8 @@ fn respond(
     }
     issue_cookie(&mut parts.headers, route, choice);
     debug_assert!(Rc::ptr_eq(plan, exchange.plan()), "one plan per request");
-    if exchange.is_uploading() && parts.status.as_u16() >= 400 {
-        // Refused early: nobody reads the rest, and a client that hears so can stop sending it.
+    if exchange.is_uploading() {
+        // Answered early: nobody may read the rest, and a client that hears so can stop sending it.
         parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let passing = Passing::new(body, frame, exchange, route.timeouts.stream_idle, trailers);
