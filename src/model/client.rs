@@ -22,6 +22,8 @@ pub enum Phase {
     Busy,
     /// Between two requests.
     Idle,
+    /// Answered for the last time; what still comes is thrown away.
+    Ending,
 }
 
 /// Why a connection is ended from outside.
@@ -60,7 +62,15 @@ pub struct Client {
     pub park: Cell<bool>,
     phase: Cell<Phase>,
     since: Cell<Tick>,
+    /// One head after another (HTTP/1), or frames of many streams (HTTP/2).
+    multiplexed: Cell<bool>,
+    last_read: Cell<Tick>,
     in_flight: Cell<u32>,
+    unanswered: Cell<u32>,
+    untaken: Cell<u32>,
+    taken: Cell<Tick>,
+    body_open: Cell<bool>,
+    head_wait: Cell<Option<Tick>>,
     body_wait: Cell<Option<Tick>>,
     send_wait: Cell<Option<Tick>>,
     waker: RefCell<Option<Waker>>,
@@ -82,7 +92,14 @@ impl Client {
             park: Cell::new(false),
             phase: Cell::new(Phase::FirstByte),
             since: Cell::new(now),
+            multiplexed: Cell::new(false),
+            last_read: Cell::new(now),
             in_flight: Cell::new(0),
+            unanswered: Cell::new(0),
+            untaken: Cell::new(0),
+            taken: Cell::new(now),
+            body_open: Cell::new(false),
+            head_wait: Cell::new(None),
             body_wait: Cell::new(None),
             send_wait: Cell::new(None),
             waker: RefCell::new(None),
@@ -95,9 +112,30 @@ impl Client {
         (self.phase.get(), self.since.get())
     }
 
+    /// HTTP/2 begins: from now on bytes alone begin no request.
+    pub fn multiplex(&self, now: Tick) {
+        self.multiplexed.set(true);
+        self.phase.set(Phase::Idle);
+        self.since.set(now);
+    }
+
+    /// Whether it is HTTP/2.
+    #[must_use]
+    pub fn is_multiplexed(&self) -> bool {
+        self.multiplexed.get()
+    }
+
+    /// The last answer is out: the connection only waits for the client to have read it.
+    pub fn ending(&self, now: Tick) {
+        self.phase.set(Phase::Ending);
+        self.since.set(now);
+    }
+
     /// Bytes arrived.
     pub fn on_read(&self, now: Tick) {
-        if matches!(self.phase.get(), Phase::FirstByte | Phase::Idle) {
+        self.last_read.set(now);
+        let between = matches!(self.phase.get(), Phase::FirstByte | Phase::Idle);
+        if between && !self.multiplexed.get() && !self.body_open.get() {
             self.phase.set(Phase::Header);
             self.since.set(now);
         }
@@ -121,6 +159,59 @@ impl Client {
         }
     }
 
+    /// Part of a header block was received (`Some`, kept from its first byte) or all of it (`None`).
+    pub fn on_head(&self, waiting: Option<Tick>) {
+        match waiting {
+            None => self.head_wait.set(None),
+            Some(now) if self.head_wait.get().is_none() => self.head_wait.set(Some(now)),
+            Some(_) => {}
+        }
+    }
+
+    /// A stream's bytes wait for the client to make room, or no longer do.
+    pub fn on_window(&self, waiting: bool, now: Tick) {
+        let untaken = self.untaken.get();
+        self.untaken.set(if waiting { untaken + 1 } else { untaken.saturating_sub(1) });
+        self.taken.set(now);
+    }
+
+    /// Since when every exchange of a multiplexed connection waits for the client to make room.
+    #[must_use]
+    pub fn window_wait(&self) -> Option<Tick> {
+        let all = self.in_flight.get() > 0 && self.untaken.get() >= self.in_flight.get();
+        all.then(|| self.taken.get())
+    }
+
+    /// A request body came to its end.
+    pub fn body_ended(&self) {
+        self.body_wait.set(None);
+        self.body_open.set(false);
+    }
+
+    /// Whether a request body of HTTP/1 has not come to its end: until then no byte is a new request.
+    #[must_use]
+    pub fn body_open(&self) -> bool {
+        self.body_open.get()
+    }
+
+    /// Whether an exchange has no response head yet.
+    #[must_use]
+    pub fn is_unanswered(&self) -> bool {
+        self.unanswered.get() > 0
+    }
+
+    /// When bytes came last.
+    #[must_use]
+    pub fn last_read(&self) -> Tick {
+        self.last_read.get()
+    }
+
+    /// Since when the rest of a header block is awaited, within a multiplexed connection.
+    #[must_use]
+    pub fn head_wait(&self) -> Option<Tick> {
+        self.head_wait.get()
+    }
+
     /// Since when the client refuses bytes.
     #[must_use]
     pub fn send_wait(&self) -> Option<Tick> {
@@ -133,11 +224,18 @@ impl Client {
         self.body_wait.get()
     }
 
-    /// An exchange began.
-    pub fn begin(&self, now: Tick) {
+    /// An exchange began, with a body to come or without.
+    pub fn begin(&self, now: Tick, body: bool) {
         self.in_flight.set(self.in_flight.get() + 1);
+        self.unanswered.set(self.unanswered.get() + 1);
+        self.body_open.set(body && !self.multiplexed.get());
         self.phase.set(Phase::Busy);
         self.since.set(now);
+    }
+
+    /// An exchange has its response head, or will have none.
+    pub fn answered(&self) {
+        self.unanswered.set(self.unanswered.get().saturating_sub(1));
     }
 
     /// An exchange ended.

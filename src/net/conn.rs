@@ -26,16 +26,16 @@ use crate::model::{Client, RejectReason};
 
 /// What opens an HTTP/2 connection with prior knowledge (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Sent when a head did not come in time.
+/// How much one stream may send ahead of its reader: little, so that many can.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// How much all streams of a connection may. The protocol library cuts connections that pile up many
+/// small frames, and its patience grows with this window.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Most bytes thrown away so that a client which still sends can read its last answer.
+const LINGER_BYTES: usize = 1 << 20;
+/// Sent when a head or a body did not come in time.
 const TIMEOUT_ANSWER: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-
-/// Bytes of a request body that an HTTP/2 client may send ahead of the upstream.
-const STREAM_WINDOW: u32 = 256 << 10;
-/// Bytes of all request bodies of an HTTP/2 connection that a client may send ahead. Large beside a
-/// stream's window, for half of it is what small unread DATA frames may cost a connection before it
-/// is cut: with less, a gRPC stream of tiny messages to a slow upstream would be taken for a flood.
-const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// How a listener's connections are served.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +70,12 @@ pub async fn serve<H: Handler>(stream: TcpStream, client: Rc<Client>, serving: S
         match speaks_h2(&mut io, &client, &serving.clock).await {
             Some(true) => return Box::pin(serve_h2(io, &client, &serving)).await,
             Some(false) => {}
-            None => return,
+            None => {
+                if client.kill.get() == Some(Close::HeaderTimeout) {
+                    serving.handler.refused(RejectReason::ClientTimeout);
+                }
+                return;
+            }
         }
     }
     loop {
@@ -141,23 +146,25 @@ async fn serve_h1<H: Handler>(io: ClientIo, client: &Rc<Client>, serving: &Servi
         if let Some(close) = client.kill.get() {
             return Poll::Ready(End::Killed(close));
         }
-        if client.park.get() && client.phase().0 == Phase::Idle {
+        // With a body under way the parser knows what the bytes are, and nobody else does.
+        if client.park.get() && client.phase().0 == Phase::Idle && !client.body_open() {
             return Poll::Ready(End::Parked);
         }
         Pin::new(&mut *http).poll(cx).map(End::Done)
     })
     .await;
     match end {
-        End::Done(Ok(())) => None,
-        End::Done(Err(error)) => {
-            if error.is_parse() || error.is_parse_too_large() {
+        End::Done(done) => {
+            if done.is_err_and(|error| error.is_parse() || error.is_parse_too_large()) {
                 serving.handler.refused(RejectReason::Malformed);
             }
+            linger(http.into_parts().io, client, &serving.clock).await;
             None
         }
         End::Killed(close) => {
+            let unanswered = client.is_unanswered();
             let parts = http.into_parts();
-            if close == Close::HeaderTimeout {
+            if close == Close::HeaderTimeout || close == Close::BodyTimeout && unanswered {
                 serving.handler.refused(RejectReason::ClientTimeout);
                 // Best effort: the client is told if its socket takes it at once.
                 let _ = parts.io.stream().try_write(TIMEOUT_ANSWER);
@@ -175,6 +182,35 @@ async fn serve_h1<H: Handler>(io: ClientIo, client: &Rc<Client>, serving: &Servi
     }
 }
 
+/// Ends a connection so that its last answer is read: bytes that nobody reads would turn the close
+/// into a reset, and a reset takes the answer away from a client that is still sending.
+async fn linger(io: ClientIo, client: &Client, clock: &CoarseClock) {
+    client.ending(clock.tick());
+    if io.half_close().is_err() {
+        return;
+    }
+    let mut left = LINGER_BYTES;
+    let mut piece = [0_u8; 2048];
+    while left > 0 {
+        let ready = poll_fn(|cx| {
+            client.wake_with(cx.waker());
+            if client.kill.get().is_some() {
+                return Poll::Ready(false);
+            }
+            io.stream().poll_read_ready(cx).map(|ready| ready.is_ok())
+        });
+        if !ready.await {
+            return;
+        }
+        match io.stream().try_read(&mut piece) {
+            Ok(0) => return,
+            Ok(count) => left = left.saturating_sub(count),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}
+
 enum End {
     Done(hyper::Result<()>),
     Killed(Close),
@@ -182,7 +218,9 @@ enum End {
 }
 
 /// Serves HTTP/2 to the connection's end.
-async fn serve_h2<H: Handler>(io: ClientIo, client: &Rc<Client>, serving: &Serving<H>) {
+async fn serve_h2<H: Handler>(mut io: ClientIo, client: &Rc<Client>, serving: &Serving<H>) {
+    client.multiplex(serving.clock.tick());
+    io.watch_frames();
     let handler = Rc::clone(&serving.handler);
     let (clock, owner) = (Rc::clone(&serving.clock), Rc::clone(client));
     let service = service_fn(move |request| {
@@ -213,6 +251,9 @@ async fn serve_h2<H: Handler>(io: ClientIo, client: &Rc<Client>, serving: &Servi
         http.as_mut().poll(cx).map(|_| ())
     })
     .await;
+    if matches!(client.kill.get(), Some(Close::HeaderTimeout | Close::BodyTimeout)) {
+        serving.handler.refused(RejectReason::ClientTimeout);
+    }
 }
 
 /// One request: the connection is busy until the response body is gone.
@@ -221,8 +262,13 @@ fn answer<H: Handler>(
     client: &Rc<Client>,
     request: Request<Incoming>,
 ) -> Answering<impl Future<Output = Response<H::Body>> + use<H>> {
-    client.begin(serving.clock.tick());
-    let busy = Busy { client: Rc::clone(client), clock: Rc::clone(&serving.clock) };
+    client.begin(serving.clock.tick(), !request.body().is_end_stream());
+    let busy = Busy {
+        client: Rc::clone(client),
+        clock: Rc::clone(&serving.clock),
+        unanswered: true,
+        untaken: false,
+    };
     let response = Rc::clone(&serving.handler).handle(Rc::clone(client), request);
     Answering { response, busy: Some(busy) }
 }
@@ -242,9 +288,10 @@ impl<F: Future<Output = Response<B>>, B> Future for Answering<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        this.response
-            .poll(cx)
-            .map(|response| Ok(response.map(|body| Tracked { body, busy: this.busy.take() })))
+        this.response.poll(cx).map(|response| {
+            this.busy.iter_mut().for_each(Busy::answered);
+            Ok(response.map(|body| Tracked { body, busy: this.busy.take() }))
+        })
     }
 }
 
@@ -252,10 +299,31 @@ impl<F: Future<Output = Response<B>>, B> Future for Answering<F> {
 struct Busy {
     client: Rc<Client>,
     clock: Rc<CoarseClock>,
+    unanswered: bool,
+    /// Whether bytes wait for room in the client's window; only where there are windows.
+    untaken: bool,
+}
+
+impl Busy {
+    fn answered(&mut self) {
+        if std::mem::take(&mut self.unanswered) {
+            self.client.answered();
+            self.untaken(true);
+        }
+    }
+
+    fn untaken(&mut self, waiting: bool) {
+        if self.client.is_multiplexed() && self.untaken != waiting {
+            self.untaken = waiting;
+            self.client.on_window(waiting, self.clock.tick());
+        }
+    }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
+        self.answered();
+        self.untaken(false);
         self.client.end(self.clock.tick());
     }
 }
@@ -277,7 +345,14 @@ impl<B: Body<Data = Bytes>> Body for Tracked<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        self.project().body.poll_frame(cx)
+        let this = self.project();
+        // Whoever asks for more has found room for what it got.
+        this.busy.iter_mut().for_each(|busy| busy.untaken(false));
+        let polled = this.body.poll_frame(cx);
+        if matches!(polled, Poll::Ready(Some(_))) {
+            this.busy.iter_mut().for_each(|busy| busy.untaken(true));
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

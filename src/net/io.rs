@@ -5,15 +5,19 @@
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
-use hyper::rt::{Read, ReadBufCursor, Write};
+use bytes::Bytes;
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use super::frames::HeadWatch;
 use crate::model::Client;
 use crate::model::time::CoarseClock;
+
+/// Bytes read at once where they are looked at on the way.
+const WATCHED_READ: usize = 8 << 10;
 
 /// A client's transport.
 #[derive(Debug)]
@@ -23,13 +27,15 @@ pub struct ClientIo {
     ahead: Bytes,
     client: Rc<Client>,
     clock: Rc<CoarseClock>,
+    /// Follows the frames of HTTP/2.
+    frames: Option<HeadWatch>,
 }
 
 impl ClientIo {
     /// Watches a stream.
     #[must_use]
     pub fn new(stream: TcpStream, client: Rc<Client>, clock: Rc<CoarseClock>) -> Self {
-        Self { stream: TokioIo::new(stream), ahead: Bytes::new(), client, clock }
+        Self { stream: TokioIo::new(stream), ahead: Bytes::new(), client, clock, frames: None }
     }
 
     /// The stream itself.
@@ -44,10 +50,32 @@ impl ClientIo {
             if self.ahead.is_empty() { bytes } else { [bytes, self.ahead.split_off(0)].concat().into() };
     }
 
+    /// Says that nothing more will be sent; what comes can still be read.
+    ///
+    /// # Errors
+    /// The peer has ended the connection.
+    pub fn half_close(&self) -> io::Result<()> {
+        socket2::SockRef::from(self.stream()).shutdown(std::net::Shutdown::Write)
+    }
+
     /// Whether bytes wait to be read again.
     #[must_use]
     pub fn has_ahead(&self) -> bool {
         !self.ahead.is_empty()
+    }
+
+    /// Looks at the frames that come from now on, the preface first.
+    pub fn watch_frames(&mut self) {
+        self.frames = Some(HeadWatch::default());
+    }
+
+    fn look(&mut self, bytes: &[u8]) {
+        let now = self.clock.tick();
+        self.client.on_read(now);
+        if let Some(frames) = &mut self.frames {
+            let open = frames.read(bytes);
+            self.client.on_head(open.then_some(now));
+        }
     }
 
     fn noted<T>(&self, outcome: Poll<T>) -> Poll<T> {
@@ -65,8 +93,18 @@ impl Read for ClientIo {
     ) -> Poll<io::Result<()>> {
         if !self.ahead.is_empty() {
             let count = self.ahead.len().min(buf.remaining());
-            buf.put_slice(&self.ahead[..count]);
-            self.ahead.advance(count);
+            let bytes = self.ahead.split_to(count);
+            buf.put_slice(&bytes);
+            self.look(&bytes);
+            return Poll::Ready(Ok(()));
+        }
+        if self.frames.is_some() {
+            let mut piece = [0_u8; WATCHED_READ];
+            let room = buf.remaining().min(WATCHED_READ);
+            let mut read = ReadBuf::new(&mut piece[..room]);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, read.unfilled()))?;
+            buf.put_slice(read.filled());
+            self.look(read.filled());
             return Poll::Ready(Ok(()));
         }
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
@@ -88,7 +126,8 @@ impl Write for ClientIo {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        // HTTP/1 ends with [`Self::half_close`], by whoever then reads what the client still sends.
+        if self.frames.is_none() { Poll::Ready(Ok(())) } else { Pin::new(&mut self.stream).poll_shutdown(cx) }
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -5,6 +5,7 @@
 
 pub mod bind;
 pub mod conn;
+pub mod frames;
 pub mod io;
 pub mod listen;
 pub mod sweep;

@@ -22,6 +22,9 @@ const PARK_AFTER: std::time::Duration =
 /// under way to arrive and be answered with a word that it was the last.
 const DRAIN_IDLE: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// How long a client may take to read the last answer while it still sends.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// What should happen to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sentence {
@@ -39,8 +42,12 @@ pub enum Sentence {
 #[must_use]
 pub fn judge(client: &Client, limits: &Timeouts, draining: bool, now: Tick) -> Sentence {
     let over = |since: Tick, span: std::time::Duration| now >= since.after(span);
-    if client.send_wait().is_some_and(|since| over(since, limits.send_stall.0)) {
+    let sending = client.send_wait().into_iter().chain(client.window_wait()).min();
+    if sending.is_some_and(|since| over(since, limits.send_stall.0)) {
         return Sentence::Kill(Close::SendStall);
+    }
+    if client.head_wait().is_some_and(|since| over(since, limits.header.0)) {
+        return Sentence::Kill(Close::HeaderTimeout);
     }
     let (phase, since) = client.phase();
     let old = over(client.born, limits.max_age.0);
@@ -48,9 +55,19 @@ pub fn judge(client: &Client, limits: &Timeouts, draining: bool, now: Tick) -> S
         Phase::FirstByte if over(since, limits.first_byte.0) => Sentence::Kill(Close::Quiet),
         Phase::FirstByte if draining && over(since, DRAIN_IDLE) => Sentence::Kill(Close::Quiet),
         Phase::Header if over(since, limits.header.0) => Sentence::Kill(Close::HeaderTimeout),
-        Phase::Busy if client.body_wait().is_some_and(|since| over(since, limits.body_idle.0)) => {
+        // Once the answer has begun, its own idle limit rules: a stream may be quiet in one direction.
+        Phase::Busy
+            if client.is_unanswered()
+                && client.body_wait().is_some_and(|since| over(since, limits.body_idle.0)) =>
+        {
             Sentence::Kill(Close::BodyTimeout)
         }
+        // Answered early: what comes is still the body of the request before.
+        Phase::Idle if client.body_open() && over(since.max(client.last_read()), limits.body_idle.0) => {
+            Sentence::Kill(Close::BodyTimeout)
+        }
+        Phase::Idle if client.body_open() => Sentence::Keep,
+        Phase::Ending if over(since, LINGER) => Sentence::Kill(Close::Quiet),
         Phase::Idle if over(since, limits.idle.0) || (old || draining) && over(since, DRAIN_IDLE) => {
             Sentence::Kill(Close::Quiet)
         }
@@ -161,22 +178,60 @@ mod tests {
         assert_eq!(judge(&dripping, &limits, false, at(10)), Sentence::Kill(Close::HeaderTimeout));
 
         let uploading = client();
-        uploading.begin(Tick(0));
+        uploading.begin(Tick(0), true);
         assert_eq!(judge(&uploading, &limits, false, at(1000)), Sentence::Keep);
         uploading.on_body(Some(Tick(0)));
         assert_eq!(judge(&uploading, &limits, false, at(10)), Sentence::Kill(Close::BodyTimeout));
+        uploading.answered();
+        assert_eq!(judge(&uploading, &limits, false, at(10)), Sentence::Keep, "the answer has begun");
 
         let stalled = client();
-        stalled.begin(Tick(0));
+        stalled.begin(Tick(0), false);
         stalled.on_write(Some(Tick(0)));
         assert_eq!(judge(&stalled, &limits, false, at(30)), Sentence::Kill(Close::SendStall));
+    }
+
+    #[test]
+    fn a_body_left_over_is_no_idle_connection() {
+        let limits = Timeouts::default();
+        let early = client();
+        early.begin(Tick(0), true);
+        early.answered();
+        early.end(Tick(0));
+        early.on_read(at(5));
+        assert_eq!(early.phase().0, Phase::Idle, "the rest of a body is no head");
+        assert_eq!(judge(&early, &limits, false, at(14)), Sentence::Keep, "never parked");
+        assert_eq!(judge(&early, &limits, false, at(16)), Sentence::Kill(Close::BodyTimeout));
+        early.body_ended();
+        assert_eq!(judge(&early, &limits, false, at(16)), Sentence::Park);
+    }
+
+    #[test]
+    fn a_multiplexed_connection_is_idle_until_a_header_block_begins() {
+        let limits = Timeouts::default();
+        let quiet = client();
+        quiet.on_read(Tick(0));
+        quiet.multiplex(Tick(0));
+        quiet.on_read(at(1));
+        assert_eq!(judge(&quiet, &limits, false, at(59)), Sentence::Park);
+        assert_eq!(judge(&quiet, &limits, false, at(60)), Sentence::Kill(Close::Quiet));
+        quiet.begin(at(1), false);
+        quiet.on_head(Some(at(2)));
+        assert_eq!(judge(&quiet, &limits, false, at(11)), Sentence::Keep);
+        assert_eq!(judge(&quiet, &limits, false, at(13)), Sentence::Kill(Close::HeaderTimeout));
+        quiet.on_head(None);
+        quiet.on_window(true, at(20));
+        assert_eq!(judge(&quiet, &limits, false, at(49)), Sentence::Keep);
+        assert_eq!(judge(&quiet, &limits, false, at(51)), Sentence::Kill(Close::SendStall));
+        quiet.on_window(false, at(40));
+        assert_eq!(judge(&quiet, &limits, false, at(99)), Sentence::Keep);
     }
 
     #[test]
     fn idle_connections_park_then_end() {
         let limits = Timeouts::default();
         let idle = client();
-        idle.begin(Tick(0));
+        idle.begin(Tick(0), false);
         idle.end(Tick(0));
         assert_eq!(judge(&idle, &limits, false, Tick(1)), Sentence::Keep);
         assert_eq!(judge(&idle, &limits, false, at(2)), Sentence::Park);
@@ -187,7 +242,7 @@ mod tests {
     fn a_drain_lets_busy_connections_finish_and_idle_ones_go() {
         let limits = Timeouts::default();
         let busy = client();
-        busy.begin(Tick(0));
+        busy.begin(Tick(0), false);
         assert_eq!(judge(&busy, &limits, true, at(100)), Sentence::Last);
         busy.end(at(100));
         assert_eq!(judge(&busy, &limits, true, at(100)), Sentence::Last);

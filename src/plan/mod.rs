@@ -53,6 +53,9 @@ pub struct Plan {
     pub trusted_proxies: Box<[IpNet]>,
     /// Access log settings; `None` is off.
     pub access_log: Option<AccessLog>,
+    /// Share of the traces begun here that are marked as sampled, in parts per million; `None` begins
+    /// none.
+    pub trace_sample: Option<u32>,
     /// What only a start reads.
     pub process: Process,
 }

@@ -12,6 +12,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::exchange::Exchange;
 use crate::model::FailureReason;
+use crate::model::trailers::Announced;
 use crate::upstream::{Arrived, Broken, Deadline};
 
 /// The body of any response.
@@ -34,19 +35,21 @@ pub struct Passing {
     exchange: Exchange,
     stall: Deadline,
     stream_idle: Duration,
+    trailers: Announced,
 }
 
 impl Passing {
-    /// An upstream's body that began with `opening`.
+    /// An upstream's body that began with `opening`; `trailers` may follow it.
     #[must_use]
     pub fn new(
         body: Arrived,
         opening: Option<Frame<Bytes>>,
         exchange: Exchange,
         stream_idle: Duration,
+        trailers: Announced,
     ) -> Self {
         let stall = Deadline::new(&exchange.worker().deadlines, stream_idle);
-        let mut passing = Self { body, opening, exchange, stall, stream_idle };
+        let mut passing = Self { body, opening, exchange, stall, stream_idle, trailers };
         passing.end_if_over(false);
         passing
     }
@@ -59,10 +62,15 @@ impl Passing {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let polled = match self.opening.take() {
+        let mut polled = match self.opening.take() {
             Some(frame) => Poll::Ready(Some(Ok(frame))),
             None => Pin::new(&mut self.body).poll_frame(cx),
         };
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            self.trailers.filter(trailers);
+        }
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.exchange.sent(frame.data_ref().map_or(0, |data| data.len() as u64));

@@ -269,6 +269,12 @@ impl Exchange {
         upload.broken.get().then_some(RejectReason::Malformed)
     }
 
+    /// Whether a request body has not come to its end.
+    #[must_use]
+    pub fn is_uploading(&self) -> bool {
+        self.upload.as_ref().is_some_and(|upload| !upload.ended.get())
+    }
+
     /// The plan it runs under, to its end.
     #[must_use]
     pub fn plan(&self) -> &PlanRef {

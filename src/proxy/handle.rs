@@ -22,7 +22,9 @@ use super::forward::{Dress, forward};
 use super::grpc;
 use super::head::{self, Rules, Scan};
 use super::identity::{self, X_REQUEST_ID};
+use super::trace;
 use super::worker::{PlanRef, Worker};
+use crate::model::trailers::Announced;
 use crate::model::{ArmIx, Client, FailureReason, RejectReason, RequestHead, UnroutedReason};
 use crate::plan::filter::{Answer, Location};
 use crate::plan::{Listener, Plan, Route, UpstreamProtocol};
@@ -73,10 +75,13 @@ impl Story {
         worker: &Rc<Worker>,
         client: &Rc<Client>,
         plan: PlanRef,
-        parts: request::Parts,
+        mut parts: request::Parts,
         started: Instant,
     ) -> Result<Self, Refusal> {
         let scan = head::scan(&parts.headers);
+        if scan.trace || plan.trace_sample.is_some() {
+            trace::settle(&mut parts.headers, scan.trace, plan.trace_sample, || worker.entropy());
+        }
         let client_ip = identity::client_ip(&parts.headers, client.peer.ip(), &plan.trusted_proxies);
         let id = match parts.headers.get(X_REQUEST_ID).filter(|_| scan.request_id) {
             Some(id) if identity::is_request_id(id) => id.clone(),
@@ -123,7 +128,7 @@ impl Story {
         if let Some(listener) = listener {
             head::vet(&self.parts, &self.scan, &rules(listener))?;
         }
-        self.host = head::authority(&self.parts, &self.scan)?.unwrap_or(HeaderValue::from_static(""));
+        self.host = head::authority(&self.parts, &self.scan, &self.client)?;
         let host = head::routing_host(&self.host);
         let view = RequestHead {
             listener: self.client.listener,
@@ -217,6 +222,11 @@ impl Story {
             ended: std::cell::Cell::new(false),
             broken: std::cell::Cell::new(false),
             too_large: std::cell::Cell::new(false),
+            trailers: match body.size_hint().exact() {
+                _ if self.parts.version == Version::HTTP_2 => Announced::Any,
+                Some(_) => Announced::None,
+                None => Announced::by(&self.parts.headers),
+            },
         });
         self.exchange.uploading(&upload);
         RequestBody::Streaming(body, upload)
@@ -352,7 +362,7 @@ fn respond(
 ) -> Response<Body> {
     let (mut parts, body) = sent.into_parts();
     exchange.grpc_fields(&parts.headers);
-    head::strip_response(&mut parts.headers);
+    head::strip_response(&mut parts);
     parts.version = Version::HTTP_11;
     route.filters.response.apply(&mut parts.headers);
     let answering = exchange.answering();
@@ -364,7 +374,16 @@ fn respond(
     }
     issue_cookie(&mut parts.headers, route, choice);
     debug_assert!(Rc::ptr_eq(plan, exchange.plan()), "one plan per request");
-    let passing = Passing::new(body, frame, exchange, route.timeouts.stream_idle);
+    if exchange.is_uploading() && parts.status.as_u16() >= 400 {
+        // Refused early: nobody reads the rest, and a client that hears so can stop sending it.
+        parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    let trailers = match body.size_hint().exact() {
+        _ if body.is_multiplexed() => Announced::Any,
+        Some(_) => Announced::None,
+        None => Announced::by(&parts.headers),
+    };
+    let passing = Passing::new(body, frame, exchange, route.timeouts.stream_idle, trailers);
     Response::from_parts(parts, Body::Upstream(passing))
 }
 
@@ -377,10 +396,11 @@ fn issue_cookie(headers: &mut HeaderMap, route: &Route, choice: &Choice) {
 
 /// An answer given before the request's body was read: a short body is read and thrown away, so that
 /// the connection stays in step; a long one, or one the client waits to be asked for, ends the
-/// connection, and says so.
+/// connection, and says so. An answer that ends the connection anyway waits for nothing.
 async fn unread(mut response: Response<Body>, mut body: Incoming, expects: bool) -> Response<Body> {
     let mut left = DRAIN_BYTES;
-    if expects && !body.is_end_stream() {
+    let ends = response.headers().contains_key(CONNECTION) || body.size_hint().lower() > DRAIN_BYTES as u64;
+    if (ends || expects) && !body.is_end_stream() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         return response;
     }

@@ -4,32 +4,36 @@
 //! nothing else. What is matched is what is forwarded, byte for byte. Rules: RFC 9110 section 7.6,
 //! RFC 9112 sections 3 and 6, RFC 9113 section 8.
 
-use std::borrow::Cow;
-
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
+    CONNECTION, CONTENT_LENGTH, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
     UPGRADE,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, response};
 
 use super::error::ProxyError;
+pub use super::host::{authority, routing_host};
 use crate::model::RejectReason;
 use crate::plan::{Paths, Policy};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
+/// Largest length a body can be said to have: every peer can count it with a sign.
+const MAX_LENGTH: u64 = i64::MAX as u64;
 /// Most headers that Connection may name: as many as a head may have.
 const MAX_CONNECTION_OPTIONS: usize = 100;
 
 /// What one pass over a head found.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Scan {
-    hosts: usize,
+    /// Host lines.
+    pub hosts: usize,
     connection: bool,
     hop_by_hop: bool,
+    upgrade: bool,
     /// Expect is there.
     pub expect: bool,
     transfer_encoding: bool,
@@ -43,6 +47,8 @@ pub struct Scan {
     pub request_id: bool,
     /// TE names trailers: HTTP/2 upstreams are told.
     pub te_trailers: bool,
+    /// Traceparent or Tracestate is there.
+    pub trace: bool,
     /// More than one Cookie line is there.
     pub cookies: usize,
 }
@@ -64,14 +70,16 @@ pub fn scan(headers: &HeaderMap) -> Scan {
             }
             "keep-alive"
             | "proxy-connection"
-            | "upgrade"
             | "proxy-authenticate"
+            | "proxy-authentication-info"
             | "proxy-authorization"
             | "http2-settings" => found.hop_by_hop = true,
+            "upgrade" => found.upgrade = true,
             "transfer-encoding" => found.transfer_encoding = true,
             "content-length" => found.lengths += 1,
             "expect" => found.expect = true,
             "x-request-id" => found.request_id = true,
+            "traceparent" | "tracestate" => found.trace = true,
             "cookie" => found.cookies += 1,
             "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host"
             | "x-forwarded-port" | "x-real-ip" => found.forwarded = true,
@@ -122,6 +130,15 @@ pub fn vet(parts: &Parts, scan: &Scan, rules: &Rules) -> Result<(), ProxyError> 
     if scan.transfer_encoding && !is_only_chunked(&parts.headers) {
         return refuse(RejectReason::BadHeader, "a transfer coding other than one chunked");
     }
+    if scan.lengths > 0 && length(&parts.headers).is_none_or(|length| length > MAX_LENGTH) {
+        return refuse(RejectReason::BadHeader, "a length nobody can send");
+    }
+    if scan.upgrade {
+        vet_upgrade(&parts.headers, scan)?;
+    }
+    if parts.version == Version::HTTP_2 && parts.headers.values().any(is_padded) {
+        return refuse(RejectReason::BadHeader, "a value begins or ends with space");
+    }
     if scan.expect {
         let only_continue = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
         if !parts.headers.get_all(EXPECT).iter().all(only_continue) {
@@ -129,6 +146,22 @@ pub fn vet(parts: &Parts, scan: &Scan, rules: &Rules) -> Result<(), ProxyError> 
         }
     }
     vet_path(&parts.uri, rules.paths)
+}
+
+/// Refuses an upgrade that brings a body: whoever reads on would take it for the new protocol, or the
+/// new protocol for a body. No token is honoured, so what is not refused goes on as a plain request.
+fn vet_upgrade(headers: &HeaderMap, scan: &Scan) -> Result<(), ProxyError> {
+    if scan.transfer_encoding || length(headers).is_some_and(|length| length > 0) {
+        return Err(ProxyError::reject(RejectReason::Upgrade, "an upgrade with a body"));
+    }
+    Ok(())
+}
+
+/// Whether a value has the padding that HTTP/2 forbids (RFC 9113 section 8.2.1) and HTTP/1 would
+/// lose, so that two readers saw two values.
+fn is_padded(value: &HeaderValue) -> bool {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    is_space(value.as_bytes().first()) || is_space(value.as_bytes().last())
 }
 
 /// Whether the message is framed by exactly one `chunked` (RFC 9112 section 6.1): any other coding
@@ -145,6 +178,9 @@ fn vet_path(uri: &Uri, policy: Paths) -> Result<(), ProxyError> {
     let path = uri.path();
     if !path.starts_with('/') {
         return Err(ProxyError::reject(RejectReason::BadTarget, "the target has no absolute path"));
+    }
+    if uri.query().is_some_and(|query| !query.is_ascii()) {
+        return Err(ProxyError::reject(RejectReason::BadTarget, "the query holds bytes outside ASCII"));
     }
     let bytes = path.as_bytes();
     if !bytes.iter().any(|byte| matches!(byte, b'%' | b'.' | b'\\') || !byte.is_ascii()) {
@@ -170,81 +206,6 @@ fn vet_path(uri: &Uri, policy: Paths) -> Result<(), ProxyError> {
     Ok(())
 }
 
-/// The authority a request is for: the target's when it has one, else Host, which must then agree
-/// with nothing else. `None` for HTTP/1.0 without Host.
-///
-/// # Errors
-/// Host missing, repeated, malformed, or at odds with `:authority`.
-pub fn authority(parts: &Parts, scan: &Scan) -> Result<Option<HeaderValue>, ProxyError> {
-    let refuse = |cause: &str| Err(ProxyError::reject(RejectReason::BadHost, cause));
-    if scan.hosts > 1 {
-        return refuse("more than one Host");
-    }
-    let host = parts.headers.get(HOST);
-    let Some(target) = parts.uri.authority() else {
-        return match host {
-            Some(host) if is_host(host.as_bytes()) => Ok(Some(host.clone())),
-            Some(_) => refuse("malformed Host"),
-            None if parts.version == Version::HTTP_10 => Ok(None),
-            None => refuse("no Host"),
-        };
-    };
-    let scheme_fits = parts.uri.scheme_str().is_none_or(|scheme| scheme == "http" || scheme == "https");
-    if !is_host(target.as_str().as_bytes()) || !scheme_fits {
-        return refuse("malformed authority");
-    }
-    if parts.version == Version::HTTP_2 {
-        if host.is_some_and(|host| !host.as_bytes().eq_ignore_ascii_case(target.as_str().as_bytes())) {
-            return refuse("Host and :authority differ");
-        }
-    } else if host.is_none_or(|host| !is_host(host.as_bytes())) && parts.version == Version::HTTP_11 {
-        return refuse("malformed Host");
-    }
-    HeaderValue::from_str(target.as_str())
-        .map(Some)
-        .map_err(|_| ProxyError::reject(RejectReason::BadHost, "malformed authority"))
-}
-
-/// Whether bytes are `host[:port]` and nothing else: no user, no path, no list.
-fn is_host(bytes: &[u8]) -> bool {
-    let (name, port) = split_port(bytes);
-    let name_fits = match name.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]")) {
-        Some(inner) => {
-            inner.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
-                && !inner.is_empty()
-        }
-        None => {
-            !name.is_empty()
-                && name
-                    .iter()
-                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'~'))
-        }
-    };
-    name_fits
-        && port.is_none_or(|port| !port.is_empty() && port.len() <= 5 && port.iter().all(u8::is_ascii_digit))
-}
-
-fn split_port(bytes: &[u8]) -> (&[u8], Option<&[u8]>) {
-    let colon = bytes.iter().rposition(|byte| *byte == b':');
-    match colon {
-        Some(at) if !bytes[at..].contains(&b']') => (&bytes[..at], Some(&bytes[at + 1..])),
-        _ => (bytes, None),
-    }
-}
-
-/// The host of an authority as routing compares it: no port, lower case, no trailing dot.
-#[must_use]
-pub fn routing_host(authority: &HeaderValue) -> Cow<'_, str> {
-    let (name, _) = split_port(authority.as_bytes());
-    let name = std::str::from_utf8(name).unwrap_or("");
-    let name = name.strip_suffix('.').unwrap_or(name);
-    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Cow::Owned(name.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(name)
-    }
-}
-
 /// Removes what concerns only the client's connection.
 ///
 /// # Errors
@@ -253,13 +214,16 @@ pub fn strip_request(headers: &mut HeaderMap, scan: &Scan) -> Result<(), ProxyEr
     if scan.connection {
         strip_nominated(headers, true)?;
     }
+    if scan.upgrade {
+        headers.remove(UPGRADE);
+    }
     if scan.hop_by_hop {
         for name in [
             &KEEP_ALIVE,
             &PROXY_CONNECTION,
             &TE,
-            &UPGRADE,
             &PROXY_AUTHENTICATE,
+            &PROXY_AUTHENTICATION_INFO,
             &PROXY_AUTHORIZATION,
             &HTTP2_SETTINGS,
         ] {
@@ -283,34 +247,64 @@ pub fn strip_request(headers: &mut HeaderMap, scan: &Scan) -> Result<(), ProxyEr
     Ok(())
 }
 
-/// Leaves one length in its canonical form; the parsers before us accepted only equal ones.
+/// Leaves one length in its canonical form; unequal ones are left for the framing to refuse.
 fn one_length(headers: &mut HeaderMap) {
     let lines = headers.get_all(CONTENT_LENGTH).iter().count();
-    let Some(first) = headers.get(CONTENT_LENGTH) else { return };
-    let padded = first.as_bytes().starts_with(b"0") && first.len() > 1;
-    if lines > 1 || padded {
-        let number = first.to_str().ok().and_then(|text| text.parse::<u64>().ok());
-        if let Some(number) = number {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(number));
-        }
+    let plain = |first: &HeaderValue| {
+        first.as_bytes().iter().all(u8::is_ascii_digit) && (first.len() == 1 || first.as_bytes()[0] != b'0')
+    };
+    if lines == 1 && headers.get(CONTENT_LENGTH).is_some_and(plain) {
+        return;
+    }
+    if let Some(length) = length(headers) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
 }
 
+/// The length that all lines, and all entries of a list, agree on (RFC 9110 section 8.6).
+fn length(headers: &HeaderMap) -> Option<u64> {
+    let entries =
+        headers.get_all(CONTENT_LENGTH).iter().flat_map(|line| line.as_bytes().split(|b| *b == b','));
+    let mut numbers = entries.map(|entry| {
+        let entry = entry.trim_ascii();
+        let digits = !entry.is_empty() && entry.iter().all(u8::is_ascii_digit);
+        std::str::from_utf8(entry).ok().filter(|_| digits)?.parse().ok()
+    });
+    let first: u64 = numbers.next()??;
+    numbers.all(|number| number == Some(first)).then_some(first)
+}
+
 /// Removes what concerns only the upstream's connection.
-pub fn strip_response(headers: &mut HeaderMap) {
+pub fn strip_response(parts: &mut response::Parts) {
+    let headers = &mut parts.headers;
     let scan = scan(headers);
     if scan.connection {
         // A response's nominations are honoured as far as they are harmless.
         let _ = strip_nominated(headers, false);
     }
+    if scan.upgrade {
+        headers.remove(UPGRADE);
+    }
     if scan.hop_by_hop {
-        for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &TE, &UPGRADE, &PROXY_AUTHENTICATE] {
+        for name in [
+            &KEEP_ALIVE,
+            &PROXY_CONNECTION,
+            &TE,
+            &PROXY_AUTHENTICATE,
+            &PROXY_AUTHENTICATION_INFO,
+            &HTTP2_SETTINGS,
+        ] {
             headers.remove(name);
         }
     }
     if scan.transfer_encoding {
         headers.remove(TRANSFER_ENCODING);
+    }
+    // No length beside a coding, nor where no body can be (RFC 9110 section 8.6).
+    if scan.lengths > 0 && (scan.transfer_encoding || parts.status == StatusCode::NO_CONTENT) {
         headers.remove(CONTENT_LENGTH);
+    } else if scan.lengths > 0 {
+        one_length(headers);
     }
 }
 
@@ -382,24 +376,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_names_with_ports_and_nothing_else() {
-        for good in ["a", "a.b:80", "[::1]:8080", "[::1]", "10.0.0.1", "A_b-c.d"] {
-            assert!(is_host(good.as_bytes()), "{good}");
-        }
-        for bad in ["", "a/b", "u@a", "a b", "a:", "a:x", "a:123456", "[]", "[zz]", "a,b", "a:80:80"] {
-            assert!(!is_host(bad.as_bytes()), "{bad}");
-        }
-    }
-
-    #[test]
-    fn routing_ignores_port_case_and_the_final_dot() {
-        let host = |text: &'static str| routing_host(&HeaderValue::from_static(text)).into_owned();
-        assert_eq!(host("Shop.Example.com:8080"), "shop.example.com");
-        assert_eq!(host("a."), "a");
-        assert_eq!(host("[::1]:80"), "[::1]");
-    }
-
-    #[test]
     fn paths_are_held_to_the_policy() {
         let strict =
             Paths { dot_segments: Policy::Reject, encoded_slash: Policy::Reject, underscores: Policy::Keep };
@@ -426,6 +402,49 @@ mod tests {
         let found = scan(&headers);
         strip_request(&mut headers, &found).unwrap();
         assert_eq!(headers.get_all(CONTENT_LENGTH).iter().collect::<Vec<_>>(), ["3"]);
+    }
+
+    #[test]
+    fn a_list_of_equal_lengths_is_one_length() {
+        let check = |lines: &[&'static str]| {
+            length(&lines.iter().map(|line| (CONTENT_LENGTH, HeaderValue::from_static(line))).collect())
+        };
+        assert_eq!(check(&["3, 3"]), Some(3));
+        assert_eq!(check(&["3", "03"]), Some(3));
+        for lines in [&["3, 4"][..], &["3", "4"], &["+3"], &[""], &["3,"], &["18446744073709551616"], &[]] {
+            assert_eq!(check(lines), None, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn answers_keep_a_length_only_where_it_means_something() {
+        let check = |status: u16, lines: &[(&'static str, &'static str)]| {
+            let (mut parts, ()) = http::Response::builder().status(status).body(()).unwrap().into_parts();
+            for (name, value) in lines {
+                parts.headers.append(*name, HeaderValue::from_static(value));
+            }
+            strip_response(&mut parts);
+            parts.headers.get(CONTENT_LENGTH).map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(check(200, &[("content-length", "3, 3")]).as_deref(), Some("3"));
+        assert_eq!(check(304, &[("content-length", "3")]).as_deref(), Some("3"));
+        assert_eq!(check(204, &[("content-length", "0")]), None);
+        assert_eq!(check(200, &[("content-length", "3"), ("transfer-encoding", "chunked")]), None);
+    }
+
+    #[test]
+    fn an_upgrade_brings_no_body() {
+        let vet = |lines: &[(&'static str, &'static str)]| {
+            let headers: HeaderMap = lines
+                .iter()
+                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+                .collect();
+            vet_upgrade(&headers, &scan(&headers)).is_ok()
+        };
+        assert!(vet(&[("upgrade", "websocket")]));
+        assert!(vet(&[("upgrade", "websocket"), ("content-length", "0")]));
+        assert!(!vet(&[("upgrade", "websocket"), ("content-length", "1")]));
+        assert!(!vet(&[("upgrade", "h2c"), ("transfer-encoding", "chunked")]));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+use super::forwarded;
 use crate::model::Client;
 use crate::split::condition::in_networks;
 
@@ -35,20 +36,29 @@ pub fn is_trusted(trusted: &[IpNet], peer: IpAddr) -> bool {
     !trusted.is_empty() && in_networks(trusted, peer)
 }
 
-/// The client: the first address from the right of X-Forwarded-For that is not a trusted proxy;
-/// the peer itself when the peer is not trusted. A malformed entry ends the walk at the last good
-/// address.
+/// The client: the first address from the right of X-Forwarded-For that is not a trusted proxy, or
+/// of Forwarded where only that came; the peer itself when the peer is not trusted. A malformed
+/// entry ends the walk at the last good address.
 #[must_use]
 pub fn client_ip(headers: &HeaderMap, peer: IpAddr, trusted: &[IpNet]) -> IpAddr {
     let peer = peer.to_canonical();
     if !is_trusted(trusted, peer) {
         return peer;
     }
-    let mut client = peer;
+    if !headers.contains_key(X_FORWARDED_FOR) {
+        let lines = headers.get_all(FORWARDED).iter().rev();
+        let hops = lines.flat_map(|line| forwarded::elements(line.as_bytes()).rev());
+        return walk(hops.map(|element| forwarded::client(element).and_then(address)), peer, trusted);
+    }
     let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
-    let entries = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
-    for entry in entries.take(MAX_HOPS) {
-        let Some(address) = address(entry) else { break };
+    let hops = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+    walk(hops.map(address), peer, trusted)
+}
+
+fn walk(hops: impl Iterator<Item = Option<IpAddr>>, peer: IpAddr, trusted: &[IpNet]) -> IpAddr {
+    let mut client = peer;
+    for hop in hops.take(MAX_HOPS) {
+        let Some(address) = hop else { break };
         client = address;
         if !in_networks(trusted, address) {
             break;
@@ -70,7 +80,8 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
         .map(|ip| ip.to_canonical())
 }
 
-/// Authors the forwarded headers. An untrusted peer's are replaced; a trusted peer's are continued.
+/// Authors the forwarded headers. An untrusted peer's are replaced; a trusted peer's are continued,
+/// each in its own form. `Forwarded` is never begun.
 pub fn forward(
     headers: &mut HeaderMap,
     client: &Client,
@@ -84,6 +95,9 @@ pub fn forward(
     });
     let proto = HeaderValue::from_static(if client.secure { "https" } else { "http" });
     if trusted && any_forwarded {
+        if let Some(line) = forwarded::continued(headers, client, host) {
+            headers.insert(FORWARDED, line);
+        }
         let chain = joined(headers, peer);
         headers.insert(X_FORWARDED_FOR, chain);
         headers.entry(X_FORWARDED_PROTO).or_insert(proto);
@@ -154,12 +168,31 @@ mod tests {
             (&["1.2.3.4, nonsense"], "10.0.0.1"),
             (&["[2001:db8::1]:443"], "2001:db8::1"),
             (&[], "10.0.0.1"),
+            (&["1.2.3.4", ""], "10.0.0.1"),
         ];
         for (lines, expected) in rows {
             assert_eq!(client_ip(&chain(lines), peer, &trusted).to_string(), *expected, "{lines:?}");
         }
         let stranger: IpAddr = "9.9.9.9".parse().unwrap();
         assert_eq!(client_ip(&chain(&["1.2.3.4"]), stranger, &trusted), stranger);
+    }
+
+    #[test]
+    fn forwarded_is_walked_where_only_that_came() {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let peer: IpAddr = "10.0.0.1".parse().unwrap();
+        let walk = |lines: &[&'static str], also: Option<&'static str>| {
+            let mut headers: HeaderMap =
+                lines.iter().map(|line| (FORWARDED, HeaderValue::from_static(line))).collect();
+            headers.extend(also.map(|line| (X_FORWARDED_FOR, HeaderValue::from_static(line))));
+            client_ip(&headers, peer, &trusted).to_string()
+        };
+        assert_eq!(walk(&["for=6.6.6.6, For=\"1.2.3.4:55\";proto=https, for=10.0.0.2"], None), "1.2.3.4");
+        assert_eq!(walk(&["for=\"[2001:db8::1]:4711\""], None), "2001:db8::1");
+        assert_eq!(walk(&["for=1.2.3.4", "for=10.0.0.2"], None), "1.2.3.4");
+        assert_eq!(walk(&["for=1.2.3.4, for=_hidden"], None), "10.0.0.1");
+        assert_eq!(walk(&["for=\"1.2.3.4, for=5.6.7.8"], None), "10.0.0.1");
+        assert_eq!(walk(&["for=1.2.3.4"], Some("5.6.7.8")), "5.6.7.8");
     }
 
     #[test]

@@ -7,10 +7,13 @@ pub mod body;
 pub mod error;
 pub mod exchange;
 pub mod forward;
+pub mod forwarded;
 pub mod grpc;
 pub mod handle;
 pub mod head;
+pub mod host;
 pub mod identity;
+pub mod trace;
 pub mod worker;
 
 pub use body::Body;

@@ -54,8 +54,8 @@ pub struct File {
     pub state: Option<Spot<Later>>,
     /// One line per exchange.
     pub access_log: Option<Spot<process::AccessLog>>,
-    /// Spans.
-    pub tracing: Option<Spot<Later>>,
+    /// Traces that requests belong to.
+    pub tracing: Option<Spot<process::Tracing>>,
     /// Who is told of transitions.
     pub notify: Option<Spot<Later>>,
 }
@@ -67,9 +67,9 @@ impl File {
         let mut found = spot::LaterKeys::default();
         found.add("", "budgets", self.budgets.as_ref());
         found.add("", "state", self.state.as_ref());
-        found.add("", "tracing", self.tracing.as_ref());
         found.add("", "notify", self.notify.as_ref());
         self.admin.iter().for_each(|admin| admin.later(&mut found));
+        self.tracing.iter().for_each(|tracing| tracing.later(&mut found));
         self.listeners.iter().for_each(|listener| listener.later(&mut found));
         self.upstreams.iter().for_each(|(name, upstream)| upstream.later(name, &mut found));
         self.routes.iter().for_each(|route| route.later(&mut found));

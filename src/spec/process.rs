@@ -86,6 +86,23 @@ impl Default for AccessLog {
     }
 }
 
+/// Traces that requests belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Tracing {
+    /// Where spans are sent.
+    pub otlp: Option<Spot<Later>>,
+    /// Share of the traces begun here that are marked as sampled.
+    pub sample: Percent,
+}
+
+impl Tracing {
+    /// Notes keys of later features.
+    pub fn later<'a>(&'a self, found: &mut LaterKeys<'a>) {
+        found.add("tracing", "otlp", self.otlp.as_ref());
+    }
+}
+
 /// Line format of the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

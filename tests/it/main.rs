@@ -39,6 +39,7 @@ mod mutations;
 mod origins;
 mod overrides;
 mod reload;
+mod rows;
 mod splitting;
 mod sticky;
 mod streaming;

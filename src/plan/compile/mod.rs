@@ -138,6 +138,7 @@ fn build(context: &mut Context<'_>) -> Option<Plan> {
     let process = process(context);
     let access_log = single(context, "accessLog", |file| file.access_log.as_ref())
         .and_then(|log| access_log(context, &log));
+    let tracing = single(context, "tracing", |file| file.tracing.as_ref());
     unused_upstreams(context);
     Some(Plan {
         generation: context.generation,
@@ -147,6 +148,7 @@ fn build(context: &mut Context<'_>) -> Option<Plan> {
         upstreams: upstreams.into_values().collect(),
         trusted_proxies: trusted,
         access_log,
+        trace_sample: tracing.map(|tracing| tracing.sample.parts_per_million),
         process: process?,
     })
 }

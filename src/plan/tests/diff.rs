@@ -60,7 +60,7 @@ fn everything_else_is_named() {
     let after = plan(
         "listeners: [{ name: web, address: \"0.0.0.0:8081\" }, { name: x, address: \"[::1]:1\" }]\n\
          upstreams: { stable: \"http://10.0.0.9:8080\", third: \"http://a\" }\n\
-         trustedProxies: [10.0.0.0/8]\naccessLog: {}\nworkers: 3\n\
+         trustedProxies: [10.0.0.0/8]\naccessLog: {}\nworkers: 3\ntracing: { sample: 1% }\n\
          routes: [{ name: b, split: { stable: 1, third: 1 } }]",
     );
     let told: Vec<String> =
@@ -76,6 +76,7 @@ fn everything_else_is_named() {
         "workers",
         "trustedProxies",
         "access log",
+        "tracing",
     ] {
         assert!(told.iter().any(|one| one.contains(part)), "{part} in {told:#?}");
     }

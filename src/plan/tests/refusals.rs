@@ -250,7 +250,7 @@ fn not_yet() {
     let rows = [
         ("budgets", "budgets: «{»}".to_owned()),
         ("state", "state: «{» etcd: {} }".to_owned()),
-        ("tracing", "tracing: «{» otlp: x, sample: 1% }".to_owned()),
+        ("tracing.otlp", "tracing: { otlp: «x», sample: 1% }".to_owned()),
         ("notify", "notify: «[»]".to_owned()),
         ("admin.tls", "admin: { tls: «{» cert: a, key: b } }".to_owned()),
         ("listeners.x.tls", "listeners: [{ name: x, address: \"[::]:1\", tls: «{»} }]".to_owned()),

@@ -79,6 +79,7 @@ pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    pub trailers: Vec<(String, String)>,
 }
 
 impl Response {
@@ -136,6 +137,10 @@ impl<T: Read + Write + Send> Wire for T {}
 pub struct Conn {
     wire: BufReader<Box<dyn Wire>>,
     framing: Framing,
+    /// Trailers of the last chunked answer.
+    pub trailers: Vec<(String, String)>,
+    /// Interim answers skipped so far, by status.
+    pub interims: Vec<u16>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -178,7 +183,12 @@ impl Conn {
     }
 
     fn over(wire: Box<dyn Wire>) -> Self {
-        Self { wire: BufReader::with_capacity(64 * 1024, wire), framing: Framing::Done }
+        Self {
+            wire: BufReader::with_capacity(64 * 1024, wire),
+            framing: Framing::Done,
+            trailers: Vec::new(),
+            interims: Vec::new(),
+        }
     }
 
     /// One request and its whole answer; an error is a connection that broke before the end of it.
@@ -236,6 +246,7 @@ impl Conn {
                 self.framing = framing_of(method, &response);
                 return Ok(response);
             }
+            self.interims.push(status);
         }
     }
 
@@ -272,7 +283,12 @@ impl Conn {
         let size =
             usize::from_str_radix(size.trim(), 16).map_err(|_| broken(format!("chunk size {line:?}")))?;
         if size == 0 {
-            while !self.line()?.is_empty() {}
+            self.trailers.clear();
+            loop {
+                let line = self.line()?;
+                let Some((name, value)) = line.split_once(':') else { break };
+                self.trailers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+            }
             self.framing = Framing::Done;
             return Ok(None);
         }
@@ -305,6 +321,13 @@ impl Conn {
             (id, u32::from_be_bytes([entry[2], entry[3], entry[4], entry[5]]))
         };
         Ok(payload.chunks_exact(6).map(pair).collect())
+    }
+
+    /// One byte as it arrives.
+    pub fn byte(&mut self) -> io::Result<u8> {
+        let mut byte = [0];
+        heard(self.wire.read_exact(&mut byte))?;
+        Ok(byte[0])
     }
 
     /// Everything until the peer ends the connection; a reset is an end too.

@@ -89,19 +89,17 @@ async fn exchange(
     sender.ready().await.map_err(io::Error::other)?;
     let response = sender.send_request(request).await;
     let (head, body) = response.map_err(io::Error::other)?.into_parts();
-    let body = body.collect().await.map_err(io::Error::other)?;
-    Ok(Response {
-        status: head.status.as_u16(),
-        headers: head
-            .headers
-            .iter()
-            .map(|(name, value)| {
-                let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-                (name.to_string(), value)
-            })
-            .collect(),
-        body: body.to_bytes().to_vec(),
-    })
+    let collected = body.collect().await.map_err(io::Error::other)?;
+    let trailers = collected.trailers().map(lines).unwrap_or_default();
+    let body = collected.to_bytes().to_vec();
+    Ok(Response { status: head.status.as_u16(), headers: lines(&head.headers), body, trailers })
+}
+
+fn lines(headers: &http::HeaderMap) -> Vec<(String, String)> {
+    headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .collect()
 }
 
 /// Hides the length of a body, so that no content-length is sent.

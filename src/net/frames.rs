@@ -1,0 +1,114 @@
+//! Follows the frames of an HTTP/2 client just far enough to see a header block that does not end.
+//!
+//! The protocol library holds such a block without a timer and without telling anybody. Only lengths
+//! and flags are looked at (RFC 9113 section 4.1); it must never judge what a frame means.
+
+/// Length of the preface, which comes before any frame.
+const PREFACE: u32 = 24;
+const HEAD: usize = 9;
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 4;
+
+/// Where in the frames a connection is.
+#[derive(Debug)]
+pub struct HeadWatch {
+    head: [u8; HEAD],
+    /// Bytes of the frame head received.
+    have: usize,
+    /// Bytes of the payload still to come.
+    left: u32,
+    /// Whether a header block has begun and not ended.
+    block: bool,
+    /// Whether the frame under way ends the block.
+    ends: bool,
+}
+
+impl Default for HeadWatch {
+    fn default() -> Self {
+        Self { head: [0; HEAD], have: HEAD, left: PREFACE, block: false, ends: false }
+    }
+}
+
+impl HeadWatch {
+    /// Takes the next bytes; gives whether the rest of a header block is awaited after them.
+    pub fn read(&mut self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            if self.left > 0 {
+                let taken = bytes.len().min(self.left as usize);
+                bytes = &bytes[taken..];
+                self.left = self.left.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX));
+            } else {
+                // A frame head is seldom cut: take what is there.
+                let start = if self.have == HEAD { 0 } else { self.have };
+                let taken = bytes.len().min(HEAD - start);
+                self.head[start..start + taken].copy_from_slice(&bytes[..taken]);
+                self.have = start + taken;
+                bytes = &bytes[taken..];
+                if self.have == HEAD {
+                    self.begin();
+                }
+            }
+            if self.left == 0 && self.ends && self.have == HEAD {
+                (self.block, self.ends) = (false, false);
+            }
+        }
+        self.block
+    }
+
+    fn begin(&mut self) {
+        let [high, middle, low, kind, flags, ..] = self.head;
+        self.left = u32::from_be_bytes([0, high, middle, low]);
+        if matches!(kind, HEADERS | CONTINUATION) {
+            self.block = true;
+            self.ends = flags & END_HEADERS != 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, length: u8) -> Vec<u8> {
+        let mut bytes = vec![0, 0, length, kind, flags, 0, 0, 0, 1];
+        bytes.resize(HEAD + usize::from(length), 7);
+        bytes
+    }
+
+    #[test]
+    fn a_block_is_open_until_its_last_byte_however_it_is_cut() {
+        let mut all = vec![0; PREFACE as usize];
+        // What is sent, and whether a block is open after each whole frame.
+        let rows = [
+            (frame(4, 0, 6), false),
+            (frame(HEADERS, 0, 20), true),
+            (frame(CONTINUATION, 0, 0), true),
+            (frame(CONTINUATION, END_HEADERS, 5), false),
+            (frame(0, 1, 200), false),
+            (frame(HEADERS, END_HEADERS, 0), false),
+            (frame(HEADERS, END_HEADERS | 1, 30), false),
+        ];
+        let mut ends = vec![(all.len(), false)];
+        for (bytes, open) in &rows {
+            all.extend_from_slice(bytes);
+            ends.push((all.len(), *open));
+        }
+        for step in [1, 2, 7, 9, 10, 64] {
+            let mut watch = HeadWatch::default();
+            let mut done = 0;
+            for piece in all.chunks(step) {
+                let open = watch.read(piece);
+                done += piece.len();
+                if let Some((_, expected)) = ends.iter().find(|(end, _)| *end == done) {
+                    assert_eq!(open, *expected, "{done} bytes by {step}");
+                }
+            }
+            assert!(!watch.block);
+        }
+        let mut half = HeadWatch::default();
+        half.read(&[0; PREFACE as usize]);
+        assert!(half.read(&frame(HEADERS, END_HEADERS, 20)[..15]), "half a frame is open");
+        assert!(!half.read(&[7; 14]));
+    }
+}
