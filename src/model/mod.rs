@@ -13,6 +13,7 @@ pub mod names;
 pub mod outcome;
 pub mod overlay;
 pub mod time;
+pub mod trailers;
 
 pub use client::Client;
 pub use diagnostic::{Diagnostic, Place, Severity};

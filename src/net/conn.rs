@@ -26,18 +26,16 @@ use crate::model::{Client, RejectReason};
 
 /// What opens an HTTP/2 connection with prior knowledge (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How much one stream may send ahead of its reader: little, so that many can.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// How much all streams of a connection may. The protocol library cuts connections that pile up many
+/// small frames, and its patience grows with this window.
+const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Most bytes thrown away so that a client which still sends can read its last answer.
 const LINGER_BYTES: usize = 1 << 20;
 /// Sent when a head or a body did not come in time.
 const TIMEOUT_ANSWER: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-
-/// Bytes of a request body that an HTTP/2 client may send ahead of the upstream.
-const STREAM_WINDOW: u32 = 256 << 10;
-/// Bytes of all request bodies of an HTTP/2 connection that a client may send ahead. Large beside a
-/// stream's window, for half of it is what small unread DATA frames may cost a connection before it
-/// is cut: with less, a gRPC stream of tiny messages to a slow upstream would be taken for a flood.
-const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// How a listener's connections are served.
 #[derive(Clone, Copy, Debug)]

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::exchange::Exchange;
-use super::trailers::Announced;
 use crate::model::FailureReason;
+use crate::model::trailers::Announced;
 use crate::upstream::{Arrived, Broken, Deadline};
 
 /// The body of any response.

@@ -23,8 +23,8 @@ use super::grpc;
 use super::head::{self, Rules, Scan};
 use super::identity::{self, X_REQUEST_ID};
 use super::trace;
-use super::trailers::Announced;
 use super::worker::{PlanRef, Worker};
+use crate::model::trailers::Announced;
 use crate::model::{ArmIx, Client, FailureReason, RejectReason, RequestHead, UnroutedReason};
 use crate::plan::filter::{Answer, Location};
 use crate::plan::{Listener, Plan, Route, UpstreamProtocol};
@@ -222,6 +222,11 @@ impl Story {
             ended: std::cell::Cell::new(false),
             broken: std::cell::Cell::new(false),
             too_large: std::cell::Cell::new(false),
+            trailers: match body.size_hint().exact() {
+                _ if self.parts.version == Version::HTTP_2 => Announced::Any,
+                Some(_) => Announced::None,
+                None => Announced::by(&self.parts.headers),
+            },
         });
         self.exchange.uploading(&upload);
         RequestBody::Streaming(body, upload)
@@ -357,9 +362,6 @@ fn respond(
 ) -> Response<Body> {
     let (mut parts, body) = sent.into_parts();
     exchange.grpc_fields(&parts.headers);
-    // Only a body of unknown length has trailers.
-    let sized = body.size_hint().exact().is_some();
-    let trailers = if sized { Announced::None } else { Announced::by(&parts) };
     head::strip_response(&mut parts);
     parts.version = Version::HTTP_11;
     route.filters.response.apply(&mut parts.headers);
@@ -372,10 +374,15 @@ fn respond(
     }
     issue_cookie(&mut parts.headers, route, choice);
     debug_assert!(Rc::ptr_eq(plan, exchange.plan()), "one plan per request");
-    if exchange.is_uploading() {
-        // Answered early: nobody may read the rest, and a client that hears so can stop sending it.
+    if exchange.is_uploading() && parts.status.as_u16() >= 400 {
+        // Refused early: nobody reads the rest, and a client that hears so can stop sending it.
         parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    let trailers = match body.size_hint().exact() {
+        _ if body.is_multiplexed() => Announced::Any,
+        Some(_) => Announced::None,
+        None => Announced::by(&parts.headers),
+    };
     let passing = Passing::new(body, frame, exchange, route.timeouts.stream_idle, trailers);
     Response::from_parts(parts, Body::Upstream(passing))
 }

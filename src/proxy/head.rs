@@ -45,10 +45,10 @@ pub struct Scan {
     pub forwarded: bool,
     /// X-Request-Id is there.
     pub request_id: bool,
-    /// Traceparent or Tracestate is there.
-    pub trace: bool,
     /// TE names trailers: HTTP/2 upstreams are told.
     pub te_trailers: bool,
+    /// Traceparent or Tracestate is there.
+    pub trace: bool,
     /// More than one Cookie line is there.
     pub cookies: usize,
 }

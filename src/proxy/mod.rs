@@ -14,7 +14,6 @@ pub mod head;
 pub mod host;
 pub mod identity;
 pub mod trace;
-pub mod trailers;
 pub mod worker;
 
 pub use body::Body;

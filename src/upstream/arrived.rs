@@ -20,6 +20,7 @@ use super::pool::Home;
 #[derive(Debug)]
 pub struct Arrived {
     body: Option<Way>,
+    multiplexed: bool,
     home: Home,
 }
 
@@ -58,7 +59,7 @@ impl Arrived {
     /// A body that came over HTTP/1, or a tunnel.
     #[must_use]
     pub fn h1(body: h1::Body, home: Home, tunnel: bool) -> Self {
-        let mut arrived = Self { body: Some(Way::H1(body)), home };
+        let mut arrived = Self { body: Some(Way::H1(body)), multiplexed: false, home };
         if !tunnel {
             arrived.go_home_if_over();
         }
@@ -68,15 +69,21 @@ impl Arrived {
     /// A body that came over HTTP/2.
     #[must_use]
     pub fn h2(body: StreamBody, home: Home) -> Self {
-        let mut arrived = Self { body: Some(Way::H2(body)), home };
+        let mut arrived = Self { body: Some(Way::H2(body)), multiplexed: true, home };
         arrived.go_home_if_over();
         arrived
+    }
+
+    /// Whether it came by HTTP/2.
+    #[must_use]
+    pub const fn is_multiplexed(&self) -> bool {
+        self.multiplexed
     }
 
     /// The upstream's end of a tunnel; `None` for a body.
     #[must_use]
     pub fn into_tunnel(self) -> Option<Tunnel> {
-        let Self { body, home } = self;
+        let Self { body, home, .. } = self;
         let Way::H1(body) = body? else { return None };
         let (stream, ahead, place) = body.into_tunnel()?;
         Some(Tunnel { stream, ahead, _held: (home, place) })

@@ -12,7 +12,6 @@ pub mod gate;
 pub mod h1;
 pub mod h2;
 pub mod pool;
-pub mod trailers;
 pub mod upload;
 
 pub use arrived::{Arrived, Broken, Tunnel};

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 
 use super::deadline::Deadlines;
 use crate::model::Client;
+use crate::model::trailers::Announced;
 
 /// Most bytes of a request body read only to be thrown away.
 pub const DRAIN_BYTES: u64 = 256 << 10;
@@ -46,6 +47,8 @@ pub struct Upload {
     pub broken: Cell<bool>,
     /// The body grew over its limit.
     pub too_large: Cell<bool>,
+    /// Which trailers may follow it.
+    pub trailers: Announced,
 }
 
 /// A request body that could not be read to its end: the client's fault.
@@ -81,7 +84,12 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let Self::Streaming(body, upload) = self.get_mut() else { return Poll::Ready(None) };
-        let polled = Pin::new(body).poll_frame(cx);
+        let mut polled = Pin::new(body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            upload.trailers.filter(trailers);
+        }
         match &polled {
             Poll::Pending => upload.client.on_body(Some(upload.deadlines.clock().tick())),
             Poll::Ready(Some(Ok(frame))) => {

@@ -80,7 +80,7 @@ fn keys_of_later_features_are_refused_as_such() {
         ("rollout", "rollout: { version: v2, from: stable, to: canary, steps: [1, 5] }"),
         ("slo", "slo: { availability: 99.9% }"),
         ("rateLimit", "rateLimit: { requests: 100, per: 1s }"),
-        ("retry", "retry: { attempts: 1 }"),
+        ("perTry", "retry: { perTry: 1s }"),
     ] {
         let site = Site::new(&format!(
             "{GOOD}routes: [{{ name: all, split: {{ stable: 9, canary: 1 }}, {line} }}]\n"

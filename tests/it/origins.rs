@@ -126,6 +126,45 @@ fn ask_many(proxy: &Proxy) -> Vec<u16> {
 }
 
 #[test]
+fn connections_are_bounded_and_requests_wait_for_one_in_bounded_number() {
+    let (origin, gate) = (Origin::start("app"), Gate::closed());
+    origin.on("/slow", Behaviour::Gated(gate.clone()));
+    let proxy = Proxy::start(&format!(
+        "workers: 1\nupstreams: {{ app: {{ endpoints: [\"{}\"], limits: {{ maxConnections: 2, maxPending: 3 }} }} }}\n\
+         routes: [{{ name: all, split: {{ app: 1 }} }}]\n",
+        origin.url()
+    ));
+    let addr = proxy.web();
+    let ask = || std::thread::spawn(move || Conn::open(addr).ask(&get("/slow")).status);
+    let first: Vec<_> = (0..2).map(|_| ask()).collect();
+    origin.await_requests(2);
+    // Two hold the connections, three wait, whoever comes then is refused at once.
+    let mut waiting: Vec<_> = (0..6).map(|_| ask()).collect();
+    eventually("three are refused", || waiting.iter().filter(|one| one.is_finished()).count() == 3);
+    let (refused, waited): (Vec<_>, Vec<_>) =
+        waiting.drain(..).partition(std::thread::JoinHandle::is_finished);
+    assert!(refused.into_iter().all(|one| one.join().expect("an answer") == 503));
+    assert_eq!(origin.connections(), 2);
+    gate.open();
+    let answered = first.into_iter().chain(waited).map(|one| one.join().expect("an answer"));
+    assert_eq!(answered.collect::<Vec<_>>(), [200; 5]);
+    assert_eq!(origin.connections(), 2, "those that waited used what was given back");
+}
+
+#[test]
+fn a_least_number_of_connections_is_ready_before_anybody_asks() {
+    let origin = Origin::start("app");
+    let proxy = Proxy::start(&format!(
+        "workers: 1\nupstreams: {{ app: {{ endpoints: [\"{}\"], connection: {{ minIdle: 3 }} }} }}\n\
+         routes: [{{ name: all, split: {{ app: 1 }} }}]\n",
+        origin.url()
+    ));
+    eventually("three are open", || origin.open() == 3);
+    proxy.ask(&get("/")).expect_status(200);
+    assert_eq!((origin.connections(), origin.requests()), (3, 1), "the request found one ready");
+}
+
+#[test]
 fn a_limit_holds_however_connections_fall_on_workers() {
     const LIMIT: usize = 20;
     const WORKERS: usize = 2;

@@ -8,14 +8,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http::header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderValue, Method};
 use http_body::Body;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
-use crate::upstream::trailers;
 use crate::upstream::upload::{RequestBody, UploadError};
 
 /// How the body is framed.
@@ -36,8 +35,6 @@ pub struct Sending {
     tail: &'static [u8],
     body: RequestBody,
     framing: Framing,
-    /// The names that the request announced as trailers.
-    announced: Option<HeaderValue>,
     over: bool,
     /// The transport took at least one byte.
     begun: bool,
@@ -64,20 +61,8 @@ impl Sending {
             (_, None) => Framing::Chunked,
         };
         write_head(&mut text, parts, &body);
-        let announced = parts.headers.get(TRAILER).cloned();
         let over = framing == Framing::None;
-        Self {
-            text,
-            at: 0,
-            data: Bytes::new(),
-            tail: b"",
-            body,
-            framing,
-            announced,
-            over,
-            begun: false,
-            touched: false,
-        }
+        Self { text, at: 0, data: Bytes::new(), tail: b"", body, framing, over, begun: false, touched: false }
     }
 
     /// Whether the connection is asked to become a tunnel.
@@ -167,7 +152,9 @@ impl Sending {
                 if chunked {
                     self.text.extend_from_slice(b"0\r\n");
                     if let Ok(trailers) = frame.into_trailers() {
-                        write_trailers(&mut self.text, &trailers, self.announced.as_ref());
+                        trailers
+                            .iter()
+                            .for_each(|(name, value)| write_field(&mut self.text, name.as_str(), value));
                     }
                     self.tail = b"\r\n";
                 }
@@ -243,12 +230,4 @@ fn write_field(text: &mut Vec<u8>, name: &str, value: &HeaderValue) {
     text.extend_from_slice(b": ");
     text.extend_from_slice(value.as_bytes());
     text.extend_from_slice(b"\r\n");
-}
-
-fn write_trailers(text: &mut Vec<u8>, trailers: &HeaderMap, announced: Option<&HeaderValue>) {
-    for (name, value) in trailers {
-        if trailers::passes(name, announced) {
-            write_field(text, name.as_str(), value);
-        }
-    }
 }

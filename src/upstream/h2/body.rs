@@ -11,7 +11,7 @@ use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
 
 use super::upload::Rest;
-use super::{Flight, head, into_io};
+use super::{Flight, into_io};
 use crate::upstream::arrived::Broken;
 
 /// The body of one response. Dropped before its end, it resets its stream, and only that.
@@ -48,11 +48,7 @@ impl StreamBody {
             return Poll::Ready(None);
         }
         let trailers = ready!(self.recv.poll_trailers(cx));
-        let sifted = |mut trailers| {
-            head::sift(&mut trailers);
-            Frame::trailers(trailers)
-        };
-        Poll::Ready(trailers.map(|trailers| trailers.map(sifted)).transpose())
+        Poll::Ready(trailers.map(|trailers| trailers.map(Frame::trailers)).transpose())
     }
 
     fn taken(&mut self, data: Bytes) -> Result<Frame<Bytes>, h2::Error> {

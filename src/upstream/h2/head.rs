@@ -8,8 +8,6 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, uri};
 
-use crate::upstream::trailers::is_harmless;
-
 /// What speaks of one HTTP/1 connection only.
 const HOP_BY_HOP: [HeaderName; 5] = [
     CONNECTION,
@@ -48,14 +46,6 @@ fn absolute(target: &Uri, authority: Option<Authority>) -> Option<Uri> {
     let slash = || PathAndQuery::from_static("/");
     parts.path_and_query = Some(target.path_and_query().cloned().unwrap_or_else(slash));
     Uri::from_parts(parts).ok()
-}
-
-/// Leaves the trailers that may pass: HTTP/2 needs no announcement of them, and gRPC makes none.
-pub(super) fn sift(trailers: &mut HeaderMap) {
-    let harmful: Vec<HeaderName> = trailers.keys().filter(|name| !is_harmless(name)).cloned().collect();
-    for name in harmful {
-        trailers.remove(name);
-    }
 }
 
 /// Removes what HTTP/2 does not allow; of TE, `trailers` may stay.

@@ -15,7 +15,6 @@ use http_body::Body;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
-use super::head;
 use crate::upstream::upload::DRAIN_BYTES;
 
 /// A body under way on one stream.
@@ -71,9 +70,7 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => *rest = data,
                     Err(frame) => {
-                        let mut trailers = frame.into_trailers().unwrap_or_default();
-                        head::sift(&mut trailers);
-                        let _ = stream.send_trailers(trailers);
+                        let _ = stream.send_trailers(frame.into_trailers().unwrap_or_default());
                         return Poll::Ready(());
                     }
                 },
