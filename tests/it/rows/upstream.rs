@@ -92,16 +92,16 @@ fn interim_answers_and_upgrades_nobody_asked_for() {
     let interims =
         |count: usize| format!("{}{OK}", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(count));
     table.row("R09", "one interim answer", || {
-        wants(&says(interims(1), After::Keep), &get("/odd"), &[200], "ok")
+        wants(&says(interims(1), After::Keep), &get("/odd"), &[200], "ok");
     });
     table.row("R09", "32 interim answers", || {
-        wants(&says(interims(32), After::Keep), &get("/odd"), &[200], "ok")
+        wants(&says(interims(32), After::Keep), &get("/odd"), &[200], "ok");
     });
     table.row("R09", "33 interim answers", || {
-        wants(&says(interims(33), After::Keep), &get("/odd"), &[502], "")
+        wants(&says(interims(33), After::Keep), &get("/odd"), &[502], "");
     });
     table.row("R09", "2,000 interim answers", || {
-        wants(&says(interims(2_000), After::Keep), &get("/odd"), &[502], "")
+        wants(&says(interims(2_000), After::Keep), &get("/odd"), &[502], "");
     });
     let switched = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: foo\r\n\r\n";
     for (what, request) in [("a GET", get("/odd")), ("a POST", post("/odd", "body"))] {

@@ -37,27 +37,28 @@ pub fn httparse(raw: &[u8]) -> Read {
     let headers: Vec<_> =
         request.headers.iter().map(|field| (field.name.to_ascii_lowercase(), field.value.to_vec())).collect();
     let chunked = headers.iter().any(|(name, _)| name == "transfer-encoding");
-    let mut rest = &raw[length..];
-    let mut body = Vec::new();
-    while chunked {
-        let Ok(httparse::Status::Complete((start, size))) = httparse::parse_chunk_size(rest) else {
-            panic!("httparse found no chunk: {:?}", String::from_utf8_lossy(rest));
-        };
-        let size = usize::try_from(size).expect("a small chunk");
-        if size == 0 {
-            break;
-        }
-        body.extend_from_slice(&rest[start..start + size]);
-        rest = &rest[start + size + 2..];
-    }
-    if !chunked {
-        body = rest.to_vec();
-    }
+    let body = if chunked { unchunked(&raw[length..]) } else { raw[length..].to_vec() };
     Read {
         method: request.method.unwrap_or_default().to_owned(),
         target: request.path.unwrap_or_default().to_owned(),
         headers,
         body,
+    }
+}
+
+/// The content of chunks, cut by httparse.
+fn unchunked(mut rest: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let Ok(httparse::Status::Complete((start, size))) = httparse::parse_chunk_size(rest) else {
+            panic!("httparse found no chunk: {:?}", String::from_utf8_lossy(rest));
+        };
+        let size = usize::try_from(size).expect("a small chunk");
+        if size == 0 {
+            return body;
+        }
+        body.extend_from_slice(&rest[start..start + size]);
+        rest = &rest[start + size + 2..];
     }
 }
 
