@@ -63,8 +63,6 @@ pub enum After {
 pub struct Exchange<'a> {
     tape: &'a mut Tape,
     pub message: Message,
-    /// Requests this connection brought before.
-    pub before: usize,
     /// Where the tape stood before this request.
     from: usize,
     /// Where it is recorded, in which round of records.
@@ -188,10 +186,6 @@ impl Recorder {
         self.shared.bytes.load(Ordering::SeqCst)
     }
 
-    pub fn connections(&self) -> usize {
-        self.shared.connections.load(Ordering::SeqCst)
-    }
-
     /// Connections open now.
     pub fn open(&self) -> usize {
         self.shared.open.load(Ordering::SeqCst)
@@ -218,7 +212,7 @@ fn serve(stream: TcpStream, answer: &Answer, shared: &Arc<Shared>) {
     let _ = stream.set_read_timeout(Some(SOCKET_TIMEOUT));
     let _ = stream.set_nodelay(true);
     let mut tape = Tape { stream, bytes: Vec::new(), at: 0, shared: Arc::clone(shared) };
-    for before in 0.. {
+    loop {
         let from = tape.at;
         let Ok(message) = tape.head() else {
             if tape.bytes.len() > from {
@@ -227,7 +221,7 @@ fn serve(stream: TcpStream, answer: &Answer, shared: &Arc<Shared>) {
             }
             return;
         };
-        let mut exchange = Exchange { tape: &mut tape, message, before, from, slot: None };
+        let mut exchange = Exchange { tape: &mut tape, message, from, slot: None };
         let after = answer(&mut exchange);
         if after == After::Hang {
             exchange.record();
