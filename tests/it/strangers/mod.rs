@@ -10,6 +10,7 @@
 //! `x-origin` and twice `x-twice`; each request becomes a line `METHOD TARGET LENGTH PORT`.
 //! They must never be told whether the proxy stands before them.
 
+mod bodies;
 mod clients;
 mod nginx;
 mod origins;
