@@ -12,6 +12,7 @@
 
 mod bodies;
 mod clients;
+mod grpc;
 mod kill;
 mod nginx;
 mod origins;
