@@ -14,8 +14,10 @@ mod bodies;
 mod clients;
 mod grpc;
 mod kill;
+mod legal;
 mod nginx;
 mod origins;
+mod unusual;
 
 use crate::support::{Answer, Message};
 
