@@ -18,6 +18,7 @@ mod legal;
 mod nginx;
 mod origins;
 mod unusual;
+mod websocket;
 
 use crate::support::{Answer, Message};
 
