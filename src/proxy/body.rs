@@ -92,6 +92,10 @@ impl Passing {
 impl Passing {
     fn size_hint(&self) -> SizeHint {
         let rest = self.body.size_hint();
+        if self.opening.as_ref().is_some_and(Frame::is_trailers) {
+            // Trailers pass only behind a body whose length nobody said.
+            return SizeHint::default();
+        }
         let opened = self.opening.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
         rest.exact().map_or(rest, |rest| SizeHint::with_exact(rest + opened))
     }

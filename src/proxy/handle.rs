@@ -170,7 +170,9 @@ impl Story {
             return Box::pin(unread(refuse(error, self.exchange, &self.id), body, expects)).await;
         }
         self.exchange.chosen(choice);
-        let body = self.upload(&plan, body);
+        let multiplexed =
+            route.arm(choice.arm).is_some_and(|arm| arm.upstream.protocol == UpstreamProtocol::H2);
+        let body = self.upload(&plan, body, multiplexed);
         let request = self.dress_for_all(&plan, route);
         let dress = PerArm::new(route, &request.headers, self.scan.te_trailers);
         let mut outgoing = Some(Request::from_parts(request, body));
@@ -210,7 +212,7 @@ impl Story {
         Ok(())
     }
 
-    fn upload(&mut self, plan: &Plan, body: Incoming) -> RequestBody {
+    fn upload(&mut self, plan: &Plan, body: Incoming, multiplexed: bool) -> RequestBody {
         if body.is_end_stream() {
             return RequestBody::Empty;
         }
@@ -223,7 +225,7 @@ impl Story {
             broken: std::cell::Cell::new(false),
             too_large: std::cell::Cell::new(false),
             trailers: match body.size_hint().exact() {
-                _ if self.parts.version == Version::HTTP_2 => Announced::Any,
+                _ if multiplexed && self.parts.version == Version::HTTP_2 => Announced::Any,
                 Some(_) => Announced::None,
                 None => Announced::by(&self.parts.headers),
             },
@@ -258,6 +260,10 @@ impl Story {
     fn target(&self, uri: &Uri, route: &Route) -> Uri {
         let mut target = http::uri::Parts::default();
         target.path_and_query = match &route.filters.path {
+            // An absolute target may have a query and no path (RFC 9112 section 3.2.1).
+            None if uri.path_and_query().is_some_and(|target| target.as_str().starts_with('?')) => {
+                PathAndQuery::try_from(format!("/?{}", uri.query().unwrap_or_default())).ok()
+            }
             None => uri.path_and_query().cloned(),
             Some(edit) => {
                 let mut path = edit.apply(uri.path(), self.prefix_len);
@@ -374,8 +380,8 @@ fn respond(
     }
     issue_cookie(&mut parts.headers, route, choice);
     debug_assert!(Rc::ptr_eq(plan, exchange.plan()), "one plan per request");
-    if exchange.is_uploading() && parts.status.as_u16() >= 400 {
-        // Refused early: nobody reads the rest, and a client that hears so can stop sending it.
+    if exchange.is_uploading() {
+        // Answered early: nobody may read the rest, and a client that hears so can stop sending it.
         parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let trailers = match body.size_hint().exact() {

@@ -8,7 +8,7 @@
 //! port, leave a process behind, or reach inside the library.
 //!
 //! `SWITCHBACK_LONG=1` runs the full counts; `SWITCHBACK_REQUIRE_TOOLS=1` turns a skipped test
-//! (nginx, curl, wrk, h2load, promtool or python3 missing) into a failed one.
+//! (a program or a python module that is not installed) into a failed one.
 
 #![allow(
     clippy::expect_used,
@@ -42,5 +42,6 @@ mod reload;
 mod rows;
 mod splitting;
 mod sticky;
+mod strangers;
 mod streaming;
 mod support;

@@ -78,7 +78,6 @@ fn an_exchange_has_its_head_body_and_trailers_both_ways() {
         });
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", "0".parse().unwrap());
-        trailers.insert("connection", "close".parse().unwrap());
         let frames = [Frame::data(Bytes::from_static(b"ping")), Frame::trailers(trailers)];
         let body = Given { frames: frames.map(Ok).into(), endless: false };
         let request = Request::post("/x").header("host", "shop.example").header("content-length", "4");

@@ -15,6 +15,7 @@ pub mod nginx;
 pub mod origin;
 pub mod parsers;
 pub mod ports;
+pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod recorder;
@@ -23,6 +24,8 @@ pub mod site;
 pub mod split;
 pub mod tools;
 pub mod wait;
+pub mod wire;
+pub mod witness;
 
 use std::sync::OnceLock;
 
@@ -32,6 +35,7 @@ pub use client::{Conn, Request, Response, get, post};
 pub use crowd::ask;
 pub(crate) use netns::private_network;
 pub use origin::{Behaviour, Gate, Origin, upstreams};
+pub use process::Stranger;
 pub use proxy::Proxy;
 pub use scrape::Scrape;
 pub use site::Site;
@@ -39,6 +43,8 @@ pub use split::{bucket, share_is, users};
 pub use tools::long;
 pub(crate) use tools::needs;
 pub use wait::eventually;
+pub use wire::{Message, Wire};
+pub use witness::{Answer, Witness};
 
 /// One runtime for every in-process origin and HTTP/2 client of a test process.
 pub fn runtime() -> &'static Runtime {

@@ -1,7 +1,8 @@
-//! Real programs a test leans on (nginx, curl, wrk, h2load, promtool, python3), and the two knobs.
+//! Real programs a test leans on (nginx, node, curl, h2load, python3 and its modules), and the knobs.
 //!
 //! A missing program must be heard: the test says SKIPPED, or fails when
 //! `SWITCHBACK_REQUIRE_TOOLS=1` promises that the machine has everything. It must never pass silently.
+//! A name such as `python:grpc` is a module of the python that `tests/run` prepares.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ pub fn long() -> bool {
 
 pub fn all_present(test: &str, tools: &[&str]) -> bool {
     let test = test.trim_end_matches("::here").trim_start_matches("it::");
-    let missing: Vec<_> = tools.iter().filter(|tool| find(tool).is_none()).collect();
+    let missing: Vec<_> = tools.iter().filter(|tool| !present(tool)).collect();
     for tool in &missing {
         println!("SKIPPED: {test}: {tool} is not installed");
         eprintln!("SKIPPED: {test}: {tool} is not installed");
@@ -40,6 +41,25 @@ pub fn all_present(test: &str, tools: &[&str]) -> bool {
         "{test}: SWITCHBACK_REQUIRE_TOOLS=1, yet {missing:?} is missing"
     );
     missing.is_empty()
+}
+
+fn present(tool: &str) -> bool {
+    let Some(module) = tool.strip_prefix("python:") else {
+        return find(tool).is_some();
+    };
+    let import = format!("import {module}");
+    let imported = Command::new(python()).args(["-c", &import]).stderr(Stdio::null()).status();
+    imported.is_ok_and(|status| status.success())
+}
+
+/// The python with the modules of `tests/it/strangers/requirements.txt`: the one that
+/// `SWITCHBACK_PYTHON` names, else the one `tests/run` left behind, else the machine's own.
+pub fn python() -> PathBuf {
+    if let Some(named) = env::var_os("SWITCHBACK_PYTHON") {
+        return PathBuf::from(named);
+    }
+    let prepared = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/strangers/venv/bin/python3");
+    if prepared.is_file() { prepared } else { PathBuf::from("python3") }
 }
 
 /// Where a program lives; Debian keeps daemons in a folder that a user's PATH may lack.
