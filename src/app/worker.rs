@@ -3,6 +3,7 @@
 //! It glues `net` to `proxy`; neither knows the other. It must never do control-plane work: the beat
 //! below is all that happens besides requests.
 
+use std::any::Any;
 use std::future::Future;
 use std::io;
 use std::net::TcpListener;
@@ -10,8 +11,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::ledger::Book;
@@ -22,7 +25,7 @@ use crate::net::listen::{Accepting, accept};
 use crate::net::sweep::{Registry, SWEEP_TICKS};
 use crate::net::{Handler, Settings};
 use crate::plan::{ClientTimeouts, ConnectionSettings, Plan, Plans};
-use crate::proxy::{self, Worker};
+use crate::proxy::{self, Worker, tunnel};
 
 /// What a worker thread is born with.
 pub struct Birth {
@@ -187,6 +190,12 @@ impl Handler for Served {
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<proxy::Body>> + 'static {
         proxy::handle(Rc::clone(&self.worker), client, request)
+    }
+
+    async fn tunnel(self: Rc<Self>, left: Box<dyn Any>, stream: TcpStream, ahead: Bytes) {
+        if let Ok(opened) = left.downcast() {
+            tunnel::run(*opened, stream, ahead).await;
+        }
     }
 
     fn refused(&self, reason: RejectReason) {

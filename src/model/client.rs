@@ -3,6 +3,7 @@
 //! `net` owns the transport and judges its timeouts, `proxy` serves its requests; this is what they
 //! share, single-threaded. It must never hold a socket.
 
+use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::task::Waker;
@@ -58,6 +59,8 @@ pub struct Client {
     pub closing: Cell<bool>,
     /// Set from outside to end the connection.
     pub kill: Cell<Option<Close>>,
+    /// What the last exchange left that makes the connection a tunnel; only its maker knows it.
+    pub tunnel: RefCell<Option<Box<dyn Any>>>,
     /// Set from outside when an idle connection should give its buffers back.
     pub park: Cell<bool>,
     phase: Cell<Phase>,
@@ -89,6 +92,7 @@ impl Client {
             peer_header: OnceCell::new(),
             closing: Cell::new(false),
             kill: Cell::new(None),
+            tunnel: RefCell::new(None),
             park: Cell::new(false),
             phase: Cell::new(Phase::FirstByte),
             since: Cell::new(now),

@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -154,6 +154,15 @@ async fn serve_h1<H: Handler>(io: ClientIo, client: &Rc<Client>, serving: &Servi
     })
     .await;
     match end {
+        End::Done(Ok(())) if client.tunnel.borrow().is_some() => {
+            let parts = http.into_parts();
+            let mut io = parts.io;
+            if !parts.read_buf.is_empty() {
+                io.unread(parts.read_buf);
+            }
+            tunnel(io, client, serving).await;
+            None
+        }
         End::Done(done) => {
             if done.is_err_and(|error| error.is_parse() || error.is_parse_too_large()) {
                 serving.handler.refused(RejectReason::Malformed);
@@ -180,6 +189,21 @@ async fn serve_h1<H: Handler>(io: ClientIo, client: &Rc<Client>, serving: &Servi
             Some(io)
         }
     }
+}
+
+/// The connection is a tunnel to its end: busy, and out of the reach of timeouts of requests.
+async fn tunnel<H: Handler>(io: ClientIo, client: &Rc<Client>, serving: &Serving<H>) {
+    let Some(left) = client.tunnel.take() else { return };
+    client.begin(serving.clock.tick(), false);
+    client.answered();
+    let (stream, ahead) = io.into_parts();
+    let mut running = pin!(Rc::clone(&serving.handler).tunnel(left, stream, ahead));
+    poll_fn(|cx| {
+        client.wake_with(cx.waker());
+        if client.kill.get().is_some() { Poll::Ready(()) } else { running.as_mut().poll(cx) }
+    })
+    .await;
+    client.end(serving.clock.tick());
 }
 
 /// Ends a connection so that its last answer is read: bytes that nobody reads would turn the close

@@ -38,6 +38,12 @@ impl ClientIo {
         Self { stream: TokioIo::new(stream), ahead: Bytes::new(), client, clock, frames: None }
     }
 
+    /// The stream, and the bytes that wait to be read first.
+    #[must_use]
+    pub fn into_parts(self) -> (TcpStream, Bytes) {
+        (self.stream.into_inner(), self.ahead)
+    }
+
     /// The stream itself.
     #[must_use]
     pub fn stream(&self) -> &TcpStream {

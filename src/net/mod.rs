@@ -10,12 +10,14 @@ pub mod io;
 pub mod listen;
 pub mod sweep;
 
+use std::any::Any;
 use std::future::Future;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tokio::net::TcpStream;
 
 use crate::model::Client;
 
@@ -32,6 +34,15 @@ pub trait Handler: 'static {
         client: Rc<Client>,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Self::Body>> + 'static;
+
+    /// Passes bytes both ways until either side ends; `left` is what the last exchange left in its
+    /// client's `tunnel`, `ahead` what was read of the client's bytes already.
+    fn tunnel(
+        self: Rc<Self>,
+        left: Box<dyn Any>,
+        stream: TcpStream,
+        ahead: Bytes,
+    ) -> impl Future<Output = ()>;
 
     /// A connection was ended for taking too long or not speaking HTTP.
     fn refused(&self, reason: crate::model::RejectReason);

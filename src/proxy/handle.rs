@@ -3,36 +3,32 @@
 //! Every step is a function of the one before. It must never run a step out of order, and never do
 //! at run time what the plan could have done at compile time.
 
-use std::future::poll_fn;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::header::{CONNECTION, HOST, RETRY_AFTER, SET_COOKIE, TE, VIA};
+use http::header::{CONNECTION, HOST, RETRY_AFTER, UPGRADE, VIA};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, request};
-use http_body::{Body as _, Frame};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, request};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
-use super::body::{Body, Passing, opening};
+use super::body::{Body, opening};
+use super::dress::PerArm;
 use super::error::{Kind, ProxyError};
 use super::exchange::{Exchange, Request as Logged};
-use super::forward::{Dress, forward};
-use super::grpc;
+use super::forward::forward;
 use super::head::{self, Rules, Scan};
 use super::identity::{self, X_REQUEST_ID};
-use super::trace;
+use super::respond::{issue_cookie, refuse, respond, switch, unread};
 use super::worker::{PlanRef, Worker};
+use super::{grpc, trace, tunnel};
 use crate::model::trailers::Announced;
-use crate::model::{ArmIx, Client, FailureReason, RejectReason, RequestHead, UnroutedReason};
+use crate::model::{Client, FailureReason, RejectReason, RequestHead, UnroutedReason};
 use crate::plan::filter::{Answer, Location};
 use crate::plan::{Listener, Plan, Route, UpstreamProtocol};
 use crate::split::Choice;
-use crate::upstream::{Arrived, RequestBody, Upload};
-
-/// Most bytes of a request body read only to be thrown away.
-const DRAIN_BYTES: usize = 256 << 10;
+use crate::upstream::{RequestBody, Upload};
 
 /// Serves one request.
 pub async fn handle(worker: Rc<Worker>, client: Rc<Client>, request: Request<Incoming>) -> Response<Body> {
@@ -165,6 +161,7 @@ impl Story {
         let Some(choice) = self.choice else {
             return Box::pin(unread(self.answer(route), body, expects)).await;
         };
+        let websocket = route.websocket && self.scan.upgrade && tunnel::asks(&self.parts);
         let vetted = self.check_body(&plan, &body);
         if let Err(error) = vetted.and_then(|()| head::strip_request(&mut self.parts.headers, &self.scan)) {
             return Box::pin(unread(refuse(error, self.exchange, &self.id), body, expects)).await;
@@ -172,12 +169,20 @@ impl Story {
         self.exchange.chosen(choice);
         let multiplexed =
             route.arm(choice.arm).is_some_and(|arm| arm.upstream.protocol == UpstreamProtocol::H2);
-        let body = self.upload(&plan, body, multiplexed);
-        let request = self.dress_for_all(&plan, route);
+        let mut body = self.upload(&plan, body, multiplexed);
+        let mut request = self.dress_for_all(&plan, route);
+        if websocket && body.is_empty() {
+            body = RequestBody::Tunnel;
+            request.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            request.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        }
         let dress = PerArm::new(route, &request.headers, self.scan.te_trailers);
         let mut outgoing = Some(Request::from_parts(request, body));
         let sent = forward(&mut self.exchange, route, choice.arm, &mut outgoing, &dress).await;
         let opened = match sent {
+            Ok(sent) if sent.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                return switch(sent, self.exchange, &self.client, route, &self.id);
+            }
             Ok(mut sent) => match opening(sent.body_mut()).await {
                 Ok(frame) => Ok((sent, frame)),
                 Err(error) => {
@@ -320,144 +325,6 @@ impl Story {
         self.exchange.complete();
         response.map(|text| Body::Fixed(Some(text), self.exchange))
     }
-}
-
-/// Edits that depend on the arm a request goes to.
-struct PerArm<'a> {
-    route: &'a Route,
-    /// The headers before any arm edited them, kept only when an edit could outlive its arm.
-    before: Option<HeaderMap>,
-    /// The client takes trailers: an HTTP/2 upstream is told so, as gRPC servers ask for it.
-    te_trailers: bool,
-}
-
-impl<'a> PerArm<'a> {
-    fn new(route: &'a Route, headers: &HeaderMap, te_trailers: bool) -> Self {
-        let edited = route.redistribute && route.arms.iter().any(|arm| !arm.request_ops.is_empty());
-        Self { route, before: edited.then(|| headers.clone()), te_trailers }
-    }
-}
-
-impl Dress for PerArm<'_> {
-    fn dress(&self, request: &mut Request<RequestBody>, arm: ArmIx) {
-        let Some(arm) = self.route.arm(arm) else { return };
-        let headers = request.headers_mut();
-        if let Some(before) = &self.before {
-            headers.clone_from(before);
-        }
-        if let Some(name) = &self.route.arm_header_upstream {
-            headers.insert(name.clone(), arm.header_value.clone());
-        }
-        arm.request_ops.apply(headers);
-        if self.te_trailers && arm.upstream.protocol == UpstreamProtocol::H2 {
-            headers.insert(TE, HeaderValue::from_static("trailers"));
-        } else if self.te_trailers {
-            headers.remove(TE);
-        }
-    }
-}
-
-/// The upstream's response, cleaned and edited, with the exchange riding on its body.
-fn respond(
-    sent: Response<Arrived>,
-    frame: Option<Frame<bytes::Bytes>>,
-    mut exchange: Exchange,
-    plan: &PlanRef,
-    route: &Route,
-    choice: &Choice,
-) -> Response<Body> {
-    let (mut parts, body) = sent.into_parts();
-    exchange.grpc_fields(&parts.headers);
-    head::strip_response(&mut parts);
-    parts.version = Version::HTTP_11;
-    route.filters.response.apply(&mut parts.headers);
-    let answering = exchange.answering();
-    if let Some(arm) = route.arm(answering) {
-        arm.response_ops.apply(&mut parts.headers);
-        if let Some(name) = &route.arm_header_client {
-            parts.headers.insert(name.clone(), arm.header_value.clone());
-        }
-    }
-    issue_cookie(&mut parts.headers, route, choice);
-    debug_assert!(Rc::ptr_eq(plan, exchange.plan()), "one plan per request");
-    if exchange.is_uploading() {
-        // Answered early: nobody may read the rest, and a client that hears so can stop sending it.
-        parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    let trailers = match body.size_hint().exact() {
-        _ if body.is_multiplexed() => Announced::Any,
-        Some(_) => Announced::None,
-        None => Announced::by(&parts.headers),
-    };
-    let passing = Passing::new(body, frame, exchange, route.timeouts.stream_idle, trailers);
-    Response::from_parts(parts, Body::Upstream(passing))
-}
-
-/// Gives a keyless client its id, whatever the answer: its next request must find the same arm.
-fn issue_cookie(headers: &mut HeaderMap, route: &Route, choice: &Choice) {
-    if let (Some(id), Some(cookie)) = (choice.issue, &route.split.issue) {
-        headers.append(SET_COOKIE, cookie.header(id));
-    }
-}
-
-/// An answer given before the request's body was read: a short body is read and thrown away, so that
-/// the connection stays in step; a long one, or one the client waits to be asked for, ends the
-/// connection, and says so. An answer that ends the connection anyway waits for nothing.
-async fn unread(mut response: Response<Body>, mut body: Incoming, expects: bool) -> Response<Body> {
-    let mut left = DRAIN_BYTES;
-    let ends = response.headers().contains_key(CONNECTION) || body.size_hint().lower() > DRAIN_BYTES as u64;
-    if (ends || expects) && !body.is_end_stream() {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        return response;
-    }
-    while !body.is_end_stream() {
-        let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
-        let length = match frame {
-            Some(Ok(frame)) => frame.data_ref().map_or(0, bytes::Bytes::len),
-            Some(Err(_)) => DRAIN_BYTES + 1,
-            None => break,
-        };
-        match left.checked_sub(length) {
-            Some(rest) => left = rest,
-            None => {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                break;
-            }
-        }
-    }
-    response
-}
-
-/// An error of ours: a short fixed text and the request id, never a cause.
-fn refuse(error: ProxyError, mut exchange: Exchange, id: &HeaderValue) -> Response<Body> {
-    exchange.refused(&error);
-    exchange.complete();
-    let (status, close) = error.kind.answer();
-    let text = format!("{} {}: {}", status.as_u16(), reason_phrase(status), error.kind.label());
-    let mut response = if exchange.is_grpc() {
-        let mut response = Response::new(Body::Fixed(None, exchange));
-        grpc::tell(&mut response, error.kind.grpc(), &text);
-        response
-    } else {
-        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-        let mut response = Response::new(Body::Fixed(Some((text + "\n").into()), exchange));
-        *response.status_mut() = status;
-        response.headers_mut().insert(http::header::CONTENT_TYPE, plain);
-        response
-    };
-    let headers = response.headers_mut();
-    headers.insert(X_REQUEST_ID, id.clone());
-    if matches!(error.kind, Kind::Upstream(FailureReason::Overflow)) {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    if close {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
-}
-
-fn reason_phrase(status: StatusCode) -> &'static str {
-    status.canonical_reason().unwrap_or("Error")
 }
 
 fn rules(listener: &Listener) -> Rules {

@@ -33,7 +33,8 @@ pub struct Scan {
     pub hosts: usize,
     connection: bool,
     hop_by_hop: bool,
-    upgrade: bool,
+    /// Upgrade is there.
+    pub upgrade: bool,
     /// Expect is there.
     pub expect: bool,
     transfer_encoding: bool,

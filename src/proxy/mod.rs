@@ -4,6 +4,7 @@
 //! nothing here knows the control plane.
 
 pub mod body;
+pub mod dress;
 pub mod error;
 pub mod exchange;
 pub mod forward;
@@ -13,7 +14,9 @@ pub mod handle;
 pub mod head;
 pub mod host;
 pub mod identity;
+pub mod respond;
 pub mod trace;
+pub mod tunnel;
 pub mod worker;
 
 pub use body::Body;

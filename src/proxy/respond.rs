@@ -1,0 +1,158 @@
+//! What the client is told: the upstream's answer, cleaned and edited, or an error of ours.
+//!
+//! Every answer carries its exchange to its end. It must never pass on what concerns only the
+//! upstream's connection, nor the cause of an error.
+
+use std::any::Any;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use http::header::{CONNECTION, RETRY_AFTER, SET_COOKIE, UPGRADE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use http_body::{Body as _, Frame};
+use hyper::body::Incoming;
+
+use super::body::{Body, Passing};
+use super::error::{Kind, ProxyError};
+use super::exchange::Exchange;
+use super::identity::X_REQUEST_ID;
+use super::tunnel::Opened;
+use super::worker::PlanRef;
+use super::{grpc, head, tunnel};
+use crate::model::trailers::Announced;
+use crate::model::{Client, FailureReason};
+use crate::plan::Route;
+use crate::split::Choice;
+use crate::upstream::{Arrived, DRAIN_BYTES};
+
+/// The upstream's response, cleaned and edited, with the exchange riding on its body.
+pub fn respond(
+    sent: Response<Arrived>,
+    frame: Option<Frame<bytes::Bytes>>,
+    mut exchange: Exchange,
+    plan: &PlanRef,
+    route: &Route,
+    choice: &Choice,
+) -> Response<Body> {
+    let (mut parts, body) = sent.into_parts();
+    exchange.grpc_fields(&parts.headers);
+    head::strip_response(&mut parts);
+    parts.version = Version::HTTP_11;
+    route.filters.response.apply(&mut parts.headers);
+    let answering = exchange.answering();
+    if let Some(arm) = route.arm(answering) {
+        arm.response_ops.apply(&mut parts.headers);
+        if let Some(name) = &route.arm_header_client {
+            parts.headers.insert(name.clone(), arm.header_value.clone());
+        }
+    }
+    issue_cookie(&mut parts.headers, route, choice);
+    debug_assert!(Rc::ptr_eq(plan, exchange.plan()), "one plan per request");
+    if exchange.is_uploading() {
+        // Answered early: nobody may read the rest, and a client that hears so can stop sending it.
+        parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    let trailers = match body.size_hint().exact() {
+        _ if body.is_multiplexed() => Announced::Any,
+        Some(_) => Announced::None,
+        None => Announced::by(&parts.headers),
+    };
+    let passing = Passing::new(body, frame, exchange, route.timeouts.stream_idle, trailers);
+    Response::from_parts(parts, Body::Upstream(passing))
+}
+
+/// The upstream agreed to a tunnel: the client is told, and its connection finds the tunnel once the
+/// answer is out. An upstream that agreed to something else answered wrongly.
+pub fn switch(
+    sent: Response<Arrived>,
+    mut exchange: Exchange,
+    client: &Client,
+    route: &Route,
+    id: &HeaderValue,
+) -> Response<Body> {
+    let (mut parts, body) = sent.into_parts();
+    let opened = body.into_tunnel().filter(|_| tunnel::is_websocket(&parts.headers));
+    let Some(upstream) = opened else {
+        exchange.failed(exchange.answering(), FailureReason::BadResponse);
+        let cause = "the upstream switched to another protocol".to_owned();
+        let error = ProxyError { kind: Kind::Upstream(FailureReason::BadResponse), cause };
+        return refuse(error, exchange, id);
+    };
+    head::strip_response(&mut parts);
+    route.filters.response.apply(&mut parts.headers);
+    parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    let deadlines = Rc::clone(&exchange.worker().deadlines);
+    let opened: Box<dyn Any> = Box::new(Opened { upstream, deadlines, idle: route.timeouts.stream_idle });
+    client.tunnel.replace(Some(opened));
+    exchange.complete();
+    Response::from_parts(parts, Body::Fixed(None, exchange))
+}
+
+/// Gives a keyless client its id, whatever the answer: its next request must find the same arm.
+pub fn issue_cookie(headers: &mut HeaderMap, route: &Route, choice: &Choice) {
+    if let (Some(id), Some(cookie)) = (choice.issue, &route.split.issue) {
+        headers.append(SET_COOKIE, cookie.header(id));
+    }
+}
+
+/// An answer given before the request's body was read: a short body is read and thrown away, so that
+/// the connection stays in step; a long one, or one the client waits to be asked for, ends the
+/// connection, and says so. An answer that ends the connection anyway waits for nothing.
+pub async fn unread(mut response: Response<Body>, mut body: Incoming, expects: bool) -> Response<Body> {
+    let mut left = DRAIN_BYTES;
+    let ends = response.headers().contains_key(CONNECTION) || body.size_hint().lower() > DRAIN_BYTES;
+    if (ends || expects) && !body.is_end_stream() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        return response;
+    }
+    while !body.is_end_stream() {
+        let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+        let length = match frame {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
+            Some(Err(_)) => DRAIN_BYTES + 1,
+            None => break,
+        };
+        match left.checked_sub(length) {
+            Some(rest) => left = rest,
+            None => {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                break;
+            }
+        }
+    }
+    response
+}
+
+/// An error of ours: a short fixed text and the request id, never a cause.
+pub fn refuse(error: ProxyError, mut exchange: Exchange, id: &HeaderValue) -> Response<Body> {
+    exchange.refused(&error);
+    exchange.complete();
+    let (status, close) = error.kind.answer();
+    let text = format!("{} {}: {}", status.as_u16(), reason_phrase(status), error.kind.label());
+    let mut response = if exchange.is_grpc() {
+        let mut response = Response::new(Body::Fixed(None, exchange));
+        grpc::tell(&mut response, error.kind.grpc(), &text);
+        response
+    } else {
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        let mut response = Response::new(Body::Fixed(Some((text + "\n").into()), exchange));
+        *response.status_mut() = status;
+        response.headers_mut().insert(http::header::CONTENT_TYPE, plain);
+        response
+    };
+    let headers = response.headers_mut();
+    headers.insert(X_REQUEST_ID, id.clone());
+    if matches!(error.kind, Kind::Upstream(FailureReason::Overflow)) {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if close {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn reason_phrase(status: StatusCode) -> &'static str {
+    status.canonical_reason().unwrap_or("Error")
+}
