@@ -53,10 +53,11 @@ pub fn respond(
         // Answered early: nobody may read the rest, and a client that hears so can stop sending it.
         parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    let begins_with_trailers = frame.as_ref().is_some_and(Frame::is_trailers);
     let trailers = match body.size_hint().exact() {
         _ if body.is_multiplexed() => Announced::Any,
-        Some(_) => Announced::None,
-        None => Announced::by(&parts.headers),
+        Some(_) if !begins_with_trailers => Announced::None,
+        _ => Announced::by(&parts.headers),
     };
     let passing = Passing::new(body, frame, exchange, route.timeouts.stream_idle, trailers);
     Response::from_parts(parts, Body::Upstream(passing))

@@ -1,13 +1,14 @@
 //! The rows of the fault matrix that a client or an origin can cause, one line of output each.
 //!
 //! F: framing and request line. P: identity and paths. D: HTTP/2 to HTTP/1. L: slow clients.
-//! R: odd origins. Every row is judged by bytes: what the client got, what the origin saw, what was
+//! R: odd origins. U: upgrades. Every row is judged by bytes: what the client got, what the origin saw, what was
 //! counted. A row must never stop the rows after it; a table fails at its end.
 
 mod downgrade;
 mod framing;
 mod identity;
 mod slow;
+mod upgrade;
 mod upstream;
 
 use std::fs::OpenOptions;

@@ -327,7 +327,8 @@ fn early_answers() {
                 exchange.send(
                     format!("HTTP/1.1 {status} Early\r\n{close}Content-Length: 5\r\n\r\nearly").as_bytes(),
                 );
-                after
+                // One that reads on may get the whole upload, and then serves the next request.
+                if after == After::Hang && exchange.read_body() { After::Keep } else { after }
             });
             let response = ask(&stage, &upload).expect("an answer, not an empty reply");
             // A close with bytes unread is a reset, which may overtake the answer.
@@ -341,8 +342,7 @@ fn early_answers() {
     table.row("R14", "answers inside the body, and keeps the connection", || {
         let stage = odd(|exchange| {
             exchange.send(OK.as_bytes());
-            exchange.read_body();
-            After::Keep
+            if exchange.read_body() { After::Keep } else { After::Close }
         });
         wants(&stage, &upload, &[200], "ok");
     });

@@ -225,7 +225,7 @@ impl Conn {
         self.write(&chunk)
     }
 
-    /// Reads a head, skipping interim answers, and remembers how its body is framed.
+    /// Reads a head, skipping interim answers but a 101, and remembers how its body is framed.
     pub fn read_head(&mut self, method: &str) -> io::Result<Response> {
         loop {
             let status_line = self.line()?;
@@ -242,7 +242,7 @@ impl Conn {
                 };
                 response.headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
             }
-            if !(100..200).contains(&status) {
+            if !(100..200).contains(&status) || status == 101 {
                 self.framing = framing_of(method, &response);
                 return Ok(response);
             }

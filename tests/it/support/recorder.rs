@@ -99,6 +99,18 @@ impl Exchange<'_> {
         self.tape.stream.write_all(bytes).is_ok()
     }
 
+    /// Sends everything back that comes from now on, until the proxy ends it.
+    pub fn echo(&mut self) {
+        loop {
+            let from = self.tape.at;
+            self.tape.at = self.tape.bytes.len();
+            let piece = self.tape.bytes[from..].to_vec();
+            if self.tape.stream.write_all(&piece).is_err() || self.tape.more().is_err() {
+                return;
+            }
+        }
+    }
+
     /// A 200 that names the request it answers, so that a mixed-up answer shows.
     pub fn ok(&mut self) -> After {
         let text = format!("{} {}", self.message.method, self.message.target);
