@@ -10,6 +10,7 @@ pub mod parse;
 pub mod process;
 mod refusal;
 pub mod render;
+pub mod rollout;
 pub mod route;
 pub mod rule;
 pub mod scalar;
@@ -62,7 +63,7 @@ pub struct File {
 impl File {
     /// Keys present whose feature is not built yet, with their dotted path.
     #[must_use]
-    pub fn later(&self) -> Vec<(String, &Spot<Later>)> {
+    pub fn later(&self) -> Vec<(String, Spot<&Later>)> {
         let mut found = spot::LaterKeys::default();
         found.add("", "budgets", self.budgets.as_ref());
         found.add("", "state", self.state.as_ref());
