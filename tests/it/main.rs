@@ -40,6 +40,7 @@ mod origins;
 mod overrides;
 mod reload;
 mod rows;
+mod simulate;
 mod splitting;
 mod sticky;
 mod strangers;
