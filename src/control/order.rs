@@ -122,7 +122,7 @@ mod tests {
         };
         let routes = [("kept", 1), ("edited", 2), ("gone", 3)];
         let routes = routes.map(|(name, fingerprint)| (name.to_owned(), entry(fingerprint)));
-        let mut overlay = Overlay { routes: routes.into() };
+        let mut overlay = Overlay { routes: routes.into(), ..Overlay::default() };
         let now = |name: &str| match name {
             "kept" => Some(1),
             "edited" => Some(20),

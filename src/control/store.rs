@@ -145,7 +145,7 @@ mod tests {
             split_fingerprint: u64::MAX,
             by: Provenance { actor: "op".into(), reason: "why".into(), at_millis: 1 },
         };
-        Overlay { routes: [("all".to_owned(), entry)].into() }
+        Overlay { routes: [("all".to_owned(), entry)].into(), ..Overlay::default() }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use hashbrown::HashMap;
 use super::cell::Cell;
 use super::counter::Counter;
 use super::process::ProcessCells;
+use super::trial::Trial;
 use crate::model::time::{TICK_MILLIS, Tick};
 use crate::model::{EndpointId, WorkerId};
 
@@ -155,6 +156,7 @@ type CellName = (Arc<str>, Arc<str>, Arc<str>);
 struct RouteBook {
     cells: Vec<Arc<Cell>>,
     rules: Vec<Arc<RuleCell>>,
+    trials: Vec<Arc<Trial>>,
 }
 
 #[derive(Debug, Default)]
@@ -204,6 +206,33 @@ impl Book {
         let cell = Arc::new(Cell::new(Arc::clone(arm), Arc::clone(upstream), self.workers));
         book.cells.push(Arc::clone(&cell));
         cell
+    }
+
+    /// The counts of a weight epoch of a route, made by `fresh` when it is new.
+    #[must_use]
+    pub fn trial(&self, route: &Arc<str>, epoch: u64, fresh: impl FnOnce() -> Trial) -> Arc<Trial> {
+        let mut inner = self.inner();
+        let book = inner.routes.entry_ref(&**route).or_default();
+        if let Some(found) = book.trials.iter().find(|trial| trial.epoch == epoch) {
+            return Arc::clone(found);
+        }
+        let trial = Arc::new(fresh());
+        book.trials.push(Arc::clone(&trial));
+        trial
+    }
+
+    /// The epochs of a route that still count or whose last counts were not taken, oldest first.
+    #[must_use]
+    pub fn trials(&self, route: &str) -> Vec<Arc<Trial>> {
+        self.inner().routes.get(route).map(|book| book.trials.clone()).unwrap_or_default()
+    }
+
+    /// Lets go of epochs that no plan and no exchange counts in any more; call it after their counts
+    /// were taken.
+    pub fn retire_trials(&self, route: &str, epochs: &[u64]) {
+        if let Some(book) = self.inner().routes.get_mut(route) {
+            book.trials.retain(|trial| !epochs.contains(&trial.epoch));
+        }
     }
 
     /// The cell of an override's choices of an arm.
@@ -305,7 +334,7 @@ impl Book {
                 keep
             });
             book.rules.retain(|cell| Arc::strong_count(cell) > 1);
-            !book.cells.is_empty() || !book.rules.is_empty()
+            !book.cells.is_empty() || !book.rules.is_empty() || !book.trials.is_empty()
         });
         inner.upstreams.retain(|_, cell| Arc::strong_count(cell) > 1);
         inner.endpoints.retain(|_, cell| Arc::strong_count(cell) > 1);

@@ -23,4 +23,4 @@ pub use ids::{ArmIx, EndpointId, Generation, WorkerId};
 pub use outcome::{
     ChoiceReason, CodeClass, FailureReason, Outcome, RejectReason, RetryReason, UnroutedReason, Verdict,
 };
-pub use overlay::{Overlay, Provenance, RouteOverlay};
+pub use overlay::{Compared, Guided, Overlay, Provenance, RouteOverlay};

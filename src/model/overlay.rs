@@ -29,9 +29,38 @@ pub struct RouteOverlay {
     pub by: Provenance,
 }
 
+/// What a rollout says of its route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guided {
+    /// The arm it comes from.
+    pub from: String,
+    /// The arm it goes to.
+    pub to: String,
+    /// Share of `to` of what both arms have together, in parts per million; `None` leaves the file's.
+    pub share: Option<u32>,
+    /// The arm that overrides and pins cannot reach.
+    pub void: Option<String>,
+    /// The comparison under way.
+    pub compared: Option<Compared>,
+}
+
+/// Two arms that are being compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compared {
+    /// The arm on trial.
+    pub candidate: String,
+    /// Weight epoch: outcomes belong to the one of their choice.
+    pub epoch: u64,
+    /// Random bits of the epoch.
+    pub seed: u64,
+}
+
 /// All run-time intent, by route name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overlay {
     /// Operator weights by route name.
     pub routes: BTreeMap<String, RouteOverlay>,
+    /// What rollouts say; remembered as the rollouts themselves.
+    #[serde(skip)]
+    pub guided: BTreeMap<String, Guided>,
 }

@@ -20,7 +20,9 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use crate::ledger::{Cell, EndpointCell, RuleCell, UpstreamCell};
+use crate::analysis::Policy as RolloutPolicy;
+use crate::ledger::trial::Side;
+use crate::ledger::{Cell, EndpointCell, RuleCell, Trial, UpstreamCell};
 use crate::model::{ArmIx, Generation, Provenance};
 use crate::spec;
 use crate::split::Split;
@@ -143,6 +145,10 @@ pub struct Route {
     pub arm_header_client: Option<HeaderName>,
     /// Who set the operator weights in force.
     pub operator: Option<Provenance>,
+    /// How a rollout of it is judged and conducted.
+    pub policy: Option<Arc<RolloutPolicy>>,
+    /// The comparison of two of its arms, when one is under way.
+    pub trial: Option<Compare>,
     /// The blue-green slot that serves, and the idle one.
     pub slots: Option<(ArmIx, ArmIx)>,
 }
@@ -178,6 +184,51 @@ pub struct Timeouts {
     pub stream_idle: Duration,
 }
 
+/// Two arms that are compared, and what counts as bad.
+#[derive(Clone, Debug)]
+pub struct Compare {
+    /// Where outcomes are counted.
+    pub trial: Arc<Trial>,
+    /// The arm it is compared with.
+    pub reference: ArmIx,
+    /// The arm on trial.
+    pub candidate: ArmIx,
+    /// Statuses that are bad, by number.
+    pub bad_statuses: StatusSet,
+    /// gRPC statuses that are bad, a bit each.
+    pub bad_grpc: u32,
+}
+
+impl Compare {
+    /// Which of the two an arm is.
+    #[must_use]
+    pub fn side(&self, arm: ArmIx) -> Option<Side> {
+        if arm == self.candidate {
+            return Some(Side::Canary);
+        }
+        (arm == self.reference).then_some(Side::Stable)
+    }
+}
+
+/// A set of HTTP statuses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StatusSet([u64; 10]);
+
+impl StatusSet {
+    /// Adds a status of 0 to 639.
+    pub fn insert(&mut self, status: u16) {
+        if let Some(word) = self.0.get_mut(usize::from(status) / 64) {
+            *word |= 1 << (status % 64);
+        }
+    }
+
+    /// Whether it holds a status.
+    #[must_use]
+    pub fn contains(&self, status: u16) -> bool {
+        self.0.get(usize::from(status) / 64).is_some_and(|word| word & 1 << (status % 64) != 0)
+    }
+}
+
 /// Which failures of an attempt lead to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
@@ -196,6 +247,8 @@ pub struct Retry {
 pub enum WeightSource {
     /// The file.
     Spec,
+    /// A rollout.
+    Rollout,
     /// An operator's verb.
     Operator,
 }
@@ -206,6 +259,7 @@ impl WeightSource {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Spec => "spec",
+            Self::Rollout => "rollout",
             Self::Operator => "operator",
         }
     }

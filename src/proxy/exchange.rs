@@ -2,6 +2,7 @@
 //!
 //! The guard travels with the response body; its drop is the end. It must never be cloned.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,8 +11,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::error::{Kind, ProxyError};
-use super::grpc;
 use super::worker::{PlanRef, Worker};
+use super::{compared, grpc};
 use crate::model::log::AccessRecord;
 use crate::model::{
     ArmIx, ChoiceReason, CodeClass, FailureReason, Outcome, RejectReason, RetryReason, Verdict,
@@ -62,6 +63,7 @@ pub struct Exchange {
     started: Instant,
     /// Index of the route; `None` when unrouted.
     route: Option<usize>,
+    client: IpAddr,
     choice: Option<Choice>,
     /// The arm whose upstream answered.
     answered: ArmIx,
@@ -81,14 +83,22 @@ pub struct Exchange {
     error: &'static str,
     /// The client speaks gRPC.
     grpc: bool,
+    grpc_status: Option<u8>,
     log: Option<Box<Request>>,
 }
 
 impl Exchange {
     /// An exchange that began at `started`.
     #[must_use]
-    pub fn new(worker: Rc<Worker>, plan: PlanRef, started: Instant, log: Option<Box<Request>>) -> Self {
+    pub fn new(
+        worker: Rc<Worker>,
+        plan: PlanRef,
+        started: Instant,
+        client: IpAddr,
+        log: Option<Box<Request>>,
+    ) -> Self {
         Self {
+            client,
             worker,
             plan,
             started,
@@ -109,6 +119,7 @@ impl Exchange {
             upload: None,
             error: "",
             grpc: false,
+            grpc_status: None,
             log,
         }
     }
@@ -208,7 +219,11 @@ impl Exchange {
 
     /// Fields of the upstream's response in which gRPC puts its status: a head or trailers.
     pub fn grpc_fields(&mut self, fields: &HeaderMap) {
-        if self.grpc && grpc::tells_failure(fields) {
+        if !self.grpc {
+            return;
+        }
+        self.grpc_status = grpc::status_of(fields).or(self.grpc_status);
+        if grpc::tells_failure(fields) {
             self.failed(self.answered, FailureReason::GrpcStatus);
         }
     }
@@ -323,6 +338,26 @@ impl Exchange {
                     upstream_nanos: self.upstream_time.map(nanos),
                     retries: self.retries,
                 });
+            }
+        }
+        if let Some(route) = self.route.and_then(|at| self.plan.routes.get(at))
+            && let Some(compare) = &route.trial
+            && let Some(choice) = self.choice
+        {
+            let seen = compared::Seen {
+                choice,
+                verdict,
+                failure: self.failure,
+                client_fault: self.client_fault || self.client_error().is_some(),
+                status: self.status,
+                grpc: self.grpc_status,
+                upstream_nanos: self.upstream_time.map(nanos),
+                total_nanos: nanos(total),
+                address: self.client,
+                unix_millis: self.worker.clock.unix().0,
+            };
+            if let Some(ended) = compared::ended(compare, route, &seen) {
+                compare.trial.record(self.worker.id, &ended);
             }
         }
         if let Some(settings) = &self.plan.access_log

@@ -58,6 +58,12 @@ pub fn tell<B>(response: &mut Response<B>, status: Status, message: &str) {
     }
 }
 
+/// The status that trailers, or a head that stands for them, tell.
+#[must_use]
+pub fn status_of(fields: &HeaderMap) -> Option<u8> {
+    fields.get(STATUS)?.to_str().ok()?.parse().ok()
+}
+
 /// Whether trailers, or a head that stands for them, tell of a failure of the server: UNKNOWN,
 /// DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE or DATA_LOSS. Other statuses answer the client's
 /// request, as 4xx do.

@@ -95,7 +95,7 @@ impl Story {
                 debug: log.debug_header.as_ref().is_some_and(|name| parts.headers.contains_key(name)),
             })
         });
-        let mut exchange = Exchange::new(Rc::clone(worker), Rc::clone(&plan), started, log);
+        let mut exchange = Exchange::new(Rc::clone(worker), Rc::clone(&plan), started, client_ip, log);
         if grpc::is_asked(&parts) {
             exchange.speaks_grpc();
         }

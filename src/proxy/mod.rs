@@ -4,6 +4,7 @@
 //! nothing here knows the control plane.
 
 pub mod body;
+pub mod compared;
 pub mod dress;
 pub mod error;
 pub mod exchange;

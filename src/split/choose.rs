@@ -66,6 +66,8 @@ pub struct Override {
     pub segment: Segment,
     /// Holds for a void arm too.
     pub force: bool,
+    /// Its requests count for guards.
+    pub trusted: bool,
 }
 
 /// A route's compiled split.

@@ -231,6 +231,7 @@ fn rule(name: &str, conditions: &[Condition], segment: Segment) -> Override {
         active_until: None,
         segment,
         force: false,
+        trusted: false,
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod checks;
 mod filters;
+mod guided;
 mod listeners;
 mod overrides;
 mod retry;
@@ -66,6 +67,10 @@ struct Findings {
 }
 
 impl Findings {
+    fn extend(&mut self, found: Vec<Diagnostic>) {
+        self.found.extend(found);
+    }
+
     fn place<T>(&self, spot: &Spot<T>) -> Place {
         Place { file: self.file.clone(), line: spot.line, column: spot.column, length: spot.length }
     }

@@ -114,6 +114,7 @@ fn one_override(
         active_until: rule.active_until.map(|spot| spot.value.0),
         segment,
         force: rule.force,
+        trusted: rule.trusted,
     })
 }
 
@@ -191,6 +192,7 @@ fn preview(context: &mut Context<'_>, pair: &Spot<BlueGreen>, names: &[&str]) ->
         active_until: None,
         segment: Segment::Arm(idle),
         force: false,
+        trusted: false,
     };
     let mut ways = Vec::new();
     if !preview.headers.is_empty() {

@@ -190,6 +190,8 @@ fn one(
         arm_header_upstream,
         arm_header_client,
         operator: division.operator,
+        policy: division.policy,
+        trial: division.trial,
         slots: division.slots,
         name,
     };

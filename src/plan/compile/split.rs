@@ -6,10 +6,11 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use super::upstreams::Upstreams;
-use super::{Context, filters, overrides, routes, sticky};
+use super::{Context, filters, guided, overrides, routes, sticky};
+use crate::analysis::Policy;
 use crate::ledger::RuleCell;
 use crate::model::{ArmIx, Provenance};
-use crate::plan::{Arm, WeightSource};
+use crate::plan::{Arm, Compare, WeightSource};
 use crate::spec::parse::guess;
 use crate::spec::route::Route as Written;
 use crate::spec::split::{Arm as WrittenArm, BlueGreen};
@@ -26,6 +27,8 @@ pub(super) struct Division {
     pub rule_cells: Box<[Box<[Arc<RuleCell>]>]>,
     pub private_headers: Vec<HeaderName>,
     pub operator: Option<Provenance>,
+    pub policy: Option<Arc<Policy>>,
+    pub trial: Option<Compare>,
     pub slots: Option<(ArmIx, ArmIx)>,
     pub fingerprint: u64,
 }
@@ -47,27 +50,47 @@ pub(super) fn compile(
     let fingerprint = split_fingerprint(&named);
     let overlay = context.inputs.overlay.routes.get(&**route);
     let overlay = overlay.filter(|overlay| overlay.split_fingerprint == fingerprint);
-    let weights: Vec<u32> = named
-        .iter()
-        .map(|(name, (_, arm))| {
-            overlay.map_or(arm.weight.0, |one| one.weights.get(*name).copied().unwrap_or(0))
-        })
-        .collect();
+    let policy = guided::policy(context, written);
+    let guide = context.inputs.overlay.guided.get(&**route).filter(|_| overlay.is_none());
+    let written_weights: Vec<u32> = named.values().map(|(_, arm)| arm.weight.0).collect();
+    let weights: Vec<u32> = match (overlay, guide) {
+        (Some(one), _) => names.iter().map(|name| one.weights.get(*name).copied().unwrap_or(0)).collect(),
+        (None, Some(guide)) => guided::weights(guide, &names, written_weights),
+        (None, None) => guided::before_any(policy.as_deref(), &names, written_weights),
+    };
     if weights.iter().all(|weight| *weight == 0) && !named.is_empty() && overlay.is_none() {
         let message = format!("no arm of route `{route}` has weight: every request will get a 503");
         context.findings.warn(&written.name, "no-weight", message, "give one arm a weight above 0");
     }
-    let default_arm = default_arm(context, written, &names);
+    let default_arm = default_arm(context, written, &names, policy.as_deref());
     let ranges = lay_out(context, written, &named, &weights, default_arm);
     let split = Split {
-        salt: Salt::new(sticky.and_then(|sticky| sticky.salt.as_deref()).map_or(route, |salt| salt)),
+        salt: Salt::new(&guided::salt(
+            sticky.and_then(|sticky| sticky.salt.as_deref()).map(|salt| salt.as_str()),
+            route,
+            policy.as_deref(),
+        )),
         keys: keys.into(),
         issue,
         ranges,
         overrides: overrides::compile(context, written, &names, default_arm).into(),
-        arms: weights.iter().map(|weight| ArmState { void: overlay.is_some() && *weight == 0 }).collect(),
+        arms: names
+            .iter()
+            .zip(&weights)
+            .map(|(name, weight)| ArmState {
+                void: overlay.is_some() && *weight == 0
+                    || guide.is_some_and(|guide| guide.void.as_deref() == Some(name)),
+            })
+            .collect(),
     };
-    let source = if overlay.is_some() { WeightSource::Operator } else { WeightSource::Spec };
+    let trial = guide.and_then(|guide| {
+        guided::compare(context, guide, route, &names, policy.as_deref(), split.ranges.as_ref())
+    });
+    let source = match (overlay, guide) {
+        (Some(_), _) => WeightSource::Operator,
+        (None, Some(guide)) if guide.share.is_some() => WeightSource::Rollout,
+        _ => WeightSource::Spec,
+    };
     let arms = arms(context, route, &named, &weights, source, upstreams)?;
     let rule_cells = split
         .overrides
@@ -86,6 +109,8 @@ pub(super) fn compile(
         rule_cells,
         private_headers: overrides::private_headers(written),
         operator: overlay.map(|overlay| overlay.by.clone()),
+        policy,
+        trial,
         slots,
         fingerprint,
     })
@@ -187,11 +212,18 @@ pub(super) fn slot_indices(pair: &BlueGreen, names: &[&str]) -> Option<(ArmIx, A
     Some((index(&pair.active)?, index(idle)?))
 }
 
-/// `defaultArm`, else the active slot, else the arm named stable, else the last by name.
-fn default_arm(context: &mut Context<'_>, written: &Written, names: &[&str]) -> ArmIx {
+/// `defaultArm`, else where a rollout comes from, else the active slot, else the arm named stable, else the last by name.
+fn default_arm(
+    context: &mut Context<'_>,
+    written: &Written,
+    names: &[&str],
+    policy: Option<&Policy>,
+) -> ArmIx {
     let index = |wanted: &str| names.iter().position(|name| *name == wanted);
     let last = names.len().saturating_sub(1);
+    let from = policy.filter(|_| written.blue_green.is_none()).and_then(|policy| index(&policy.from));
     let at = match (&written.default_arm, &written.blue_green) {
+        (None, None) if from.is_some() => from.unwrap_or(last),
         (Some(name), _) => index(name).unwrap_or_else(|| {
             let message = format!("there is no arm `{}`", **name);
             context.findings.error(name, "unknown-arm", message, guess(name, names));

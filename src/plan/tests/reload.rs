@@ -23,7 +23,7 @@ fn operator(route: &str, fingerprint: u64, weights: &[(&str, u32)]) -> Overlay {
         split_fingerprint: fingerprint,
         by: Provenance { actor: "ann".into(), reason: "test".into(), at_millis: 1 },
     };
-    Overlay { routes: [(route.to_owned(), route_overlay)].into() }
+    Overlay { routes: [(route.to_owned(), route_overlay)].into(), ..Overlay::default() }
 }
 
 #[test]

@@ -1,0 +1,155 @@
+//! What a rollout changes of a split: the weights of its two arms, the salt, and what is counted.
+//!
+//! Other arms keep what they have. It must never give the new version weight that no rollout asked
+//! for: while a block is there, the file's own weight for it is only a wish.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::Context;
+use crate::analysis::Policy;
+use crate::analysis::policy::Status;
+use crate::ledger::Trial;
+use crate::ledger::trial::SLOTS;
+use crate::model::{ArmIx, Guided};
+use crate::plan::{Compare, StatusSet};
+use crate::spec::route::Route as Written;
+use crate::split::Ranges;
+use crate::split::bucket::BUCKETS;
+
+/// Everything, in parts per million.
+const ALL: u64 = 1_000_000;
+
+/// The policy of a route's rollout block; what is wrong with it is found here.
+pub(super) fn policy(context: &mut Context<'_>, written: &Written) -> Option<Arc<Policy>> {
+    written.rollout.as_ref()?;
+    match Policy::compile(written, &context.findings.file) {
+        Ok(policy) => Some(Arc::new(policy)),
+        Err(found) => {
+            context.findings.extend(found);
+            None
+        }
+    }
+}
+
+/// The weights in arm order while a rollout guides two of them.
+pub(super) fn weights(guide: &Guided, names: &[&str], written: Vec<u32>) -> Vec<u32> {
+    match guide.share {
+        Some(share) => divided(names, written, &guide.from, &guide.to, share),
+        None => written,
+    }
+}
+
+/// The weights before a rollout was ever begun: the new version has none.
+pub(super) fn before_any(policy: Option<&Policy>, names: &[&str], written: Vec<u32>) -> Vec<u32> {
+    match policy {
+        Some(policy) => divided(names, written, &policy.from, &policy.to, 0),
+        None => written,
+    }
+}
+
+/// Gives `to` a share of what both arms have together, in the written scale where it divides evenly.
+fn divided(names: &[&str], mut weights: Vec<u32>, from: &str, to: &str, share: u32) -> Vec<u32> {
+    let at = |wanted: &str| names.iter().position(|name| *name == wanted);
+    let (Some(from), Some(to)) = (at(from), at(to)) else { return weights };
+    let weight = |at: usize| weights.get(at).copied().map_or(0, u64::from);
+    let both = (weight(from) + weight(to)).max(1);
+    let share = u64::from(share).min(ALL);
+    let fits = both * share % ALL == 0;
+    let (scale, total) = if fits { (1, both) } else { (ALL, ALL) };
+    let narrow = |weight: u64| u32::try_from(weight).unwrap_or(u32::MAX);
+    for weight in &mut weights {
+        *weight = narrow(u64::from(*weight) * scale / if fits { 1 } else { both });
+    }
+    let given = total * share / ALL;
+    for (index, value) in [(to, given), (from, total - given)] {
+        if let Some(weight) = weights.get_mut(index) {
+            *weight = narrow(value);
+        }
+    }
+    weights
+}
+
+/// The seed of the buckets: with a rollout the version's own, so that no unlucky draw of users
+/// follows a route from one version to the next.
+pub(super) fn salt<'a>(written: Option<&'a str>, route: &'a str, policy: Option<&Policy>) -> Cow<'a, str> {
+    match (written, policy) {
+        (Some(salt), _) => salt.into(),
+        (None, Some(policy)) => format!("{route}/{}", policy.version).into(),
+        (None, None) => route.into(),
+    }
+}
+
+/// What requests need to be counted for a comparison.
+pub(super) fn compare(
+    context: &Context<'_>,
+    guide: &Guided,
+    route: &Arc<str>,
+    names: &[&str],
+    policy: Option<&Policy>,
+    ranges: Option<&Ranges>,
+) -> Option<Compare> {
+    let (compared, policy) = (guide.compared.as_ref()?, policy?);
+    let arm = |wanted: &str| {
+        let at = names.iter().position(|name| *name == wanted)?;
+        u8::try_from(at).ok().map(ArmIx)
+    };
+    let reference = if compared.candidate == guide.to { &guide.from } else { &guide.to };
+    let book = context.inputs.book;
+    let fresh =
+        || Trial::new(compared.epoch, book.workers(), compared.seed, ranges.map(cut).unwrap_or_default());
+    Some(Compare {
+        trial: book.trial(route, compared.epoch, fresh),
+        reference: arm(reference)?,
+        candidate: arm(&compared.candidate)?,
+        bad_statuses: statuses(&policy.bad_statuses),
+        bad_grpc: policy
+            .bad_grpc
+            .iter()
+            .fold(0, |set, code| set | 1_u32.checked_shl(u32::from(*code)).unwrap_or(0)),
+    })
+}
+
+/// The slots in which a range of buckets ends: they lie in two arms.
+fn cut(ranges: &Ranges) -> Vec<u16> {
+    let borders = ranges.iter().skip(1).map(|(first, _, _)| u64::from(first));
+    let slot = |bucket: u64| (bucket * SLOTS as u64).div_ceil(u64::from(BUCKETS)).checked_sub(1);
+    borders
+        .filter(|bucket| bucket * SLOTS as u64 % u64::from(BUCKETS) != 0)
+        .filter_map(slot)
+        .filter_map(|slot| u16::try_from(slot).ok())
+        .collect()
+}
+
+fn statuses(written: &[Status]) -> StatusSet {
+    let mut set = StatusSet::default();
+    (100..600)
+        .filter(|code| written.iter().any(|status| status.holds(*code)))
+        .for_each(|code| set.insert(code));
+    set
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_arms_divide_what_they_have_and_others_keep_theirs() {
+        let names = ["canary", "other", "stable"];
+        let rows: [([u32; 3], u32, [u32; 3]); 6] = [
+            ([0, 0, 100], 50_000, [5, 0, 95]),
+            ([5, 0, 95], 0, [0, 0, 100]),
+            ([5, 0, 95], 1_000_000, [100, 0, 0]),
+            ([0, 100, 100], 10_000, [1, 100, 99]),
+            ([0, 0, 1], 250_000, [250_000, 0, 750_000]),
+            ([0, 1, 1], 333_333, [333_333, 1_000_000, 666_667]),
+        ];
+        for (written, share, expected) in rows {
+            assert_eq!(
+                divided(&names, written.into(), "stable", "canary", share),
+                expected,
+                "{written:?} {share}"
+            );
+        }
+    }
+}
