@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use super::load::{self, Env, Loaded, Look};
 use super::order;
 use super::publisher::Publisher;
+use super::rollouts::live::guided;
 use super::store::{Opened, Store};
 use crate::ledger::Book;
 use crate::model::time::UnixMillis;
@@ -98,12 +99,19 @@ pub fn boot(
     // A configuration that is refused leaves no trace on the disk, so the folder is opened after.
     let mut compiled = compile_with(&Overlay::default()).map_err(refused)?;
     let state = Store::open(&state_dir, now);
-    if !state.overlay.routes.is_empty() {
-        compiled = compile_with(&state.overlay).map_err(refused)?;
+    let mut overlay = state.overlay.clone();
+    if let Ok(kept) = &state.rollouts {
+        let known = kept.by_route.iter();
+        overlay.guided =
+            known.map(|(route, one)| (route.clone(), guided(&one.rollout, one.epoch, 0))).collect();
+        // What is counted before the controller runs has no epoch to belong to.
+        overlay.guided.values_mut().for_each(|guide| guide.compared = None);
+    }
+    if !overlay.routes.is_empty() || !overlay.guided.is_empty() {
+        compiled = compile_with(&overlay).map_err(refused)?;
     }
     let fingerprints: BTreeMap<&str, u64> =
         compiled.plan.routes.iter().map(|route| (&*route.name, route.split_fingerprint)).collect();
-    let mut overlay = state.overlay.clone();
     let ended = order::drop_stale(&mut overlay, |name| fingerprints.get(name).copied());
     let mut warnings = loaded.warnings.clone();
     warnings.extend(compiled.warnings);

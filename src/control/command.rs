@@ -10,8 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::refusal::Refusal;
 use super::report::Report;
+use super::rollouts::report::Conducted;
 use crate::model::{Diagnostic, Generation};
 use crate::plan::diff::Change;
+use crate::rollout::Verb;
 
 /// Commands waiting at most; askers beyond that wait.
 pub const QUEUE: usize = 64;
@@ -75,6 +77,30 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<WeightsDone, Refusal>>,
     },
+    /// Move a rollout.
+    Rollout {
+        /// What is asked.
+        ask: RolloutAsk,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<WeightsDone, Refusal>>,
+    },
+}
+
+/// What is asked of a rollout.
+#[derive(Debug)]
+pub struct RolloutAsk {
+    /// The route.
+    pub route: String,
+    /// For what.
+    pub verb: Verb,
+    /// The version the caller means, when said.
+    pub version: Option<String>,
+    /// Despite what speaks against it.
+    pub force: bool,
+    /// Who and why.
+    pub by: By,
+    /// What the caller saw: a route generation.
+    pub expected: Expected,
 }
 
 /// A reload went well.
@@ -113,11 +139,16 @@ pub struct Changed {
 pub struct ControlHandle {
     sender: mpsc::Sender<Command>,
     report: Arc<ArcSwap<Report>>,
+    conducted: Arc<ArcSwap<Conducted>>,
 }
 
 impl ControlHandle {
-    pub(super) fn new(sender: mpsc::Sender<Command>, report: Arc<ArcSwap<Report>>) -> Self {
-        Self { sender, report }
+    pub(super) fn new(
+        sender: mpsc::Sender<Command>,
+        report: Arc<ArcSwap<Report>>,
+        conducted: Arc<ArcSwap<Conducted>>,
+    ) -> Self {
+        Self { sender, report, conducted }
     }
 
     /// How the configuration and the state are.
@@ -156,6 +187,20 @@ impl ControlHandle {
         expected: Expected,
     ) -> Result<WeightsDone, Refusal> {
         self.ask(|reply| Command::SetWeights { route, weights, by, expected, reply }).await
+    }
+
+    /// Moves a rollout.
+    ///
+    /// # Errors
+    /// When the route has none, the caller saw something older, or it is not possible now.
+    pub async fn rollout(&self, ask: RolloutAsk) -> Result<WeightsDone, Refusal> {
+        self.ask(|reply| Command::Rollout { ask, reply }).await
+    }
+
+    /// How every rollout is, and what was decided lately.
+    #[must_use]
+    pub fn rollouts(&self) -> Arc<Conducted> {
+        self.conducted.load_full()
     }
 
     async fn ask<T>(

@@ -24,8 +24,10 @@ use super::order::{self, Direction};
 use super::publisher::Publisher;
 use super::refusal::{Refusal, RefusalKind, find, mismatch, refused, whole_split};
 use super::report::{Attempt, Report};
+use super::rollouts::report::Conducted;
+use super::rollouts::{Rollouts, recall};
 use super::start::Options;
-use super::store::Store;
+use super::store::{Kept, Store};
 use crate::ledger::Book;
 use crate::model::time::Clock;
 use crate::model::{Diagnostic, Overlay, Provenance, RouteOverlay};
@@ -43,30 +45,38 @@ const MAX_KEPT: usize = 1_000;
 
 /// The one task that changes plans.
 pub(super) struct Controller {
-    path: PathBuf,
-    book: Arc<Book>,
-    publisher: Publisher,
-    loaded: Arc<Loaded>,
-    overlay: Overlay,
-    store: Store,
-    audit: Audit,
-    report: Arc<ArcSwap<Report>>,
+    pub(super) path: PathBuf,
+    pub(super) book: Arc<Book>,
+    pub(super) publisher: Publisher,
+    pub(super) loaded: Arc<Loaded>,
+    pub(super) overlay: Overlay,
+    pub(super) store: Store,
+    pub(super) audit: Audit,
+    pub(super) report: Arc<ArcSwap<Report>>,
     /// What was last looked at, whether it was accepted or not.
-    seen: watch::Sender<Arc<Seen>>,
-    health: Arc<Health>,
-    meters: Meters,
-    clock: Arc<dyn Clock>,
+    pub(super) seen: watch::Sender<Arc<Seen>>,
+    pub(super) health: Arc<Health>,
+    pub(super) meters: Meters,
+    pub(super) clock: Arc<dyn Clock>,
     /// When a file that looked half written is read again.
-    retry_at: Option<Instant>,
+    pub(super) retry_at: Option<Instant>,
     /// What somebody should look at in the configuration in force.
-    warnings: Vec<Diagnostic>,
+    pub(super) warnings: Vec<Diagnostic>,
     /// Settings that took effect at the start.
-    started_with: Process,
+    pub(super) started_with: Process,
+    /// Rollouts under way.
+    pub(super) rollouts: Rollouts,
+    /// How they are, for whoever shows it.
+    pub(super) conducted: Arc<ArcSwap<Conducted>>,
+    /// What was wrong with the rollouts that were remembered, until it was told.
+    pub(super) lost: Option<String>,
+    /// When the process began.
+    pub(super) began: Instant,
 }
 
 /// A compilation and what it changes.
-struct Candidate {
-    plan: Plan,
+pub(super) struct Candidate {
+    pub(super) plan: Plan,
     warnings: Vec<Diagnostic>,
     changes: Vec<Change>,
 }
@@ -104,6 +114,11 @@ impl Controller {
         health.set("config", "ok");
         health.set("state", booted.state.detail.clone());
         let writable = booted.state.writable;
+        let (kept, lost) = match booted.state.rollouts {
+            Ok(kept) => (kept, None),
+            Err(why) => (Kept::default(), Some(why)),
+        };
+        let rollouts = recall(kept, &plan, clock.now());
         let mut controller = Self {
             path: booted.path,
             book: booted.book,
@@ -120,6 +135,10 @@ impl Controller {
             retry_at: None,
             warnings: booted.warnings,
             started_with,
+            rollouts,
+            conducted: Arc::default(),
+            lost,
+            began: Instant::now(),
         };
         controller.journal("start", "", &By::actor("start"), Value::Null, Value::Null);
         for route in &booted.ended {
@@ -128,7 +147,14 @@ impl Controller {
         controller
     }
 
+    /// Where it tells how rollouts are.
+    pub(super) fn conducted(&self) -> Arc<ArcSwap<Conducted>> {
+        Arc::clone(&self.conducted)
+    }
+
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        self.begin_rollouts().await;
+        let mut second = Instant::now() + self.to_next_second();
         let mut reclaim = interval(RECLAIM);
         reclaim.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -141,6 +167,10 @@ impl Controller {
                 () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
                     // What was refused is in the report, the log and the metrics.
                     let _ = self.reload(false, true, By::actor("file"), Expected::Any).await;
+                }
+                () = sleep_until(second) => {
+                    self.second().await;
+                    second = Instant::now() + self.to_next_second();
                 }
                 _ = reclaim.tick() => {
                     let old = self.publisher.reclaim();
@@ -159,7 +189,14 @@ impl Controller {
                 let _ = reply.send(self.reload(dry_run, maybe, by, expected).await);
             }
             Command::SetWeights { route, weights, by, expected, reply } => {
-                let _ = reply.send(self.set_weights(&route, weights, by, expected).await);
+                let done = self.set_weights(&route, weights, by.clone(), expected).await;
+                if done.is_ok() {
+                    self.weights_were_set(&route, by).await;
+                }
+                let _ = reply.send(done);
+            }
+            Command::Rollout { ask, reply } => {
+                let _ = reply.send(self.rollout(ask).await);
             }
         }
     }
@@ -223,6 +260,13 @@ impl Controller {
             }
         };
         let Candidate { plan, mut warnings, changes } = candidate;
+        let refusals = self.refused_by_rollouts(&plan, &loaded);
+        if !refusals.is_empty() {
+            if !dry_run {
+                self.refuse(loaded.seen.clone(), &by, &refusals);
+            }
+            return Err(refused(generation, refusals));
+        }
         warnings.extend(needs_restart(&self.started_with, &plan.process));
         if dry_run {
             return Ok(ReloadDone { generation, changes, warnings });
@@ -251,6 +295,8 @@ impl Controller {
             }
             self.remember().await;
         }
+        self.follow_file().await;
+        let generation = self.publisher.current().generation;
         Ok(ReloadDone { generation, changes, warnings })
     }
 
@@ -366,13 +412,14 @@ impl Controller {
     // --- shared steps ---
 
     /// Compiles off the runtime. The outer error is a controller that is going away.
-    async fn compile(
+    pub(super) async fn compile(
         &self,
         loaded: Arc<Loaded>,
         overlay: Overlay,
     ) -> Result<Result<Candidate, Vec<Diagnostic>>, Refusal> {
         let (book, previous) = (Arc::clone(&self.book), self.publisher.current());
         let now = self.clock.now().seconds();
+        let overlay = Overlay { guided: self.rollouts.guided(), ..overlay };
         blocking(move || {
             let Compiled { plan, warnings } = compile(Inputs {
                 spec: &loaded.spec,
@@ -391,23 +438,30 @@ impl Controller {
         .await
     }
 
-    fn publish(&mut self, plan: Plan) -> crate::model::Generation {
+    pub(super) fn publish(&mut self, plan: Plan) -> crate::model::Generation {
         let generation = plan.generation;
         self.publisher.publish(plan);
         self.meters.published(generation);
+        self.rollouts.published(&self.publisher.current());
         generation
     }
 
     /// Writes run-time intent after the fact; a failure is told, not fatal.
-    async fn remember(&self) {
+    pub(super) async fn remember(&self) {
         if let Err(why) = self.save(self.overlay.clone()).await {
             tracing::error!("{why}");
         }
     }
 
-    async fn save(&self, overlay: Overlay) -> Result<(), String> {
+    pub(super) async fn save(&self, overlay: Overlay) -> Result<(), String> {
+        let kept = self.kept();
+        self.write(overlay, kept).await
+    }
+
+    /// Writes run-time intent and rollouts as they shall be remembered.
+    pub(super) async fn write(&self, overlay: Overlay, kept: Kept) -> Result<(), String> {
         let store = self.store.clone();
-        let saved = spawn_blocking(move || store.save(&overlay)).await;
+        let saved = spawn_blocking(move || store.save(&overlay, &kept)).await;
         let saved = saved.map_err(std::io::Error::other).and_then(|result| result);
         let detail = match &saved {
             Ok(()) => "ok".to_owned(),
@@ -420,7 +474,7 @@ impl Controller {
         saved.map_err(|_| detail)
     }
 
-    fn journal(&mut self, what: &'static str, route: &str, by: &By, before: Value, after: Value) {
+    pub(super) fn journal(&mut self, what: &'static str, route: &str, by: &By, before: Value, after: Value) {
         self.audit.append(&Entry {
             at: self.clock.now().0,
             actor: by.actor.clone(),

@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod boot;
 pub mod command;
+mod conduct;
 pub mod controller;
 pub mod health;
 pub mod load;
@@ -15,19 +16,22 @@ pub mod order;
 pub mod publisher;
 pub mod refusal;
 pub mod report;
+pub mod rollouts;
 pub mod start;
 pub mod store;
 pub mod ticker;
 pub mod watch;
 
 pub use boot::{Booted, Refused, boot};
-pub use command::{By, Changed, Command, ControlHandle, Expected, ReloadDone, WeightsDone};
+pub use command::{By, Changed, Command, ControlHandle, Expected, ReloadDone, RolloutAsk, WeightsDone};
 pub use health::{Health, Phase, Readiness};
 pub use load::{Loaded, environment};
 pub use meters::Meters;
 pub use publisher::Publisher;
 pub use refusal::{Refusal, RefusalKind, find};
 pub use report::{Attempt, Report};
+pub use rollouts::RolloutReport;
+pub use rollouts::report::Conducted;
 pub use start::{Options, Running, start};
 
 use std::time::{SystemTime, UNIX_EPOCH};

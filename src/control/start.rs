@@ -59,7 +59,7 @@ pub fn start(booted: Booted, options: Options) -> Running {
     let clock = Arc::clone(&options.clock);
     let upkeep = Arc::clone(&options.upkeep);
     let controller = Controller::new(booted, options);
-    let control = ControlHandle::new(sender, controller.report());
+    let control = ControlHandle::new(sender, controller.report(), controller.conducted());
     let seen = controller.seen();
     let tasks = vec![
         tokio::spawn(controller.run(commands)),

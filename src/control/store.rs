@@ -4,6 +4,7 @@
 //! is set aside and never guessed at: without it the file's own weights hold. It must never be
 //! fatal.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -12,13 +13,14 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use xxhash_rust::xxh64::xxh64;
 
+use super::rollouts::Remembered;
 use crate::model::Overlay;
 use crate::model::time::UnixMillis;
 
 /// File name in the state folder.
 pub const FILE: &str = "overlay.json";
 /// Version of the file's layout.
-const SCHEMA: u64 = 1;
+const SCHEMA: u64 = 2;
 /// Largest file that is read, in bytes.
 const MAX_BYTES: u64 = 64 << 20;
 
@@ -35,10 +37,21 @@ pub struct Opened {
     pub store: Store,
     /// What it remembered.
     pub overlay: Overlay,
+    /// Rollouts as they were, by route; what is wrong with them when they were not understood.
+    pub rollouts: Result<Kept, String>,
     /// `ok`, or what is wrong.
     pub detail: String,
     /// Whether it can be written.
     pub writable: bool,
+}
+
+/// Rollouts as they were written.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// By route.
+    pub by_route: BTreeMap<String, Remembered>,
+    /// When they were written, in wall-clock milliseconds.
+    pub at_millis: u64,
 }
 
 impl Store {
@@ -47,9 +60,12 @@ impl Store {
     pub fn open(dir: &Path, now: UnixMillis) -> Opened {
         let store = Self { dir: dir.to_owned() };
         let writable = store.prepare();
-        let (overlay, read) = match store.read() {
-            Ok(overlay) => (overlay, None),
-            Err(why) => (Overlay::default(), Some(store.set_aside(&why, now))),
+        let (overlay, rollouts, read) = match store.read() {
+            Ok((overlay, rollouts)) => (overlay, Ok(rollouts), None),
+            Err(why) => {
+                let told = store.set_aside(&why, now);
+                (Overlay::default(), Err(told.clone()), Some(told))
+            }
         };
         let detail = match (&writable, read) {
             (Ok(()), None) => "ok".to_owned(),
@@ -59,7 +75,7 @@ impl Store {
                 format!("{} cannot be written: {error}{more}", dir.display())
             }
         };
-        Opened { store, overlay, detail, writable: writable.is_ok() }
+        Opened { store, overlay, rollouts, detail, writable: writable.is_ok() }
     }
 
     /// The folder.
@@ -72,10 +88,11 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be written; the old file is then still whole.
-    pub fn save(&self, overlay: &Overlay) -> io::Result<()> {
+    pub fn save(&self, overlay: &Overlay, rollouts: &Kept) -> io::Result<()> {
         let overlay = serde_json::to_value(overlay).map_err(io::Error::other)?;
-        let checksum = checksum(&overlay);
-        let whole = json!({ "schema": SCHEMA, "checksum": checksum, "overlay": overlay });
+        let by_route = serde_json::to_value(&rollouts.by_route).map_err(io::Error::other)?;
+        let what = json!({ "overlay": overlay, "rollouts": by_route, "at": rollouts.at_millis });
+        let whole = json!({ "schema": SCHEMA, "checksum": checksum(&what), "state": what });
         let mut file = tempfile::Builder::new().prefix(".overlay-").tempfile_in(&self.dir)?;
         serde_json::to_writer(&mut file, &whole).map_err(io::Error::other)?;
         file.write_all(b"\n")?;
@@ -91,11 +108,11 @@ impl Store {
         tempfile::Builder::new().prefix(".probe-").tempfile_in(&self.dir).map(drop)
     }
 
-    fn read(&self) -> Result<Overlay, String> {
+    fn read(&self) -> Result<(Overlay, Kept), String> {
         let file = match File::open(self.dir.join(FILE)) {
             Ok(file) => file,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok(Overlay::default());
+                return Ok((Overlay::default(), Kept::default()));
             }
             Err(error) => return Err(format!("it cannot be read: {error}")),
         };
@@ -114,22 +131,32 @@ impl Store {
     }
 }
 
-fn understand(text: &str) -> Result<Overlay, String> {
+fn understand(text: &str) -> Result<(Overlay, Kept), String> {
     let whole: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let schema = whole.get("schema").and_then(Value::as_u64).ok_or("it has no schema")?;
     if schema > SCHEMA {
         return Err(format!("it has schema {schema}, this program knows {SCHEMA}"));
     }
-    let overlay = whole.get("overlay").ok_or("it has no overlay")?;
-    if whole.get("checksum").and_then(Value::as_str) != Some(&checksum(overlay)) {
+    // The first layout held operator weights alone.
+    let what = whole.get(if schema == 1 { "overlay" } else { "state" }).ok_or("it has no state")?;
+    if whole.get("checksum").and_then(Value::as_str) != Some(&checksum(what)) {
         return Err("its checksum does not match".to_owned());
     }
-    serde_json::from_value(overlay.clone()).map_err(|error| error.to_string())
+    let read = |value: Option<&Value>| value.cloned().unwrap_or_default();
+    let overlay = if schema == 1 { what.clone() } else { read(what.get("overlay")) };
+    let overlay = serde_json::from_value(overlay).map_err(|error| error.to_string())?;
+    let mut kept = Kept::default();
+    if schema > 1 {
+        kept.at_millis = what.get("at").and_then(Value::as_u64).unwrap_or_default();
+        kept.by_route =
+            serde_json::from_value(read(what.get("rollouts"))).map_err(|error| error.to_string())?;
+    }
+    Ok((overlay, kept))
 }
 
-/// Hash of the overlay's text with sorted keys, in hex.
-fn checksum(overlay: &Value) -> String {
-    format!("{:016x}", xxh64(overlay.to_string().as_bytes(), 0))
+/// Hash of the text with sorted keys, in hex.
+fn checksum(what: &Value) -> String {
+    format!("{:016x}", xxh64(what.to_string().as_bytes(), 0))
 }
 
 #[cfg(test)]
@@ -154,7 +181,7 @@ mod tests {
         let folder = dir.path().join("state");
         let opened = Store::open(&folder, UnixMillis(1));
         assert_eq!((opened.detail.as_str(), opened.overlay), ("ok", Overlay::default()));
-        opened.store.save(&overlay()).expect("saved");
+        opened.store.save(&overlay(), &Kept::default()).expect("saved");
         let again = Store::open(&folder, UnixMillis(2));
         assert_eq!((again.detail.as_str(), again.overlay, again.writable), ("ok", overlay(), true));
         assert_eq!(fs::metadata(&folder).expect("a folder").permissions().mode() & 0o777, 0o700);
@@ -165,7 +192,7 @@ mod tests {
         let good = {
             let dir = tempfile::tempdir().expect("a folder");
             let store = Store::open(dir.path(), UnixMillis(1)).store;
-            store.save(&overlay()).expect("saved");
+            store.save(&overlay(), &Kept::default()).expect("saved");
             fs::read_to_string(dir.path().join(FILE)).expect("a file")
         };
         let bad = [
@@ -173,7 +200,7 @@ mod tests {
             "{".to_owned(),
             good[..good.len() / 2].to_owned(),
             good.replace("95", "96"),
-            good.replace("\"schema\":1", "\"schema\":2"),
+            good.replace("\"schema\":2", "\"schema\":3"),
             "[]".to_owned(),
         ];
         for text in bad {
@@ -184,7 +211,7 @@ mod tests {
             assert!(opened.detail.contains("set aside"), "{}", opened.detail);
             let aside = dir.path().join("overlay.json.corrupt-77");
             assert_eq!(fs::read_to_string(aside).expect("set aside"), text);
-            opened.store.save(&overlay()).expect("saved");
+            opened.store.save(&overlay(), &Kept::default()).expect("saved");
             assert_eq!(Store::open(dir.path(), UnixMillis(78)).overlay, overlay());
         }
     }

@@ -172,6 +172,11 @@ impl BinCounts {
         }
     }
 
+    /// Upper edge in nanoseconds and count of every bin that counted something, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.counts.iter().map(|one| (upper_edge(one.bin()), one.count()))
+    }
+
     /// How many durations were counted.
     #[must_use]
     pub fn total(&self) -> u64 {

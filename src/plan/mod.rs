@@ -147,6 +147,8 @@ pub struct Route {
     pub operator: Option<Provenance>,
     /// How a rollout of it is judged and conducted.
     pub policy: Option<Arc<RolloutPolicy>>,
+    /// A hash of the rollout block as written.
+    pub policy_fingerprint: u64,
     /// The comparison of two of its arms, when one is under way.
     pub trial: Option<Compare>,
     /// The blue-green slot that serves, and the idle one.

@@ -191,6 +191,7 @@ fn one(
         arm_header_client,
         operator: division.operator,
         policy: division.policy,
+        policy_fingerprint: written.rollout.as_ref().map_or(0, |block| fingerprint(&block.value)),
         trial: division.trial,
         slots: division.slots,
         name,

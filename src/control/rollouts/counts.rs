@@ -1,0 +1,91 @@
+//! Live numbers as the analyzer reads them: what each weight epoch counted since it was last read.
+//!
+//! It must never read an epoch's numbers twice, nor let go of one whose last numbers were not read.
+
+use std::collections::BTreeMap;
+
+use crate::analysis::{ArmCounts, Bins, Tick};
+use crate::ledger::trial::{ArmTotals, TrialTotals};
+use crate::ledger::{BinCounts, Book};
+
+/// What is known of an epoch besides its numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Epoch {
+    /// The router's probability of the candidate among the two arms, 0 to 1.
+    pub w: f64,
+    /// The rollout's step.
+    pub step: u32,
+    /// Users are told apart by a key.
+    pub sticky: bool,
+}
+
+/// The epochs of one route that are being read.
+#[derive(Debug, Default)]
+pub struct Counts {
+    epochs: BTreeMap<u64, (Epoch, TrialTotals)>,
+}
+
+impl Counts {
+    /// Says what an epoch is, before its first number.
+    pub fn begin(&mut self, number: u64, epoch: Epoch) {
+        self.epochs.entry(number).or_insert_with(|| (epoch, TrialTotals::default()));
+    }
+
+    /// What every epoch counted since the last call, oldest first. `second` is on the analyzer's
+    /// clock, `unix_second` is the one that has just ended.
+    pub fn take(&mut self, book: &Book, route: &str, second: u64, unix_second: u64) -> Vec<Tick> {
+        let mut ticks = Vec::new();
+        let mut over = Vec::new();
+        for trial in book.trials(route) {
+            // Only the book and this call hold it: nobody counts in it any more.
+            let last = std::sync::Arc::strong_count(&trial) <= 2;
+            let totals = trial.totals(unix_second);
+            if let Some((epoch, before)) = self.epochs.get_mut(&trial.epoch) {
+                ticks.push(tick(*epoch, second, &totals, before));
+                *before = totals;
+            }
+            if last {
+                over.push(trial.epoch);
+            }
+        }
+        book.retire_trials(route, &over);
+        over.iter().for_each(|number| _ = self.epochs.remove(number));
+        ticks
+    }
+}
+
+fn tick(epoch: Epoch, second: u64, now: &TrialTotals, before: &TrialTotals) -> Tick {
+    Tick {
+        at_second: second,
+        w: epoch.w,
+        step: epoch.step,
+        stable: arm(epoch.sticky, &now.stable, &before.stable),
+        canary: arm(epoch.sticky, &now.canary, &before.canary),
+        few_clients: now.few_addresses,
+    }
+}
+
+fn arm(sticky: bool, now: &ArmTotals, before: &ArmTotals) -> ArmCounts {
+    ArmCounts {
+        n: now.n.saturating_sub(before.n),
+        e: now.e.saturating_sub(before.e),
+        latency: Some(bins(&now.latency.since(&before.latency))),
+        left: bins(&now.left.since(&before.left)),
+        latency_bad: None,
+        slots: sticky.then_some(now.slots),
+        bad_slots: now.bad_slots,
+        client_errors: now.client_errors.saturating_sub(before.client_errors),
+        client_error_slots: sticky.then_some(now.client_error_slots),
+        bad_moments: Some(now.moments),
+        trusted: (
+            now.trusted.0.saturating_sub(before.trusted.0),
+            now.trusted.1.saturating_sub(before.trusted.1),
+        ),
+    }
+}
+
+fn bins(counts: &BinCounts) -> Bins {
+    let mut bins = Bins::default();
+    counts.iter().for_each(|(upper, count)| bins.add(upper, count));
+    bins
+}

@@ -1,0 +1,193 @@
+//! Rollouts under way, second by second: counts in, findings, moves out.
+//!
+//! The controller owns it and does what comes out. Decisions are made in [`crate::rollout`] and
+//! [`crate::analysis`], both pure. It must never publish or write by itself.
+
+pub mod counts;
+pub mod live;
+pub mod report;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::store::Kept;
+use crate::ledger::Book;
+use crate::model::Guided;
+use crate::model::time::UnixMillis;
+use crate::plan::{Plan, Route};
+use crate::rollout::{Event, Outcome, Refused, Scene, transition, windows};
+
+pub use live::{Live, Remembered};
+pub use report::RolloutReport;
+
+/// All rollouts by route.
+#[derive(Debug, Default)]
+pub struct Rollouts {
+    lives: BTreeMap<String, Live>,
+    /// The analyzer's second when the process began, and how long it was away.
+    base: u64,
+    down: u64,
+    /// What is done can be written down.
+    pub store: bool,
+}
+
+/// What time it is, on every clock that matters.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Wall clock.
+    pub wall: UnixMillis,
+    /// Since the process began, on a clock that never steps.
+    pub monotonic: std::time::Duration,
+}
+
+impl Rollouts {
+    /// None yet.
+    #[must_use]
+    pub fn new(base: u64, down: u64) -> Self {
+        Self { lives: BTreeMap::new(), base, down, store: true }
+    }
+
+    /// The analyzer's second.
+    #[must_use]
+    pub fn second(&self, now: Now) -> u64 {
+        self.base + now.monotonic.as_secs()
+    }
+
+    /// A rollout.
+    #[must_use]
+    pub fn get(&self, route: &str) -> Option<&Live> {
+        self.lives.get(route)
+    }
+
+    /// A rollout, to be changed.
+    pub fn get_mut(&mut self, route: &str) -> Option<&mut Live> {
+        self.lives.get_mut(route)
+    }
+
+    /// Adds or replaces a rollout.
+    pub fn insert(&mut self, route: &str, live: Live) {
+        self.lives.insert(route.to_owned(), live);
+    }
+
+    /// Every rollout by route.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &Live)> {
+        self.lives.iter()
+    }
+
+    /// What the plan must be compiled with.
+    #[must_use]
+    pub fn guided(&self) -> BTreeMap<String, Guided> {
+        self.lives.iter().map(|(route, live)| (route.clone(), live.guided())).collect()
+    }
+
+    /// What to remember.
+    #[must_use]
+    pub fn to_remember(&self, now: Now) -> BTreeMap<String, Remembered> {
+        let second = self.second(now);
+        self.lives.iter().map(|(route, live)| (route.clone(), live.to_remember(second))).collect()
+    }
+
+    /// How all of them are.
+    #[must_use]
+    pub fn report(&self) -> BTreeMap<String, RolloutReport> {
+        self.lives.iter().map(|(route, live)| (route.clone(), RolloutReport::of(live))).collect()
+    }
+
+    /// Reads what a second left of every route, and gives the events it is.
+    pub fn look(&mut self, book: &Book, now: Now) -> Vec<(String, Event)> {
+        let second = self.second(now);
+        let ended = (now.wall.0 / 1_000).saturating_sub(1);
+        let events = self.lives.iter_mut().map(|(route, live)| {
+            let ticks = live.counts.take(book, route, second, ended);
+            let finding = live.judge(&ticks);
+            (route.clone(), Event::Tick(finding.map(Box::new)))
+        });
+        events.collect()
+    }
+
+    /// What an event does to the rollout of a route; nothing has changed yet.
+    ///
+    /// # Errors
+    /// When it is asked for and not possible now.
+    pub fn decide(&self, route: &Route, event: &Event, now: Now) -> Option<Result<Outcome, Refused>> {
+        let live = self.lives.get(&*route.name)?;
+        let policy = route.policy.as_deref().unwrap_or(&live.policy);
+        Some(transition(&live.rollout, policy, event, &self.scene(route, live, now)))
+    }
+
+    /// Takes an outcome as the state from now on; gives whether the plan must change for it.
+    pub fn accept(&mut self, route: &Route, outcome: &Outcome, seed: u64, now: Now) -> bool {
+        use crate::rollout::Move;
+        let (second, down) = (self.second(now), self.down);
+        let Some(live) = self.lives.get_mut(&*route.name) else { return false };
+        let before = live.guided();
+        live.rollout = outcome.next.clone();
+        if let Some(policy) = &route.policy {
+            live.policy = Arc::clone(policy);
+        }
+        let mut steps = false;
+        for one in &outcome.moves {
+            if let Move::Analyze(what) = one {
+                steps |= matches!(what, crate::rollout::moves::Analyze::EnterStep { .. });
+                live.analyze(what, second, down);
+            }
+        }
+        if live.guided() != before || steps {
+            live.next_epoch(seed);
+            return true;
+        }
+        false
+    }
+
+    /// The plan is in force: epochs that it opened are read from now on.
+    pub fn published(&mut self, plan: &Plan) {
+        for (route, live) in &mut self.lives {
+            if let Some(route) = plan.route_named(route) {
+                live.published(route);
+            }
+        }
+    }
+
+    fn scene(&self, route: &Route, live: &Live, now: Now) -> Scene {
+        let alive = |name: &str| {
+            let arm = route.arms.iter().find(|arm| &*arm.name == name);
+            let endpoints = arm.into_iter().flat_map(|arm| &*arm.upstream.endpoints);
+            endpoints.into_iter().any(|endpoint| !endpoint.cell.addresses.load().is_empty())
+        };
+        Scene {
+            monotonic: u64::try_from(now.monotonic.as_millis()).unwrap_or(u64::MAX),
+            wall: now.wall,
+            window_open: windows::is_open(&live.policy.conduct.windows, now.wall, |zone| {
+                offset(zone, now.wall)
+            }),
+            from_alive: alive(&live.rollout.identity.from),
+            to_alive: alive(&live.rollout.identity.to),
+            store: self.store,
+            rate: live.rate,
+            ..Scene::default()
+        }
+    }
+}
+
+/// Seconds east of UTC of a zone; `None` for one that this machine does not know.
+fn offset(zone: &str, wall: UnixMillis) -> Option<i32> {
+    let zone = jiff::tz::TimeZone::get(zone).ok()?;
+    let at = jiff::Timestamp::from_second(wall.seconds()).ok()?;
+    Some(zone.to_offset(at).seconds())
+}
+
+/// Rollouts as they were remembered, for the routes that the plan still has.
+#[must_use]
+pub fn recall(kept: Kept, plan: &Plan, wall: UnixMillis) -> Rollouts {
+    let base = kept.by_route.values().map(|known| known.second + 1).max().unwrap_or(0);
+    let down = wall.0.saturating_sub(kept.at_millis) / 1_000;
+    let mut rollouts = Rollouts::new(base, if kept.by_route.is_empty() { 0 } else { down });
+    for (route, known) in kept.by_route {
+        let policy = plan.route_named(&route).map(|route| route.policy.clone().unwrap_or_default());
+        // A route that is gone has no weights to guide.
+        if let Some(policy) = policy {
+            rollouts.insert(&route, Live::remembered(policy, known));
+        }
+    }
+    rollouts
+}
