@@ -3,7 +3,8 @@
 //! # The house, in layer order
 //!
 //! [`model`] shared words · [`spec`] what the operator writes · [`wire`] the admin API's JSON ·
-//! [`split`] who gets which arm · [`ledger`] live numbers · [`plan`] the compiled snapshot ·
+//! [`split`] who gets which arm · [`ledger`] live numbers · [`analysis`] is the canary harmful? ·
+//! [`plan`] the compiled snapshot ·
 //! [`fetch`] the small HTTP client · [`upstream`] talking to origins · [`net`] accepting clients ·
 //! [`proxy`] the request path · [`control`] the only writer · [`telemetry`] metrics and logs ·
 //! [`admin`] the operator's listener · [`cli`] the command line · [`app`] the composition root.
@@ -23,7 +24,9 @@
 //! 12. Moves toward stable are always accepted; moves toward canary need the current generation
 //!     (`tests/it`: admin).
 //!
-//! Invariants 7 and 11 come with mirroring and analysis.
+//! 11. The analyzer says what is true (`analysis::Verdict`); it moves nothing.
+//!
+//! Invariant 7 comes with mirroring.
 
 pub mod model;
 
@@ -32,6 +35,8 @@ pub mod wire;
 
 pub mod ledger;
 pub mod split;
+
+pub mod analysis;
 
 pub mod plan;
 

@@ -16,6 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wire", &["model"]),
     ("split", &["model"]),
     ("ledger", &["model"]),
+    ("analysis", &["model", "spec"]),
     ("plan", &["model", "spec", "split", "ledger"]),
     ("fetch", &["model"]),
     ("upstream", &["model", "plan", "ledger"]),
@@ -26,13 +27,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     // spec and split beyond the drawn table: the admin block is read as written, and `explain`
     // turns a key into the header, cookie or parameter the split reads it from.
     ("admin", &["model", "spec", "wire", "split", "plan", "ledger", "control", "telemetry", "net"]),
-    ("cli", &["model", "spec", "split", "plan", "ledger", "wire", "fetch"]),
+    ("cli", &["model", "spec", "split", "plan", "ledger", "analysis", "wire", "fetch"]),
     ("app", &["*"]),
     ("main", &["app", "cli"]),
 ];
 
 /// Modules that decide and never do: the same input gives the same bytes.
-const PURE: &[&str] = &["model", "spec", "wire", "split", "ledger", "plan"];
+const PURE: &[&str] = &["model", "spec", "wire", "split", "ledger", "analysis", "plan"];
 
 /// What a pure module must not name.
 const IMPURE: &[&str] = &[

@@ -11,6 +11,7 @@ pub mod process;
 mod refusal;
 pub mod render;
 pub mod retry;
+pub mod rollout;
 pub mod route;
 pub mod rule;
 pub mod scalar;
@@ -63,7 +64,7 @@ pub struct File {
 impl File {
     /// Keys present whose feature is not built yet, with their dotted path.
     #[must_use]
-    pub fn later(&self) -> Vec<(String, &Spot<Later>)> {
+    pub fn later(&self) -> Vec<(String, Spot<&Later>)> {
         let mut found = spot::LaterKeys::default();
         found.add("", "budgets", self.budgets.as_ref());
         found.add("", "state", self.state.as_ref());

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::filter::Filter;
 use super::retry::Retry;
+use super::rollout::Rollout;
 use super::rule::Match;
 use super::scalar::Span;
 use super::split::{Arms, BlueGreen, Override, Sticky};
@@ -60,8 +61,9 @@ pub struct Route {
     pub mirror: Option<Spot<Later>>,
     /// Objectives.
     pub slo: Option<Spot<Later>>,
-    /// Guarded progress to a new version.
-    pub rollout: Option<Spot<Later>>,
+    /// Guarded progress to a new version: read by `simulate`, not served yet.
+    #[schemars(with = "Option<Later>")]
+    pub rollout: Option<Spot<Rollout>>,
     /// Two slots of which one serves.
     pub blue_green: Option<Spot<BlueGreen>>,
 }
@@ -74,7 +76,7 @@ impl Route {
         found.add(&owner, "rateLimit", self.rate_limit.as_ref());
         found.add(&owner, "mirror", self.mirror.as_ref());
         found.add(&owner, "slo", self.slo.as_ref());
-        found.add(&owner, "rollout", self.rollout.as_ref());
+        found.add_read(&owner, "rollout", self.rollout.as_ref());
         self.sticky.iter().for_each(|sticky| sticky.later(&owner, found));
         self.blue_green.iter().for_each(|pair| pair.later(&owner, found));
     }

@@ -101,7 +101,23 @@ impl Percent {
     /// All of it.
     pub const ALL: Self = Self { parts_per_million: 1_000_000 };
 
-    fn from_text(text: &str) -> Result<Self, String> {
+    /// A whole number of hundredths.
+    #[must_use]
+    pub const fn whole(percent: u32) -> Self {
+        Self { parts_per_million: percent * 10_000 }
+    }
+
+    /// The share, 0 to 1.
+    #[must_use]
+    pub fn share(self) -> f64 {
+        f64::from(self.parts_per_million) / 1_000_000.0
+    }
+
+    /// Reads a percentage as written.
+    ///
+    /// # Errors
+    /// One sentence when it is not a number from 0 to 100.
+    pub fn from_text(text: &str) -> Result<Self, String> {
         let number = text.trim().trim_end_matches('%').trim_end();
         let value: f64 = number.parse().map_err(|_| format!("`{text}` is not a percentage such as `5%`"))?;
         if !(0.0..=100.0).contains(&value) {
@@ -114,6 +130,33 @@ impl Percent {
 }
 
 text_scalar!(Percent, "a percentage, such as 5%", r"^[0-9.]+ ?%?$");
+
+/// A finite number, such as `0.001` or `1.5`. Equal when its bits are.
+#[derive(Clone, Copy, Debug)]
+pub struct Number(pub f64);
+
+impl Number {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let value = text.trim().parse::<f64>().ok().filter(|value| value.is_finite());
+        value.map(Self).ok_or_else(|| format!("`{text}` is not a number such as `0.001`"))
+    }
+}
+
+impl PartialEq for Number {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_bits() == other.0.to_bits()
+    }
+}
+
+impl Eq for Number {}
+
+impl std::hash::Hash for Number {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.to_bits().hash(state);
+    }
+}
+
+text_scalar!(Number, "a number, such as 0.001", r"^-?[0-9.]+([eE][-+]?[0-9]+)?$");
 
 /// An arm's relative share: a whole number from 0 to 1,000,000.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -125,20 +125,25 @@ impl JsonSchema for Later {
 
 /// Collects the keys of later features found in a file.
 #[derive(Debug, Default)]
-pub struct LaterKeys<'a>(Vec<(String, &'a Spot<Later>)>);
+pub struct LaterKeys<'a>(Vec<(String, Spot<&'a Later>)>);
 
 impl<'a> LaterKeys<'a> {
     /// Notes a key if it was written; `owner` is a dotted prefix without its trailing dot.
     pub fn add(&mut self, owner: &str, key: &str, value: Option<&'a Spot<Later>>) {
+        self.add_read(owner, key, value);
+    }
+
+    /// Notes a key whose block is read already, by some verb, but not served yet.
+    pub fn add_read<T>(&mut self, owner: &str, key: &str, value: Option<&Spot<T>>) {
         if let Some(spot) = value {
             let dot = if owner.is_empty() { "" } else { "." };
-            self.0.push((format!("{owner}{dot}{key}"), spot));
+            self.0.push((format!("{owner}{dot}{key}"), spot.with(&Later)));
         }
     }
 
     /// What was found.
     #[must_use]
-    pub fn into_inner(self) -> Vec<(String, &'a Spot<Later>)> {
+    pub fn into_inner(self) -> Vec<(String, Spot<&'a Later>)> {
         self.0
     }
 }

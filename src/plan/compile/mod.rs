@@ -127,7 +127,7 @@ fn build(context: &mut Context<'_>) -> Option<Plan> {
     each_file(context, |context, file| {
         for (path, spot) in file.later() {
             let message = format!("`{path}` is not yet supported");
-            context.findings.error(spot, "not-yet", message, "remove it; the feature is planned");
+            context.findings.error(&spot, "not-yet", message, "remove it; the feature is planned");
         }
     });
     no_routes(context);

@@ -1,0 +1,605 @@
+//! A written `rollout` block to a policy, or every reason why it cannot decide.
+//!
+//! It must never let a policy through that can only ever wait or only ever revert, and never stop
+//! at the first finding.
+
+use super::mixture::MAX_STEPS;
+use super::policy::{Check, Conduct, Hook, Policy, Preset, Status, Step, Window};
+use super::thresholds::{ENOUGH, Limits};
+use crate::model::{Diagnostic, Place};
+use crate::spec::Spot;
+use crate::spec::parse::guess;
+use crate::spec::rollout::{Analysis, Confidence, Rollout, Thresholds};
+use crate::spec::route::Route;
+use crate::spec::scalar::{Number, Percent, Span};
+
+/// gRPC status names by code (gRPC core, `statuscodes.md`).
+#[rustfmt::skip]
+const GRPC: [&str; 17] = [
+    "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+    "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE",
+    "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+];
+/// Largest `guard.maxBad`: above it no bad share is left to bet on.
+const MOST_BAD: f64 = 0.6;
+/// Longest window of thresholds in seconds.
+const LONGEST_WINDOW: u64 = 24 * 3_600;
+
+impl Policy {
+    /// The policy of a route's `rollout` block, read from `file`.
+    ///
+    /// # Errors
+    /// Every finding: what is missing, and what could never decide.
+    pub fn compile(route: &Route, file: &str) -> Result<Self, Vec<Diagnostic>> {
+        let block = route.rollout.as_ref().map_or_else(|| route.name.with(()), |block| block.with(()));
+        let mut findings = Findings { file, block, found: Vec::new() };
+        let Some(written) = &route.rollout else {
+            let message = format!("route `{}` has no rollout", *route.name);
+            findings.error(
+                &route.name,
+                "no-rollout",
+                message,
+                "add `rollout: { version: v2, steps: [5, 50, 100] }`",
+            );
+            return Err(findings.found);
+        };
+        let policy = findings.policy(route, written);
+        if findings.found.is_empty() { Ok(policy) } else { Err(findings.found) }
+    }
+}
+
+/// Collects what is wrong with one block.
+struct Findings<'a> {
+    file: &'a str,
+    /// Where a value is that nobody wrote.
+    block: Spot<()>,
+    found: Vec<Diagnostic>,
+}
+
+impl Findings<'_> {
+    fn error<T>(&mut self, spot: &Spot<T>, code: &'static str, message: impl Into<String>, hint: &str) {
+        let spot = if spot.line > 0 { spot.with(()) } else { self.block };
+        let place =
+            Place { file: self.file.into(), line: spot.line, column: spot.column, length: spot.length };
+        self.found.push(Diagnostic::error(code, message).at(place).hint(hint));
+    }
+
+    fn unless<T>(&mut self, fine: bool, spot: &Spot<T>, code: &'static str, message: &str, hint: &str) {
+        if !fine {
+            self.error(spot, code, message, hint);
+        }
+    }
+
+    fn policy(&mut self, route: &Route, spot: &Spot<Rollout>) -> Policy {
+        let written = &spot.value;
+        let analysis = &written.analysis;
+        let version = written.version.as_ref().map(|version| version.trim().to_owned()).unwrap_or_default();
+        let place = written.version.as_ref().map_or_else(|| spot.with(()), |version| version.with(()));
+        self.unless(
+            !version.is_empty(),
+            &place,
+            "missing-key",
+            "a rollout has no version",
+            "add `version: v2`",
+        );
+        let (from, to) = self.arms(route, spot);
+        let (steps, shadow) = self.steps(spot);
+        self.deadlines(written, &steps);
+        Policy {
+            version,
+            from,
+            to,
+            steps,
+            shadow,
+            alpha: self.alpha("analysis.alpha", &analysis.alpha),
+            max_bad: self.max_bad(&analysis.guard.max_bad),
+            guard_alpha: self.alpha("analysis.guard.alpha", &analysis.guard.alpha),
+            dwell: seconds(*analysis.dwell),
+            warmup_errors: analysis.warmup.errors.0.as_secs(),
+            warmup_latency: analysis.warmup.latency.0.as_secs(),
+            bursts: self.positive(
+                analysis.bursts.as_ref(),
+                "analysis.bursts",
+                "1 makes every failure a trial",
+            ),
+            preset: preset(analysis.confidence),
+            written_min_requests: self.positive(
+                analysis.min_requests.as_ref(),
+                "analysis.minRequests",
+                "nobody is promoted unseen; leave it out for the confidence's own",
+            ),
+            bad_statuses: self.statuses(analysis),
+            bad_grpc: self.grpc(analysis),
+            limits: self.limits(analysis),
+            checks: self.checks(analysis),
+            client_errors: written.client_errors,
+            conduct: self.conduct(written),
+            ..Policy::default()
+        }
+    }
+
+    /// The two arms: as written, else the roles they have by name.
+    fn arms(&mut self, route: &Route, spot: &Spot<Rollout>) -> (String, String) {
+        let (from, to) = (spot.from.as_ref(), spot.to.as_ref());
+        if let Some(pair) = &route.blue_green {
+            for arm in [from, to].into_iter().flatten() {
+                self.error(
+                    arm,
+                    "bad-value",
+                    "slots say where a blue-green rollout goes",
+                    "remove `from` and `to`",
+                );
+            }
+            let idle = pair.slots.iter().find(|slot| slot.value != pair.active.value);
+            return (pair.active.value.clone(), idle.map(|slot| slot.value.clone()).unwrap_or_default());
+        }
+        let names: Vec<&str> =
+            route.split.iter().flat_map(|arms| arms.keys()).map(|name| name.as_str()).collect();
+        let stable = from.map_or("stable", |from| from.as_str());
+        let other = names.iter().find(|name| **name != stable).filter(|_| names.len() == 2);
+        let canary = to.map_or_else(|| other.copied().unwrap_or("canary"), |to| to.as_str());
+        for (arm, written) in [(stable, from), (canary, to)] {
+            let place = written.map_or_else(|| spot.with(()), |written| written.with(()));
+            let message = format!("the split has no arm `{arm}`");
+            self.unless(names.contains(&arm), &place, "unknown-arm", &message, &guess(arm, &names));
+        }
+        let place = to.map_or_else(|| spot.with(()), |to| to.with(()));
+        self.unless(
+            stable != canary,
+            &place,
+            "bad-value",
+            "a rollout goes from an arm to another",
+            "name two arms",
+        );
+        (stable.to_owned(), canary.to_owned())
+    }
+
+    fn steps(&mut self, spot: &Spot<Rollout>) -> (Vec<Step>, Option<f64>) {
+        let dwell = seconds(*spot.analysis.dwell);
+        let (mut steps, mut shadow): (Vec<Step>, _) = (Vec::new(), None);
+        for (index, written) in spot.steps.iter().enumerate() {
+            let share = match (written.weight, written.shadow) {
+                (Some(weight), None) => weight.share(),
+                (None, Some(share)) => {
+                    self.unless(
+                        index == 0,
+                        written,
+                        "bad-step",
+                        "a shadow step comes first",
+                        "move it to the front",
+                    );
+                    self.unless(
+                        share.share() > 0.0,
+                        written,
+                        "bad-step",
+                        "a shadow of 0 % sees nothing",
+                        "write 10",
+                    );
+                    shadow = Some(share.share());
+                    continue;
+                }
+                _ => {
+                    self.error(
+                        written,
+                        "bad-step",
+                        "a step has one of weight and shadow",
+                        "write `5` or `{ shadow: 10 }`",
+                    );
+                    continue;
+                }
+            };
+            let before = steps.last().map_or(0.0, |step| step.weight);
+            let rises = share > before;
+            self.unless(
+                rises,
+                written,
+                "steps-not-rising",
+                "each step is above the one before, and the first above 0",
+                "write them in rising order: 1, 5, 25, 50, 100",
+            );
+            let own = written.dwell.as_ref().map_or(dwell, |own| seconds(**own));
+            steps.push(Step { weight: share, dwell: own, pause: written.pause });
+        }
+        let first = spot.steps.first().map_or_else(|| spot.with(()), |step| step.with(()));
+        self.unless(
+            !steps.is_empty(),
+            &first,
+            "bad-step",
+            "a rollout has no step with live traffic",
+            "steps: [1, 5, 25, 50, 100]",
+        );
+        self.unless(
+            steps.len() < MAX_STEPS,
+            &first,
+            "bad-step",
+            "a rollout has at most 63 steps",
+            "take larger ones",
+        );
+        if steps.last().is_some_and(|step| step.weight < 1.0) {
+            // Others promote from their largest weight; promoted is 100 % here.
+            steps.push(Step { weight: 1.0, dwell, pause: false });
+        }
+        (steps, shadow)
+    }
+
+    fn deadlines(&mut self, written: &Rollout, steps: &[Step]) {
+        let step = &written.deadline.step;
+        let longest = steps.iter().map(|step| step.dwell).fold(0.0, f64::max);
+        let hint = "give deadline.step several times the dwell";
+        let message =
+            format!("a step's deadline of {}s is not longer than its dwell of {longest}s", seconds(**step));
+        self.unless(seconds(**step) > longest, step, "deadline-too-short", &message, hint);
+        let warmup = &written.analysis.warmup.errors;
+        let message = "the warm-up of errors outlasts the step's deadline: nothing would ever be compared";
+        self.unless(warmup.0 < step.0, warmup, "deadline-too-short", message, "15s is the default");
+        let whole = &written.deadline.rollout;
+        let all: f64 = steps.iter().map(|step| step.dwell).sum::<f64>() + seconds(written.bake);
+        let message = format!(
+            "the rollout's deadline of {}s is not longer than its dwells and bake of {all}s",
+            seconds(**whole)
+        );
+        self.unless(seconds(**whole) > all, whole, "deadline-too-short", &message, "24h is the default");
+    }
+
+    fn alpha(&mut self, key: &str, alpha: &Spot<Number>) -> f64 {
+        let fine = alpha.value.0 > 0.0 && alpha.value.0 < 1.0;
+        let message = format!("`{key}` is a probability above 0 and below 1");
+        let hint =
+            "at 0 nothing is ever proven, at 1 everything is; 0.001 reverts 1 healthy version in 1,000";
+        self.unless(fine, alpha, "cannot-decide", &message, hint);
+        alpha.value.0
+    }
+
+    fn max_bad(&mut self, written: &Spot<Percent>) -> f64 {
+        let share = written.share();
+        let fine = share > 0.0 && share <= MOST_BAD;
+        let message = "`analysis.guard.maxBad` is above 0 % and at most 60 %";
+        self.unless(fine, written, "cannot-decide", message, "5% is the default");
+        share
+    }
+
+    fn positive<T: Copy + Default + PartialEq>(
+        &mut self,
+        written: Option<&Spot<T>>,
+        key: &str,
+        hint: &str,
+    ) -> Option<T> {
+        let spot = written?;
+        let message = format!("`{key}` is 0");
+        self.unless(spot.value != T::default(), spot, "cannot-decide", &message, hint);
+        Some(spot.value)
+    }
+
+    fn statuses(&mut self, analysis: &Analysis) -> Vec<Status> {
+        let mut known = Vec::new();
+        for written in &analysis.bad.statuses {
+            match status(written) {
+                Some(status) => known.push(status),
+                None => {
+                    let message = format!("`{}` is neither a status nor a class of them", **written);
+                    self.error(written, "unknown-status", message, "write `5xx`, or a code such as `429`");
+                }
+            }
+        }
+        known
+    }
+
+    fn grpc(&mut self, analysis: &Analysis) -> Vec<u8> {
+        let mut known = Vec::new();
+        for written in &analysis.bad.grpc {
+            match GRPC.iter().zip(0..).find(|(name, code)| **name == written.as_str() && *code > 0) {
+                Some((_, code)) => known.push(code),
+                None => {
+                    let message = format!("`{}` is no gRPC status that could be bad", **written);
+                    self.error(written, "unknown-status", message, &guess(written, &GRPC[1..]));
+                }
+            }
+        }
+        known
+    }
+
+    fn limits(&mut self, analysis: &Analysis) -> Option<Limits> {
+        let spot = &analysis.thresholds;
+        let Thresholds { window, interval, failures, .. } = &spot.value;
+        let whole = |span: &Spot<Span>| span.0.as_secs();
+        let message = "a window is from 1s to 24h";
+        self.unless(
+            (1..=LONGEST_WINDOW).contains(&whole(window)),
+            window,
+            "cannot-decide",
+            message,
+            "1m is the default",
+        );
+        self.unless(
+            whole(interval) > 0,
+            interval,
+            "cannot-decide",
+            "an interval is at least 1s",
+            "30s is the default",
+        );
+        self.unless(
+            **failures > 0,
+            failures,
+            "cannot-decide",
+            "0 failures would always be harmful",
+            "3 is the default",
+        );
+        let share = |written: &Option<Spot<Percent>>| written.as_ref().map(|percent| percent.share());
+        for ratio in [&spot.max_error_ratio, &spot.max_latency_ratio].into_iter().flatten() {
+            let hint = "1.1 allows a tenth more than stable";
+            self.unless(
+                ratio.value.0 >= 1.0,
+                ratio,
+                "cannot-decide",
+                "a ratio is at least 1: below it stable itself would fail",
+                hint,
+            );
+        }
+        if let Some(all) = spot.min_success_rate.as_ref().filter(|rate| rate.share() >= 1.0) {
+            self.error(
+                all,
+                "cannot-decide",
+                "a success rate of 100 % reverts at the first failure of anybody",
+                "write 99.9%",
+            );
+        }
+        let ratio = |written: &Option<Spot<Number>>| written.as_ref().map(|number| number.value.0);
+        let limits = Limits {
+            max_error_rate: share(&spot.max_error_rate),
+            max_error_points: share(&spot.max_error_points),
+            max_error_ratio: ratio(&spot.max_error_ratio),
+            min_success_rate: share(&spot.min_success_rate),
+            max_p99: spot.max_p99.as_ref().map(|span| u64::try_from(span.0.as_nanos()).unwrap_or(u64::MAX)),
+            max_latency_ratio: ratio(&spot.max_latency_ratio),
+            window: whole(window),
+            interval: whole(interval),
+            failures: **failures,
+            count: spot.count,
+            min_requests: analysis.min_requests.as_ref().map_or(ENOUGH, |least| least.value),
+        };
+        limits.any().then_some(limits)
+    }
+
+    fn checks(&mut self, analysis: &Analysis) -> Vec<Check> {
+        let mut checks: Vec<Check> = Vec::new();
+        for check in &analysis.checks {
+            let bound = |written: &Option<Spot<Number>>| written.as_ref().map(|number| number.value.0);
+            let (min, max) = (bound(&check.min), bound(&check.max));
+            let bounded = min.is_some() || max.is_some();
+            self.unless(bounded, check, "cannot-decide", "a check has neither min nor max", "add `max: 0.5`");
+            let ordered = min.zip(max).is_none_or(|(min, max)| min <= max);
+            self.unless(ordered, check, "cannot-decide", "no value is above min and below max", "swap them");
+            self.unless(
+                seconds(*check.interval) >= 1.0,
+                &check.interval,
+                "cannot-decide",
+                "an interval is at least 1s",
+                "30s is the default",
+            );
+            self.url(&check.prometheus.url);
+            let unique = checks.iter().all(|other| other.name != *check.name.value);
+            self.unless(
+                unique,
+                &check.name,
+                "duplicate-name",
+                "a check is named twice",
+                "rename one of them",
+            );
+            checks.push(Check {
+                name: check.name.value.clone(),
+                url: check.prometheus.url.value.clone(),
+                query: check.prometheus.query.value.clone(),
+                min,
+                max,
+                interval: seconds(*check.interval),
+                on_fail: check.on_fail,
+            });
+        }
+        checks
+    }
+
+    fn url(&mut self, url: &Spot<String>) {
+        let fine =
+            ["http://", "https://"].iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme));
+        self.unless(fine, url, "bad-address", "this is no address to ask", "write http://host:port/path");
+    }
+
+    fn conduct(&mut self, written: &Rollout) -> Conduct {
+        let mut hooks: Vec<Hook> = Vec::new();
+        for hook in &written.hooks {
+            self.url(&hook.url);
+            let unique = hooks.iter().all(|other| other.name != *hook.name.value);
+            self.unless(unique, &hook.name, "duplicate-name", "a hook is named twice", "rename one of them");
+            hooks.push(Hook {
+                name: hook.name.value.clone(),
+                event: hook.event,
+                url: hook.url.value.clone(),
+                timeout: seconds(hook.timeout),
+                metadata: hook.metadata.clone().into_iter().collect(),
+                secret_file: hook.secret_file.as_ref().map(|file| file.value.clone()),
+            });
+        }
+        Conduct {
+            step_deadline: seconds(*written.deadline.step),
+            rollout_deadline: seconds(*written.deadline.rollout),
+            on_step_deadline: written.on_step_deadline,
+            windows: written.windows.iter().filter_map(|window| self.window(window)).collect(),
+            on_harm: written.on_harm,
+            bake: seconds(written.bake),
+            revert_ramp: seconds(written.revert.ramp),
+            auto_start: written.auto_start,
+            hooks,
+        }
+    }
+
+    fn window(&mut self, written: &Spot<crate::spec::rollout::Window>) -> Option<Window> {
+        let times: Vec<Option<u16>> = written.between.iter().map(|time| minute(time)).collect();
+        let [Some(from_minute), Some(until_minute)] = times[..] else {
+            let message = "a window is between two times of the day";
+            self.error(&written.between, "bad-value", message, "between: [\"09:00\", \"16:00\"]");
+            return None;
+        };
+        let open = from_minute != until_minute;
+        self.unless(
+            open,
+            &written.between,
+            "cannot-decide",
+            "the window never opens",
+            "its second time is excluded",
+        );
+        Some(Window {
+            days: written.days.clone(),
+            from_minute,
+            until_minute,
+            zone: written.zone.value.clone(),
+        })
+    }
+}
+
+fn seconds(span: Span) -> f64 {
+    span.0.as_secs_f64()
+}
+
+const fn preset(confidence: Confidence) -> Option<Preset> {
+    match confidence {
+        Confidence::Auto => None,
+        Confidence::High => Some(Preset::High),
+        Confidence::Normal => Some(Preset::Normal),
+        Confidence::Low => Some(Preset::Low),
+    }
+}
+
+/// `5xx` or `503`.
+fn status(text: &str) -> Option<Status> {
+    let text = text.trim();
+    if let Some(class) = text.strip_suffix("xx") {
+        return class.parse().ok().filter(|class| (1..=5).contains(class)).map(Status::Class);
+    }
+    text.parse().ok().filter(|code| (100..=599).contains(code)).map(Status::Code)
+}
+
+/// Minutes since midnight of `HH:MM`, up to 24:00.
+fn minute(text: &str) -> Option<u16> {
+    let (hours, minutes) = text.split_once(':')?;
+    let digits = |part: &str| part.len() == 2 && part.bytes().all(|one| one.is_ascii_digit());
+    if !digits(hours) || !digits(minutes) {
+        return None;
+    }
+    let (hours, minutes): (u16, u16) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let all = hours * 60 + minutes;
+    (minutes < 60 && all <= 24 * 60).then_some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::rollout::{OnFail, OnHarm, OnStepDeadline};
+    use crate::spec::{Source, parse};
+
+    fn compile(rollout: &str) -> Result<Policy, Vec<Diagnostic>> {
+        let text = format!(
+            "routes: [{{ name: all, split: {{ stable: 95, canary: 5 }}, rollout: {{ {rollout} }} }}]"
+        );
+        let spec = parse(vec![Source { name: "a.yaml".into(), text: text.clone() }])
+            .unwrap_or_else(|one| panic!("{one}\n{text}"));
+        Policy::compile(&spec.files[0].1.routes[0], "a.yaml")
+    }
+
+    #[test]
+    fn a_block_that_writes_nothing_is_the_documented_default() {
+        let policy = compile("version: v2").unwrap();
+        assert_eq!(policy, Policy { version: "v2".into(), ..Policy::default() });
+    }
+
+    #[test]
+    fn the_documented_block_compiles() {
+        let policy = compile(
+            "version: v2.0.0, from: stable, to: canary, steps: [{ shadow: 10 }, 1, 5, 25, { weight: 50, dwell: 5m, pause: true }, 100],
+            analysis: { confidence: auto, alpha: 0.001, guard: { maxBad: 5%, alpha: 0.001 }, dwell: 60s, warmup: { errors: 15s, latency: 60s },
+              bad: { statuses: [\"5xx\", 429], grpc: [UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS] },
+              thresholds: { maxErrorRate: 5%, maxErrorPoints: 1%, maxErrorRatio: 2, minSuccessRate: 99%, maxP99: 1s, maxLatencyRatio: 1.1, window: 1m, interval: 30s, failures: 3, count: cumulative },
+              checks: [{ name: carts, prometheus: { url: \"http://prom:9090\", query: \"up\" }, min: 1, interval: 1m, onFail: hold }] },
+            deadline: { step: 30m, rollout: 24h }, onStepDeadline: revert,
+            windows: [{ days: [mon, tue], between: [\"09:00\", \"16:00\"], zone: Europe/Paris }],
+            onHarm: pause, clientErrors: hold, bake: 10m, revert: { ramp: 0s }, autoStart: false,
+            hooks: [{ name: smoke, event: preRollout, url: \"http://smoke/run\", timeout: 10s, metadata: { cmd: x } }, { name: ok, event: confirmPromotion, url: \"http://gate/ok\" }]",
+        )
+        .unwrap();
+        assert_eq!(policy.shadow, Some(0.1));
+        let weights: Vec<_> = policy.steps.iter().map(|step| (step.weight, step.dwell, step.pause)).collect();
+        assert_eq!(weights[3..], [(0.5, 300.0, true), (1.0, 60.0, false)]);
+        assert_eq!(policy.bad_statuses, [Status::Class(5), Status::Code(429)]);
+        assert_eq!(policy.bad_grpc, [2, 4, 13, 14, 15]);
+        let limits = policy.limits.unwrap();
+        assert_eq!(
+            (limits.max_p99, limits.max_latency_ratio, limits.window),
+            (Some(1_000_000_000), Some(1.1), 60)
+        );
+        assert_eq!((policy.checks[0].min, policy.checks[0].on_fail), (Some(1.0), OnFail::Hold));
+        let conduct = policy.conduct;
+        assert_eq!(
+            (conduct.on_step_deadline, conduct.on_harm, conduct.auto_start),
+            (OnStepDeadline::Revert, OnHarm::Pause, false)
+        );
+        assert_eq!((conduct.windows[0].from_minute, conduct.windows[0].until_minute), (540, 960));
+        assert_eq!((conduct.hooks.len(), conduct.hooks[1].timeout), (2, 10.0));
+    }
+
+    #[test]
+    fn steps_that_end_below_100_are_promoted_from_there() {
+        let policy = compile("version: v2, steps: [10, 20, 50]").unwrap();
+        assert_eq!(policy.steps.iter().map(|step| step.weight).collect::<Vec<_>>(), [0.1, 0.2, 0.5, 1.0]);
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn a_policy_that_cannot_decide_is_refused() {
+        let rows = [
+            ("missing-key", "steps: [5, 100]"),
+            ("missing-key", "version: ''"),
+            ("unknown-arm", "version: v2, to: canery"),
+            ("bad-value", "version: v2, to: stable"),
+            ("steps-not-rising", "version: v2, steps: [5, 5, 100]"),
+            ("steps-not-rising", "version: v2, steps: [0, 100]"),
+            ("bad-step", "version: v2, steps: []"),
+            ("bad-step", "version: v2, steps: [1, { shadow: 10 }, 100]"),
+            ("bad-step", "version: v2, steps: [{ weight: 1, shadow: 10 }, 100]"),
+            ("bad-step", "version: v2, steps: [{ pause: true }, 100]"),
+            ("cannot-decide", "version: v2, analysis: { alpha: 0 }"),
+            ("cannot-decide", "version: v2, analysis: { alpha: 1 }"),
+            ("cannot-decide", "version: v2, analysis: { guard: { alpha: 0 } }"),
+            ("cannot-decide", "version: v2, analysis: { guard: { maxBad: 0 } }"),
+            ("cannot-decide", "version: v2, analysis: { guard: { maxBad: 90% } }"),
+            ("cannot-decide", "version: v2, analysis: { minRequests: 0 }"),
+            ("cannot-decide", "version: v2, analysis: { bursts: 0 }"),
+            ("deadline-too-short", "version: v2, deadline: { step: 30s }"),
+            ("deadline-too-short", "version: v2, steps: [{ weight: 5, dwell: 2h }, 100]"),
+            ("deadline-too-short", "version: v2, deadline: { rollout: 10m }"),
+            ("deadline-too-short", "version: v2, analysis: { warmup: { errors: 1h } }"),
+            ("unknown-status", "version: v2, analysis: { bad: { statuses: [6xx] } }"),
+            ("unknown-status", "version: v2, analysis: { bad: { statuses: [700] } }"),
+            ("unknown-status", "version: v2, analysis: { bad: { grpc: [UNAVAILBLE] } }"),
+            ("cannot-decide", "version: v2, analysis: { thresholds: { maxErrorRate: 5%, failures: 0 } }"),
+            ("cannot-decide", "version: v2, analysis: { thresholds: { maxErrorRate: 5%, interval: 0 } }"),
+            ("cannot-decide", "version: v2, analysis: { thresholds: { maxErrorRatio: 0.5 } }"),
+            ("cannot-decide", "version: v2, analysis: { thresholds: { minSuccessRate: 100% } }"),
+            ("cannot-decide", "version: v2, analysis: { checks: [{ name: a, prometheus: { url: 'http://p', query: up } }] }"),
+            ("bad-address", "version: v2, analysis: { checks: [{ name: a, prometheus: { url: 'p', query: up }, max: 1 }] }"),
+            ("bad-address", "version: v2, hooks: [{ name: a, event: event, url: 'ftp://x' }]"),
+            ("duplicate-name", "version: v2, hooks: [{ name: a, event: event, url: 'http://x' }, { name: a, event: event, url: 'http://x' }]"),
+            ("bad-value", "version: v2, windows: [{ between: ['9', '16:00'] }]"),
+            ("cannot-decide", "version: v2, windows: [{ between: ['09:00', '09:00'] }]"),
+        ];
+        for (code, rollout) in rows {
+            let found = compile(rollout).expect_err(rollout);
+            assert_eq!(found.iter().map(|one| one.code).collect::<Vec<_>>(), [code], "{rollout}: {found:?}");
+            assert!(found[0].place.line > 0 && !found[0].hint.is_empty(), "{rollout}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn every_finding_is_given_at_once() {
+        let found = compile("steps: [5, 1], analysis: { alpha: 2, minRequests: 0 }").unwrap_err();
+        assert_eq!(found.len(), 4, "{found:?}");
+    }
+}

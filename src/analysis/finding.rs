@@ -1,0 +1,199 @@
+//! What the analyzer says of one tick: a verdict, the rule that spoke, and what was known.
+//!
+//! It says what is true; what to do about it is the state machine's. It must never hold a decision.
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::logs::NOTHING;
+use super::policy::Preset;
+use super::thresholds::Breach;
+
+/// Is the canary harmful?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Verdict {
+    /// Everything the step demands has been shown.
+    Healthy,
+    /// Something speaks against it, not enough to convict.
+    Suspect,
+    /// Nothing speaks against it, and not enough for it.
+    Undecided,
+    /// It is.
+    Harmful,
+}
+
+impl Verdict {
+    /// As it is printed.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Suspect => "suspect",
+            Self::Undecided => "undecided",
+            Self::Harmful => "harmful",
+        }
+    }
+}
+
+/// The rule that spoke.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rule {
+    /// None had to.
+    None,
+    /// The fast absolute rule.
+    Guard,
+    /// Errors, compared.
+    Errors,
+    /// Latency, compared: 0 is p50, 1 is p90, 2 is p99.
+    Latency(usize),
+    /// A fixed limit.
+    Threshold(Breach),
+    /// 4xx shares, compared.
+    Behaviour,
+    /// Traffic does not arrive as the router says.
+    SampleRatio,
+    /// Stable is failing too.
+    StableUnhealthy,
+}
+
+impl Rule {
+    /// As it is printed.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Guard => "guard",
+            Self::Errors => "errors",
+            Self::Latency(0) => "latency-p50",
+            Self::Latency(1) => "latency-p90",
+            Self::Latency(_) => "latency-p99",
+            Self::Threshold(breach) => breach.limit,
+            Self::Behaviour => "behaviour",
+            Self::SampleRatio => "sample-ratio",
+            Self::StableUnhealthy => "stable-unhealthy",
+        }
+    }
+}
+
+impl Serialize for Rule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.label())
+    }
+}
+
+/// Requests and bad ones of one arm in the step so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Requests.
+    pub n: u64,
+    /// Bad ones.
+    pub e: u64,
+}
+
+/// Natural logarithms of evidence; `None` where a metric has none yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ByMetric {
+    /// Errors, compared.
+    pub errors: Option<f64>,
+    /// Latency at stable's median.
+    pub latency_p50: Option<f64>,
+    /// Latency at stable's 90th percentile.
+    pub latency_p90: Option<f64>,
+    /// Latency at stable's 99th percentile.
+    pub latency_p99: Option<f64>,
+    /// The guard.
+    pub guard: Option<f64>,
+    /// The guard's control.
+    pub guard_control: Option<f64>,
+    /// 4xx shares, compared.
+    pub behaviour: Option<f64>,
+    /// Arrivals against the router's probability.
+    pub sample_ratio: Option<f64>,
+}
+
+/// `None` for no evidence.
+#[must_use]
+pub fn known(ln: f64) -> Option<f64> {
+    (ln > NOTHING).then_some(ln)
+}
+
+/// The evidence a verdict rests on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Evidence {
+    /// `ln E`, all metrics together; `None` before the first tick.
+    pub log: Option<f64>,
+    /// `ln(1/alpha)`, what it must reach.
+    pub threshold: f64,
+    /// Each metric by itself.
+    pub by_metric: ByMetric,
+}
+
+/// What a step still waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "what")]
+pub enum Waiting {
+    /// Its minimum time.
+    Dwell {
+        /// Seconds left.
+        seconds: f64,
+    },
+    /// Canary requests.
+    Requests {
+        /// How many more.
+        more: u64,
+    },
+    /// A smaller detectable effect.
+    Detectable {
+        /// The ratio that must be.
+        target: f64,
+        /// Requests of both arms until it is.
+        more: f64,
+    },
+    /// Stable to be healthy.
+    Stable,
+    /// Less suspicion.
+    Evidence,
+}
+
+/// Everything one tick's verdict rests on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// The tick's second.
+    pub at_second: u64,
+    /// The step, from 0.
+    pub step: u32,
+    /// The canary's weight, 0 to 1.
+    pub weight: f64,
+    /// Is it harmful?
+    pub verdict: Verdict,
+    /// Who says so.
+    pub rule: Rule,
+    /// Stable in this step.
+    pub stable: Seen,
+    /// The canary in this step.
+    pub canary: Seen,
+    /// What speaks against it.
+    pub evidence: Evidence,
+    /// The effect matters; evidence behind a closed gate only suspects.
+    pub effect: bool,
+    /// The fixed limit that failed last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breach: Option<Breach>,
+    /// The latency cuts in nanoseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cuts: Option<[u64; 3]>,
+    /// Smallest ratio of bad shares that would have shown by now.
+    pub detectable_ratio: Option<f64>,
+    /// What the step waits for; empty when healthy.
+    pub waiting_for: Vec<Waiting>,
+    /// Seconds until the step could be passed at the measured rate; `None` when it cannot be said.
+    pub eta_seconds: Option<f64>,
+    /// The confidence in force.
+    pub confidence: Preset,
+    /// Too few addresses were active to bound what one of them may add.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub few_clients: bool,
+}

@@ -1,0 +1,204 @@
+//! The fast rule: the canary fails too often by any standard, and more often than stable.
+//!
+//! Two bets run side by side. The guard bets that the canary's bad share is above a fixed limit;
+//! its control bets that the canary is worse than stable. Only both together speak, so a shared
+//! outage cannot revert anybody; the guard alone speaks when stable is all but silent. Its limit
+//! must never be estimated: an estimate lags behind whatever is happening.
+
+use serde::{Deserialize, Serialize};
+
+use super::counts::{ArmCounts, MOMENTS, Tick};
+use super::evidence::{Bad, Outcomes, RATIOS, Share, at_odds, two_sided};
+use super::latency::ODDS;
+use super::mixture::{Grant, Mixture};
+
+/// Bad shares that are looked for, as far as they lie above the limit.
+const SHARES: [f64; 4] = [0.1, 0.2, 0.5, 0.9];
+/// Bad shares the control looks for beside [`ODDS`].
+const GROSS: [f64; 3] = [0.2, 0.5, 0.9];
+/// A share that is looked for is at least this much above what it is compared with.
+const ABOVE: f64 = 1.5;
+/// Bad outcomes that are needed.
+const ENOUGH_BAD: u64 = 5;
+/// Tenths of a second that must hold one, where they are known: a burst lies in two at most.
+const ENOUGH_MOMENTS: u32 = 5;
+/// Seconds that must hold one, where tenths are not known.
+const ENOUGH_SECONDS: u32 = 2;
+/// Seconds over which stable counts as present, and its outcomes in them from which it does.
+const PRESENT: (u64, u64) = (60, 20);
+/// Seconds over which stable's own health is judged.
+const HEALTH: u64 = 10;
+/// Budget burn that is always allowed (the page line of the SRE workbook, chapter 5).
+const BURN: f64 = 14.4;
+
+/// What the guard says of one tick.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Word {
+    /// `ln` of the guard's own evidence.
+    pub ln: f64,
+    /// `ln` of its control's.
+    pub control: f64,
+    /// The canary must go.
+    pub fires: bool,
+    /// The guard has its evidence, but not yet its control's word, or its failures fell together.
+    pub suspects: bool,
+    /// Stable is failing too.
+    pub stable_breaches: bool,
+}
+
+/// Both bets and what they need to remember.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Guard {
+    limit: f64,
+    shares: Vec<f64>,
+    evidence: Mixture,
+    /// Over [`ODDS`] and then [`GROSS`]; over [`RATIOS`] on sticky routes.
+    control: Mixture,
+    stable_share: Share,
+    /// Stable's last seconds: when, outcomes, bad ones. At most [`PRESENT`] seconds.
+    recent: Vec<(u64, u64, u64)>,
+    /// Evidence before the first of the failures that count.
+    base: f64,
+    bad: u64,
+    moments: u32,
+    seconds: u32,
+}
+
+impl Guard {
+    /// With the share of bad outcomes that is tolerated, and the objective's availability.
+    #[must_use]
+    pub fn new(max_bad: f64, availability: f64) -> Self {
+        let limit = limit(max_bad, availability);
+        let shares: Vec<f64> =
+            SHARES.into_iter().filter(|share| *share >= (ABOVE * limit).min(0.9)).collect();
+        Self {
+            limit,
+            evidence: Mixture::new(shares.len()),
+            shares,
+            control: Mixture::new(ODDS.len() + GROSS.len()),
+            stable_share: Share::new(1.0 - availability),
+            recent: Vec::new(),
+            base: 0.0,
+            bad: 0,
+            moments: 0,
+            seconds: 0,
+        }
+    }
+
+    /// Judges one tick. `slots` are the newly bad ones (stable, canary) on a sticky route: a slot's
+    /// repeated failures do not count.
+    pub fn tick(&mut self, grant: &Grant, tick: &Tick, slots: Option<(u64, u64)>, ln_threshold: f64) -> Word {
+        let good = |arm: &ArmCounts| arm.n.saturating_sub(arm.e);
+        let (bad_stable, bad_canary) = slots.unwrap_or((tick.stable.e, tick.canary.e));
+        let seen = Outcomes {
+            bad_canary,
+            bad_stable,
+            good_canary: good(&tick.canary),
+            good_stable: good(&tick.stable),
+        };
+        self.grow_control(grant, tick, &seen, slots.is_some());
+        let before = self.grow(grant, tick, &seen);
+        self.remember(tick.at_second, &seen);
+        let stable_breaches = self.stable_breaches(tick.at_second);
+        if stable_breaches {
+            self.evidence.at_most(0.5_f64.ln());
+        }
+        let (ln, control) = (self.evidence.ln_mean(), self.control.ln_mean());
+        self.count(tick, bad_canary, before, ln);
+        let alone = self.stable_outcomes(tick.at_second) < PRESENT.1;
+        let proven = ln >= ln_threshold && !stable_breaches;
+        let fires = proven && self.spread() && (alone || control >= ln_threshold);
+        Word { ln, control, fires, suspects: proven && !fires, stable_breaches }
+    }
+
+    /// The share of bad outcomes above which the guard bets.
+    #[must_use]
+    pub fn limit(&self) -> f64 {
+        self.limit
+    }
+
+    /// Gives the evidence there was before this second's outcomes.
+    #[expect(clippy::cast_precision_loss, reason = "outcomes of one second")]
+    fn grow(&mut self, grant: &Grant, tick: &Tick, seen: &Outcomes) -> f64 {
+        self.evidence.fund(grant.total());
+        let before = self.evidence.ln_mean();
+        let (trusted, trusted_bad) = tick.canary.trusted;
+        let bad = (seen.bad_canary + trusted_bad) as f64;
+        let good = (seen.good_canary + trusted.saturating_sub(trusted_bad)) as f64;
+        let (shares, limit) = (&self.shares, self.limit);
+        self.evidence.grow(|index| {
+            let share = shares[index];
+            bad * (share / limit).ln() + good * ((1.0 - share) / (1.0 - limit)).ln()
+        });
+        before
+    }
+
+    fn grow_control(&mut self, grant: &Grant, tick: &Tick, seen: &Outcomes, sticky: bool) {
+        if sticky {
+            // Slots are cleared at each step, and may then count again.
+            if grant.entered {
+                self.control.clear();
+            }
+            self.control.fund(grant.after_drop());
+            let bad = Bad::of(seen.bad_stable, seen.bad_canary);
+            self.control.grow(|index| RATIOS.get(index).map_or(0.0, |ratio| bad.ln_factor(tick.w, *ratio)));
+            return;
+        }
+        self.control.fund(grant.total());
+        let p0 = self.stable_share.now();
+        self.control.grow(|index| {
+            let odds = ODDS.get(index).map(|odds| at_odds(*odds, p0));
+            let gross = || GROSS.get(index - ODDS.len()).copied().filter(|p1| *p1 >= ABOVE * p0);
+            odds.or_else(gross).map_or(0.0, |p1| two_sided(seen, tick.w, p0, p1, 1.0))
+        });
+        self.stable_share.add(tick.at_second, seen.bad_stable, seen.good_stable);
+    }
+
+    fn remember(&mut self, second: u64, seen: &Outcomes) {
+        self.recent.retain(|(at, _, _)| at + PRESENT.0 > second);
+        let all = seen.bad_stable + seen.good_stable;
+        match self.recent.last_mut().filter(|(at, _, _)| *at == second) {
+            Some(last) => *last = (second, last.1 + all, last.2 + seen.bad_stable),
+            None => self.recent.push((second, all, seen.bad_stable)),
+        }
+    }
+
+    fn stable_outcomes(&self, second: u64) -> u64 {
+        self.recent.iter().filter(|(at, _, _)| at + PRESENT.0 > second).map(|(_, all, _)| all).sum()
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "outcomes of ten seconds")]
+    fn stable_breaches(&self, second: u64) -> bool {
+        let last = self.recent.iter().filter(|(at, _, _)| at + HEALTH > second);
+        let (all, bad) = last.fold((0, 0), |sum, (_, all, bad)| (sum.0 + all, sum.1 + bad));
+        all > 0 && bad as f64 >= self.limit * all as f64
+    }
+
+    /// Failures count as long as the evidence stays above where the first of them found it: a burst
+    /// long ago that good outcomes have outweighed is not part of what is happening now.
+    fn count(&mut self, tick: &Tick, bad: u64, before: f64, after: f64) {
+        let bad = bad + tick.canary.trusted.1;
+        if self.bad == 0 {
+            self.base = before;
+        }
+        if after <= self.base {
+            (self.bad, self.moments, self.seconds) = (0, 0, 0);
+            return;
+        }
+        self.bad += bad;
+        let known = tick.canary.bad_moments.map_or(0, u16::count_ones);
+        self.moments += known.min(u32::from(MOMENTS));
+        self.seconds += u32::from(bad > 0);
+    }
+
+    fn spread(&self) -> bool {
+        let apart =
+            if self.moments > 0 { self.moments >= ENOUGH_MOMENTS } else { self.seconds >= ENOUGH_SECONDS };
+        self.bad >= ENOUGH_BAD && apart
+    }
+}
+
+/// `max(maxBad, 14.4 x (1 - availability))`, below 1.
+fn limit(max_bad: f64, availability: f64) -> f64 {
+    max_bad.max(BURN * (1.0 - availability)).min(0.6)
+}

@@ -1,0 +1,388 @@
+//! The decision of every second: all rules over one tick, in their order of precedence.
+//!
+//! Guard, comparison behind its effect gate, fixed limits, suspicion, and only then whether the
+//! step has shown what it must. The chance that a healthy version is ever called Harmful by the
+//! first two is at most `guard.alpha + alpha`, however long it runs. State is bounded and can be
+//! written down; it must never depend on anything but policy and ticks.
+
+use serde::{Deserialize, Serialize};
+
+use super::behaviour::Behaviour;
+use super::counts::Tick;
+use super::effect::{Effect, Rates};
+use super::evidence::{Bad, Excess};
+use super::finding::{ByMetric, Evidence, Finding, Rule, Seen, Verdict, Waiting, known};
+use super::guard::{Guard, Word};
+use super::latency::{CUTS, Latency};
+use super::logs::{NOTHING, ln_add};
+use super::mixture::{Grant, Schedule};
+use super::policy::{Policy, Preset};
+use super::power::{self, Power, Reach};
+use super::srm::SampleRatio;
+use super::thresholds::{Breach, Look, Thresholds};
+use crate::spec::rollout::OnClientErrors;
+
+/// Parts of the total that errors and each latency cut have.
+const ERRORS_PART: f64 = 0.5;
+/// See [`ERRORS_PART`].
+const CUT_PART: f64 = 1.0 / 6.0;
+/// Evidence that is worth waiting for more.
+const CAUTION: f64 = 10.0;
+
+/// Everything remembered of one rollout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Analyzer {
+    preset: Preset,
+    step: u32,
+    weight: f64,
+    entered_at: Option<u64>,
+    warm_errors_at: u64,
+    warm_latency_at: u64,
+    last_second: u64,
+    schedule: Schedule,
+    errors: Excess,
+    effect: Effect,
+    latency: Latency,
+    guard: Guard,
+    arrivals: SampleRatio,
+    behaviour: Behaviour,
+    power: Power,
+    thresholds: Thresholds,
+    stable: Seen,
+    canary: Seen,
+    slots: Slots,
+}
+
+/// Cumulative slot counts of the last tick, stable and canary; cleared at each step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Slots {
+    seen: (u64, u64),
+    bad: (u64, u64),
+    client_errors: (u64, u64),
+}
+
+/// What is new about slots in one tick.
+#[derive(Clone, Copy, Debug, Default)]
+struct NewSlots {
+    seen: (u64, u64),
+    bad: (u64, u64),
+    client_errors: Option<(u64, u64)>,
+}
+
+/// All rules' words on one tick.
+struct Words {
+    guard: Word,
+    look: Look,
+    metrics: [f64; 4],
+    open: [bool; 4],
+    reach: Reach,
+}
+
+impl Analyzer {
+    /// For one rollout. `rate` is both arms' requests per second, which `confidence: auto` needs.
+    #[must_use]
+    pub fn new(policy: &Policy, rate: f64) -> Self {
+        Self {
+            preset: power::choose(policy, rate).0,
+            step: 0,
+            weight: 0.0,
+            entered_at: None,
+            warm_errors_at: 0,
+            warm_latency_at: 0,
+            last_second: 0,
+            schedule: Schedule::new(policy.steps.len()),
+            errors: Excess::default(),
+            effect: Effect::default(),
+            latency: Latency::default(),
+            guard: Guard::new(policy.max_bad, policy.availability),
+            arrivals: SampleRatio::default(),
+            behaviour: Behaviour::default(),
+            power: Power::default(),
+            thresholds: Thresholds::default(),
+            stable: Seen::default(),
+            canary: Seen::default(),
+            slots: Slots::default(),
+        }
+    }
+
+    /// Says that from this second on the router uses this weight, 0 to 1, for this step.
+    pub fn enter_step(&mut self, policy: &Policy, step: u32, weight: f64, at_second: u64) {
+        let first = self.entered_at.is_none() || self.weight <= 0.0;
+        self.warm_up(policy, at_second, first);
+        (self.step, self.weight, self.entered_at) = (step, weight, Some(at_second));
+        self.schedule.enter(step);
+        self.effect.enter();
+        self.behaviour.enter();
+        self.power.enter();
+        self.thresholds.enter();
+        (self.stable, self.canary, self.slots) = (Seen::default(), Seen::default(), Slots::default());
+    }
+
+    /// Says that the process was started again: connections and caches are cold, evidence is kept,
+    /// but for that on slots, whose sets are new. `down` is how many seconds it was away; they are
+    /// not charged to the step.
+    pub fn resume(&mut self, policy: &Policy, at_second: u64, down: u64) {
+        self.entered_at = self.entered_at.map(|at| (at + down).min(at_second));
+        self.slots = Slots::default();
+        self.schedule.enter(self.step);
+        self.warm_up(policy, at_second, true);
+    }
+
+    fn warm_up(&mut self, policy: &Policy, at_second: u64, cold: bool) {
+        self.warm_errors_at = at_second + policy.warmup_errors;
+        let latency = if cold { policy.warmup_latency } else { policy.warmup_errors };
+        self.warm_latency_at = self.warm_latency_at.max(at_second + latency);
+    }
+
+    /// The confidence in force.
+    #[must_use]
+    pub fn preset(&self) -> Preset {
+        self.preset
+    }
+
+    /// Judges one tick. Ticks come in the order of their seconds; one of an older weight epoch may
+    /// come in the second of the new one.
+    pub fn tick(&mut self, policy: &Policy, tick: &Tick) -> Finding {
+        if self.entered_at.is_none() {
+            self.enter_step(policy, tick.step, tick.w, tick.at_second);
+        }
+        self.last_second = self.last_second.max(tick.at_second);
+        let grant = self.schedule.tick(tick.at_second);
+        let current = tick.step == self.step;
+        let slots = current.then(|| self.new_slots(tick)).flatten();
+        let sticky = tick.stable.slots.is_some() || tick.canary.slots.is_some();
+        let warm = tick.at_second >= self.warm_errors_at;
+        self.compare(policy, &grant, tick, warm, sticky, slots);
+        let bad = sticky.then(|| slots.map_or((0, 0), |new| new.bad));
+        let guard = self.guard.tick(&grant, tick, bad, -policy.guard_alpha.ln());
+        let look =
+            policy.limits.as_ref().filter(|_| current).map(|limits| self.thresholds.tick(limits, tick));
+        if current {
+            self.count(tick, warm && !guard.stable_breaches, sticky);
+        }
+        let (metrics, open) = (self.metrics(), self.open_gates(policy));
+        let reach = self.power.reach(policy, self.weight, self.preset.target(self.weight), sticky);
+        let words = Words { guard, look: look.unwrap_or_default(), metrics, open, reach };
+        self.finding(policy, tick, &words)
+    }
+
+    /// Feeds every comparison of the two arms.
+    fn compare(
+        &mut self,
+        policy: &Policy,
+        grant: &Grant,
+        tick: &Tick,
+        warm: bool,
+        sticky: bool,
+        slots: Option<NewSlots>,
+    ) {
+        let bursts = policy.bursts;
+        if sticky {
+            let bad = slots.map(|new| Bad::of(new.bad.0, new.bad.1)).filter(|_| warm);
+            self.errors.slots(grant, tick.w, bad);
+        } else {
+            let bad = Bad::of(tick.stable.e, tick.canary.e);
+            self.errors.requests(grant, tick.w, warm.then_some(bad), bursts);
+        }
+        let arrived = if sticky { slots.map(|new| new.seen) } else { Some((tick.stable.n, tick.canary.n)) };
+        if let Some((stable, canary)) = arrived {
+            self.arrivals.tick(grant, tick.w, stable, canary);
+        }
+        if policy.client_errors != OnClientErrors::Ignore {
+            let slots = slots.and_then(|new| new.client_errors);
+            self.behaviour.tick(grant, tick, warm, slots, bursts);
+        }
+        self.latency.tick(grant, tick, tick.at_second >= self.warm_latency_at, bursts);
+    }
+
+    /// Slots that are new since the last tick of this step; `None` when the route is not sticky.
+    fn new_slots(&mut self, tick: &Tick) -> Option<NewSlots> {
+        let (stable, canary) = (&tick.stable, &tick.canary);
+        if stable.slots.is_none() && canary.slots.is_none() {
+            return None;
+        }
+        let grown = |last: &mut (u64, u64), now: (u64, u64)| {
+            let new = (now.0.saturating_sub(last.0), now.1.saturating_sub(last.1));
+            *last = (now.0.max(last.0), now.1.max(last.1));
+            new
+        };
+        let seen = (stable.slots.unwrap_or(0), canary.slots.unwrap_or(0));
+        let refused = stable.client_error_slots.zip(canary.client_error_slots);
+        Some(NewSlots {
+            seen: grown(&mut self.slots.seen, seen),
+            bad: grown(&mut self.slots.bad, (stable.bad_slots, canary.bad_slots)),
+            client_errors: refused.map(|now| grown(&mut self.slots.client_errors, now)),
+        })
+    }
+
+    /// Takes the tick into what the step has seen.
+    #[expect(clippy::cast_precision_loss, reason = "requests of one second")]
+    fn count(&mut self, tick: &Tick, healthy: bool, sticky: bool) {
+        let (stable, canary) = (&tick.stable, &tick.canary);
+        self.stable = Seen { n: self.stable.n + stable.n, e: self.stable.e + stable.e };
+        self.canary = Seen { n: self.canary.n + canary.n, e: self.canary.e + canary.e };
+        if sticky {
+            let rates = |slots: u64, bad: u64| (slots as f64, bad as f64);
+            let (seen, bad) = (self.slots.seen, self.slots.bad);
+            self.effect.set_step(Rates { stable: rates(seen.0, bad.0), canary: rates(seen.1, bad.1) });
+        } else {
+            let rates = Rates {
+                stable: (stable.n as f64, stable.e as f64),
+                canary: (canary.n as f64, canary.e as f64),
+            };
+            self.effect.add(tick.at_second, &rates);
+        }
+        if healthy {
+            self.power.add(stable.n + canary.n, (stable.n, stable.e));
+            if sticky {
+                let (seen, bad) = (self.slots.seen, self.slots.bad);
+                self.power.set_slots(seen.0 + seen.1, (seen.0, bad.0));
+            }
+        }
+    }
+
+    /// Weighted `ln` evidence of errors and the three cuts.
+    fn metrics(&self) -> [f64; 4] {
+        let cut = |index| self.latency.ln(index).map_or(NOTHING, |ln| ln + CUT_PART.ln());
+        [self.errors.ln() + ERRORS_PART.ln(), cut(0), cut(1), cut(2)]
+    }
+
+    /// Which metrics show an effect that matters; looked at only when there is evidence.
+    fn open_gates(&self, policy: &Policy) -> [bool; 4] {
+        if sum(self.metrics()) < policy.ln_threshold() {
+            return [false; 4];
+        }
+        let cut = |index| self.latency.shows_effect(index);
+        [self.effect.matters(), cut(0), cut(1), cut(2)]
+    }
+
+    fn finding(&self, policy: &Policy, tick: &Tick, words: &Words) -> Finding {
+        let waiting_for = self.waiting(policy, words);
+        let (verdict, rule) = self.judge(policy, words, waiting_for.is_empty());
+        let threshold = policy.ln_threshold();
+        Finding {
+            at_second: tick.at_second,
+            step: self.step,
+            weight: self.weight,
+            verdict,
+            rule,
+            stable: self.stable,
+            canary: self.canary,
+            evidence: Evidence {
+                log: known(sum(words.metrics)),
+                threshold,
+                by_metric: self.by_metric(&words.guard),
+            },
+            effect: words.open.contains(&true),
+            breach: words.look.breach,
+            cuts: self.latency.edges(),
+            detectable_ratio: words.reach.detectable,
+            eta_seconds: eta(&waiting_for, words.reach.rate, self.weight),
+            waiting_for,
+            confidence: self.preset,
+            few_clients: tick.few_clients,
+        }
+    }
+
+    /// The rules in their order.
+    fn judge(&self, policy: &Policy, words: &Words, shown: bool) -> (Verdict, Rule) {
+        let threshold = policy.ln_threshold();
+        let Words { guard, look, metrics, open, .. } = words;
+        let through = sum(std::array::from_fn(|at| if open[at] { metrics[at] } else { NOTHING }));
+        let (evidence, strongest) = (sum(*metrics), strongest(metrics));
+        let breach = |breach: &Option<Breach>| breach.map_or(Rule::None, Rule::Threshold);
+        let refused = self.behaviour.ln() >= threshold && self.behaviour.matters();
+        if guard.fires {
+            (Verdict::Harmful, Rule::Guard)
+        } else if through >= threshold {
+            (Verdict::Harmful, strongest)
+        } else if look.harmful {
+            (Verdict::Harmful, breach(&look.breach))
+        } else if refused && policy.client_errors == OnClientErrors::Revert {
+            (Verdict::Harmful, Rule::Behaviour)
+        } else if guard.stable_breaches {
+            (Verdict::Suspect, Rule::StableUnhealthy)
+        } else if guard.suspects {
+            (Verdict::Suspect, Rule::Guard)
+        } else if evidence >= CAUTION.ln() {
+            (Verdict::Suspect, strongest)
+        } else if look.breach.is_some() {
+            (Verdict::Suspect, breach(&look.breach))
+        } else if refused {
+            (Verdict::Suspect, Rule::Behaviour)
+        } else if self.arrivals.ln() >= threshold {
+            (Verdict::Suspect, Rule::SampleRatio)
+        } else if shown {
+            (Verdict::Healthy, Rule::None)
+        } else {
+            (Verdict::Undecided, Rule::None)
+        }
+    }
+
+    /// What the step has not shown yet.
+    #[expect(clippy::cast_precision_loss, reason = "seconds of a step")]
+    fn waiting(&self, policy: &Policy, words: &Words) -> Vec<Waiting> {
+        let mut waiting = Vec::new();
+        let passed = (self.last_second + 1).saturating_sub(self.entered_at.unwrap_or(0)) as f64;
+        let dwell = policy.dwell_of(self.step);
+        if passed < dwell {
+            waiting.push(Waiting::Dwell { seconds: dwell - passed });
+        }
+        let least = policy.min_requests(self.preset);
+        if self.canary.n < least {
+            waiting.push(Waiting::Requests { more: least - self.canary.n });
+        }
+        let compared = self.weight > 0.0 && self.weight < 1.0;
+        if compared && words.reach.more > 0.0 {
+            waiting.push(Waiting::Detectable {
+                target: self.preset.target(self.weight),
+                more: words.reach.more,
+            });
+        }
+        if words.guard.stable_breaches {
+            waiting.push(Waiting::Stable);
+        }
+        if sum(words.metrics) >= CAUTION.ln() {
+            waiting.push(Waiting::Evidence);
+        }
+        waiting
+    }
+
+    fn by_metric(&self, guard: &Word) -> ByMetric {
+        let cut = |index| self.latency.ln(index).and_then(known);
+        ByMetric {
+            errors: known(self.errors.ln()),
+            latency_p50: cut(0),
+            latency_p90: cut(1),
+            latency_p99: cut(CUTS.len() - 1),
+            guard: known(guard.ln),
+            guard_control: known(guard.control),
+            behaviour: known(self.behaviour.ln()),
+            sample_ratio: known(self.arrivals.ln()),
+        }
+    }
+}
+
+/// `ln` of the sum of the metrics' weighted evidence.
+fn sum(metrics: [f64; 4]) -> f64 {
+    metrics.into_iter().fold(NOTHING, ln_add).max(NOTHING)
+}
+
+fn strongest(metrics: &[f64; 4]) -> Rule {
+    let most = (0..metrics.len()).max_by(|a, b| metrics[*a].total_cmp(&metrics[*b])).unwrap_or(0);
+    most.checked_sub(1).map_or(Rule::Errors, Rule::Latency)
+}
+
+/// Seconds until nothing that time alone can bring is missing.
+fn eta(waiting: &[Waiting], rate: f64, weight: f64) -> Option<f64> {
+    waiting.iter().try_fold(0.0, |most: f64, one| {
+        #[expect(clippy::cast_precision_loss, reason = "requests of a step")]
+        let seconds = match one {
+            Waiting::Dwell { seconds } => *seconds,
+            Waiting::Requests { more } => *more as f64 / (rate * weight),
+            Waiting::Detectable { more, .. } => more / rate,
+            Waiting::Stable | Waiting::Evidence => f64::INFINITY,
+        };
+        seconds.is_finite().then_some(most.max(seconds))
+    })
+}
