@@ -3,6 +3,8 @@
 //! Checked after each transition in debug builds, and by the simulation in the tests. It must never
 //! share code with what it checks.
 
+use std::collections::BTreeSet;
+
 use super::event::{Event, Scene, Verb};
 use super::moves::{Move, Order, Outcome};
 use super::state::{Base, Direction, MAX_SPOILED, Phase, Rollout, Share};
@@ -32,7 +34,8 @@ pub(super) fn state(one: &Rollout, policy: &Policy) -> Result<(), &'static str> 
     must(one.manual.is_none() || phase.is_paused(), "weights set by hand pause")?;
     must(one.manual != Some(Share::NONE), "weights set to 0 by hand abort")?;
     must(one.spoiled.len() <= MAX_SPOILED, "what is remembered is bounded")?;
-    must(one.waits.len() <= policy.conduct.hooks.len().max(one.waits.len().min(64)), "waits are bounded")?;
+    let asked: BTreeSet<&str> = one.waits.iter().map(|wait| wait.name.as_str()).collect();
+    must(asked.len() == one.waits.len(), "a hook has one open question")?;
     let idle = matches!(
         phase,
         Phase::Idle | Phase::Pending | Phase::Shadow | Phase::Reverted | Phase::Aborted | Phase::Superseded

@@ -142,7 +142,8 @@ fn ended(turn: &mut Turn<'_>) {
 /// A second with the candidate on trial, or paused while it is.
 fn live(turn: &mut Turn<'_>, finding: Option<&Finding>) {
     let at = base(&turn.next);
-    if at == Base::Pending {
+    // Before its first step users see it only when a person gave it weight by hand.
+    if at == Base::Pending && turn.next.manual.is_none() {
         return;
     }
     if harm(turn, finding) || rollout_deadline(turn) {

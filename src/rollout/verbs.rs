@@ -35,6 +35,10 @@ pub(super) fn operator(
         Verb::Advance => advance(turn, force, by),
         Verb::Promote => promote(turn, force, by),
         Verb::Finish => finish(turn, by),
+        Verb::Abort if slots_swapped(turn) => {
+            let hint = "`flip ROUTE --back`";
+            Err(conflict(turn, "slots", "the slots have swapped: it is stable now", hint))
+        }
         Verb::Abort => {
             abort(turn, by);
             Ok(())
@@ -224,12 +228,17 @@ fn promote(turn: &mut Turn<'_>, force: bool, by: &By) -> Done {
     Ok(())
 }
 
+/// Promoted, and the other slot is the active one: nothing of a rollout is left to move.
+fn slots_swapped(turn: &Turn<'_>) -> bool {
+    turn.next.phase == Phase::Promoted && turn.next.identity.scheme == Scheme::Slots
+}
+
 fn finish(turn: &mut Turn<'_>, by: &By) -> Done {
     if turn.next.phase != Phase::Promoted {
         let hint = "it ends what was promoted";
         return Err(conflict(turn, "not-promoted", "nothing is promoted", hint));
     }
-    if turn.next.identity.scheme == Scheme::Slots {
+    if slots_swapped(turn) {
         let hint = "the next version goes to the idle slot";
         return Err(conflict(turn, "slots", "the slots have swapped: there is nothing to finish", hint));
     }
@@ -245,7 +254,7 @@ fn finish(turn: &mut Turn<'_>, by: &By) -> Done {
     Ok(())
 }
 
-/// Always accepted: the way back is never refused.
+/// The way back is never refused.
 pub(super) fn abort(turn: &mut Turn<'_>, by: &By) {
     let reason = Reason { code: "abort".into(), text: said(by, "aborted") };
     let live = turn.next.phase.base().is_some();
@@ -264,9 +273,6 @@ pub(super) fn abort(turn: &mut Turn<'_>, by: &By) {
                 turn.next.identity = identity;
                 put_away(turn, reason, by);
             }
-        }
-        (Phase::Promoted, _) if turn.next.identity.scheme == Scheme::Slots => {
-            turn.record(Actor::Operator, Some(by));
         }
         (Phase::Promoted, _) => put_away(turn, reason, by),
         (Phase::Idle, _) if turn.next.block => put_away(turn, reason, by),

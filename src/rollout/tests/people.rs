@@ -237,6 +237,7 @@ fn slots_swap_at_the_promotion_and_need_no_finish() {
     stand.healthy_until("PROMOTED");
     assert!(stand.moves.contains(&Move::SwapSlots { active: "canary".into() }));
     assert_eq!(stand.refused(verb(Verb::Finish)).code, "slots");
+    assert!(stand.refused(verb(Verb::Abort)).hint.contains("flip"));
     let (from, to) = ("canary".to_owned(), "stable".to_owned());
     let next = Identity { from, to, scheme: Scheme::Slots, ..identity("v3") };
     stand.ok(Event::Version(next)).is("PENDING", 0);

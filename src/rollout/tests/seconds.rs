@@ -152,6 +152,14 @@ fn harm_is_acted_on_wherever_it_shows() {
         ),
         (
             || {
+                let mut stand = Stand::new(policy(&[0.05, 1.0]));
+                stand.ok(Event::Weights { canary: Share(600_000), by: by("look") });
+                stand
+            },
+            "PAUSED",
+        ),
+        (
+            || {
                 let mut policy = policy(&[0.05, 1.0]);
                 policy.shadow = Some(0.1);
                 let mut stand = Stand::new(policy);
