@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("upstream", &["model", "plan", "ledger"]),
     ("net", &["model", "plan"]),
     ("proxy", &["model", "split", "plan", "ledger", "upstream"]),
-    ("control", &["model", "spec", "plan", "ledger", "fetch"]),
+    ("control", &["model", "spec", "plan", "ledger", "analysis", "fetch"]),
     ("telemetry", &["model", "ledger", "fetch"]),
     // spec and split beyond the drawn table: the admin block is read as written, and `explain`
     // turns a key into the header, cookie or parameter the split reads it from.

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// Most bins of one histogram; the ledger has half as many.
 pub const MAX_BINS: usize = 1_024;
 
+/// How many times its lower bound a bin's upper one is at most, where nothing else is known.
+const WIDEST: f64 = 1.05;
+
 /// Counts per bin: upper bound in nanoseconds, rising, with a count above 0.
 ///
 /// `u64::MAX` is the bin without a bound.
@@ -79,6 +82,24 @@ impl Bins {
         })
     }
 
+    /// The `q`-th part, 0 to 1, in nanoseconds, as if its bin were evenly filled; `None` when empty.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "counts and nanoseconds")]
+    pub fn within(&self, q: f64) -> Option<f64> {
+        let rank = self.total() as f64 * q;
+        let (mut seen, mut lower) = (0.0, 0.0_f64);
+        for (bound, count) in &self.0 {
+            let (upper, count) = (*bound as f64, *count as f64);
+            // A bin may begin far above the one listed before it.
+            let from = lower.max(upper / WIDEST);
+            if seen + count >= rank {
+                return Some(from + (upper - from) * ((rank - seen) / count).clamp(0.0, 1.0));
+            }
+            (seen, lower) = (seen + count, upper);
+        }
+        None
+    }
+
     /// Bounds and counts in rising order.
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.0.iter().copied()
@@ -118,7 +139,9 @@ mod tests {
         assert_eq!(bins.quantile(0.99), Some(30));
         bins.merge(&[(5, 1), (20, 1), (40, 1)].into_iter().collect());
         assert_eq!(bins.iter().collect::<Vec<_>>(), [(5, 1), (10, 5), (20, 5), (30, 1), (40, 1)]);
-        assert_eq!(Bins::default().quantile(0.5), None);
+        assert_eq!((Bins::default().quantile(0.5), Bins::default().within(0.5)), (None, None));
+        let even: Bins = [(100, 10), (105, 10)].into_iter().collect();
+        assert!(even.within(0.75).is_some_and(|nanos| (nanos - 102.5).abs() < 1e-9));
     }
 
     #[test]

@@ -88,6 +88,7 @@ impl Guard {
     /// Judges one tick. `slots` are the newly bad ones (stable, canary) on a sticky route: a slot's
     /// repeated failures do not count.
     pub fn tick(&mut self, grant: &Grant, tick: &Tick, slots: Option<(u64, u64)>, ln_threshold: f64) -> Word {
+        let grant = &grant.dripped();
         let good = |arm: &ArmCounts| arm.n.saturating_sub(arm.e);
         let (bad_stable, bad_canary) = slots.unwrap_or((tick.stable.e, tick.canary.e));
         let seen = Outcomes {
@@ -186,8 +187,8 @@ impl Guard {
             return;
         }
         self.bad += bad;
-        let known = tick.canary.bad_moments.map_or(0, u16::count_ones);
-        self.moments += known.min(u32::from(MOMENTS));
+        let known = tick.canary.bad_moments.filter(|_| bad > 0).map_or(0, u16::count_ones);
+        self.moments = self.moments.saturating_add(known.min(u32::from(MOMENTS)));
         self.seconds += u32::from(bad > 0);
     }
 

@@ -25,12 +25,12 @@ const FROZEN: u64 = 300;
 const ENOUGH: u64 = 100;
 /// Seconds of one half of the window that the size of an effect is read from.
 const RECENT: u64 = 60;
-/// Outcomes of the canary from which one half alone is read.
-const ENOUGH_CANARY: u64 = 20;
 /// An effect is worth a revert from this ratio on …
 const EFFECT_RATIO: f64 = 1.25;
 /// … and this many nanoseconds.
-const EFFECT_NANOS: u64 = 5_000_000;
+const EFFECT_NANOS: f64 = 5_000_000.0;
+/// The ratio must outgrow the chance of few requests: `exp` of this over the root of their number.
+const NOISE: f64 = 1.5;
 
 /// One cut and its evidence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,12 +54,12 @@ impl Window {
     }
 
     fn shows_effect(&self, part: f64) -> bool {
-        let (Some(stable), Some(canary)) = (self.stable.quantile(part), self.canary.quantile(part)) else {
+        let (Some(stable), Some(canary)) = (self.stable.within(part), self.canary.within(part)) else {
             return false;
         };
-        #[expect(clippy::cast_precision_loss, reason = "nanoseconds of a latency")]
-        let ratio = canary as f64 / stable as f64;
-        ratio >= EFFECT_RATIO && canary.saturating_sub(stable) >= EFFECT_NANOS
+        #[expect(clippy::cast_precision_loss, reason = "requests of minutes")]
+        let noise = (NOISE / (self.canary.total() as f64).sqrt()).exp();
+        canary >= stable * EFFECT_RATIO * noise && canary - stable >= EFFECT_NANOS
     }
 }
 
@@ -161,13 +161,13 @@ impl Latency {
     pub fn shows_effect(&self, cut: usize) -> bool {
         let Some(part) = CUTS.get(cut) else { return false };
         let [now, before] = &self.recent;
-        if now.canary.total() >= ENOUGH_CANARY && now.shows_effect(*part) {
+        if now.shows_effect(*part) || self.frozen.shows_effect(*part) {
             return true;
         }
         let mut both = now.clone();
         both.stable.merge(&before.stable);
         both.canary.merge(&before.canary);
-        both.shows_effect(*part) || self.frozen.shows_effect(*part)
+        both.shows_effect(*part)
     }
 }
 

@@ -64,8 +64,11 @@ pub struct Grant {
     pub start: f64,
     /// The first entry of a step's.
     pub step: f64,
-    /// The minute's.
+    /// The minute's, at its mark.
     pub mark: f64,
+    /// The same, dealt out over the minute's seconds: for evidence that is gone within seconds when
+    /// nothing speaks for it, and must not wait for a mark to begin again.
+    pub drip: f64,
     /// Whether a step is entered with this tick.
     pub entered: bool,
 }
@@ -75,6 +78,12 @@ impl Grant {
     #[must_use]
     pub fn total(&self) -> f64 {
         self.start + self.step + self.mark
+    }
+
+    /// All of it, for evidence that restarts every second.
+    #[must_use]
+    pub fn dripped(&self) -> Self {
+        Self { mark: self.drip, ..*self }
     }
 
     /// What evidence gets that was dropped at the step's entry: `3/(4K)` at each first entry.
@@ -93,6 +102,8 @@ pub struct Schedule {
     entering: Option<u32>,
     entered: u64,
     marks: u64,
+    /// Seconds since the last mark that had their part.
+    dripped: u64,
     clock: u64,
 }
 
@@ -101,7 +112,7 @@ impl Schedule {
     #[must_use]
     pub fn new(steps: usize) -> Self {
         let steps = u32::try_from(steps.clamp(1, MAX_STEPS)).unwrap_or(1);
-        Self { steps, started: false, entering: None, entered: 0, marks: 0, clock: 0 }
+        Self { steps, started: false, entering: None, entered: 0, marks: 0, dripped: 0, clock: 0 }
     }
 
     /// Says that the next tick is the first of this step.
@@ -130,12 +141,24 @@ impl Schedule {
         if minute {
             self.marks += 1;
             self.clock = second;
-            #[expect(clippy::cast_precision_loss, reason = "minutes of a rollout")]
-            let marks = self.marks as f64;
-            grant.mark = 1.0 / (4.0 * marks * (marks + 1.0));
+            grant.mark = part(self.marks);
+            self.dripped = 0;
+        }
+        if self.dripped < MARK_SECONDS {
+            self.dripped += 1;
+            #[expect(clippy::cast_precision_loss, reason = "60")]
+            let seconds = MARK_SECONDS as f64;
+            grant.drip = part(self.marks + 1) / seconds;
         }
         grant
     }
+}
+
+/// The j-th minute's part.
+#[expect(clippy::cast_precision_loss, reason = "minutes of a rollout")]
+fn part(minute: u64) -> f64 {
+    let j = minute as f64;
+    1.0 / (4.0 * j * (j + 1.0))
 }
 
 #[cfg(test)]
@@ -145,7 +168,7 @@ mod tests {
     #[test]
     fn all_parts_of_all_time_sum_to_one() {
         let mut schedule = Schedule::new(5);
-        let (mut total, mut dropped) = (0.0, 0.0);
+        let (mut total, mut dropped, mut dripped) = (0.0, 0.0, 0.0);
         for second in 0..1_000_000_u64 {
             if second % 700 == 0 {
                 schedule.enter(u32::try_from(second / 700 % 7).unwrap());
@@ -153,23 +176,24 @@ mod tests {
             let grant = schedule.tick(second);
             total += grant.total();
             dropped += grant.after_drop();
+            dripped += grant.dripped().total();
         }
         assert!(total > 0.999 && total <= 1.0, "{total}");
         assert!(dropped > 0.999 && dropped <= 1.0, "{dropped}");
+        assert!(dripped > 0.999 && dripped <= 1.0, "{dripped}");
     }
 
     #[test]
     fn marks_are_a_minute_apart_and_steps_are_paid_once() {
         let mut schedule = Schedule::new(2);
         schedule.enter(0);
-        let first = schedule.tick(100);
-        assert_eq!((first.start, first.step, first.mark), (0.5, 0.125, 0.0));
-        assert_eq!(schedule.tick(159), Grant::default());
-        assert_eq!(schedule.tick(160), Grant { mark: 0.125, ..Grant::default() });
+        let parts = |grant: Grant| (grant.start, grant.step, grant.mark);
+        assert_eq!(parts(schedule.tick(100)), (0.5, 0.125, 0.0));
+        assert_eq!(parts(schedule.tick(159)), (0.0, 0.0, 0.0));
+        assert_eq!(parts(schedule.tick(160)), (0.0, 0.0, 0.125));
         schedule.enter(0);
-        let again = schedule.tick(170);
-        assert_eq!((again.step, again.mark, again.entered), (0.0, 1.0 / 24.0, true));
-        assert_eq!(schedule.tick(229), Grant::default());
-        assert_eq!(schedule.tick(230), Grant { mark: 1.0 / 48.0, ..Grant::default() });
+        assert_eq!(parts(schedule.tick(170)), (0.0, 0.0, 1.0 / 24.0));
+        assert_eq!(parts(schedule.tick(229)), (0.0, 0.0, 0.0));
+        assert_eq!(parts(schedule.tick(230)), (0.0, 0.0, 1.0 / 48.0));
     }
 }

@@ -29,3 +29,6 @@ pub use counts::{ArmCounts, Tick};
 pub use finding::{Finding, Rule, Verdict, Waiting};
 pub use judge::Analyzer;
 pub use policy::{Policy, Preset};
+
+#[cfg(test)]
+mod tests;

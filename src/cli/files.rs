@@ -12,7 +12,7 @@ use crate::ledger::Book;
 use crate::model::{Diagnostic, Overlay, Place};
 use crate::plan::{Compiled, Inputs, Lists, compile};
 use crate::spec::parse::MAX_FILE_BYTES;
-use crate::spec::{self, Source};
+use crate::spec::{self, Source, Spec};
 
 /// Largest list file in bytes.
 const MAX_LIST_BYTES: usize = 64 << 20;
@@ -46,12 +46,7 @@ pub struct Failed {
 /// # Errors
 /// What cannot be read, the first error of shape, or every error of meaning.
 pub fn open(path: &Path) -> Result<Opened, Failed> {
-    let sources = read(path)?;
-    let spec = spec::parse(sources.clone()).map_err(|finding| Failed {
-        findings: vec![*finding],
-        sources: sources.clone(),
-        unreadable: false,
-    })?;
+    let (spec, sources) = parse(path)?;
     let lists = read_lists(&base(path), &spec.list_files());
     let variables = std::env::vars_os();
     let env =
@@ -68,6 +63,18 @@ pub fn open(path: &Path) -> Result<Opened, Failed> {
     match compile(inputs) {
         Ok(compiled) => Ok(Opened { compiled, sources }),
         Err(findings) => Err(Failed { findings, sources, unreadable: false }),
+    }
+}
+
+/// Reads and parses without compiling: blocks that are read but not served yet are in it.
+///
+/// # Errors
+/// What cannot be read, or the first error of shape.
+pub fn parse(path: &Path) -> Result<(Spec, Vec<Source>), Failed> {
+    let sources = read(path)?;
+    match spec::parse(sources.clone()) {
+        Ok(spec) => Ok((spec, sources)),
+        Err(finding) => Err(Failed { findings: vec![*finding], sources, unreadable: false }),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The command line: its verbs, their arguments, and what they print.
 //!
-//! Local verbs (check, explain, diff, schema) live here and touch nothing but files and the
+//! Local verbs (check, explain, diff, schema, simulate) live here and touch nothing but files and the
 //! streams they are handed; remote verbs speak to a running proxy; `run` and `demo` are only
 //! described here and executed by the composition root. It must never decide anything about
 //! traffic itself: every answer comes from the code that serves it.
@@ -12,6 +12,7 @@ pub mod files;
 pub mod remote;
 mod remote_text;
 pub mod schema;
+pub mod simulate;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -59,6 +60,8 @@ pub enum Local {
     Diff(diff::DiffArgs),
     /// Print the JSON Schema of a configuration file
     Schema,
+    /// Judge recorded counts, or simulated traffic, as a live rollout would be judged
+    Simulate(simulate::SimulateArgs),
 }
 
 /// Verbs that ask a running proxy.
@@ -126,6 +129,7 @@ impl Local {
             Self::Explain(args) => explain::run(args, streams),
             Self::Diff(args) => diff::run(args, streams),
             Self::Schema => schema::run(streams),
+            Self::Simulate(args) => simulate::run(args, streams),
         }
     }
 

@@ -38,6 +38,7 @@ mod mutations;
 mod origins;
 mod overrides;
 mod reload;
+mod simulate;
 mod splitting;
 mod sticky;
 mod streaming;

@@ -1,0 +1,191 @@
+//! The `analysis` part of a rollout block: probabilities, what is bad, fixed limits, checks.
+//!
+//! It must never accept a limit that always or never holds.
+
+use super::{Findings, seconds};
+use crate::analysis::policy::{Check, Status};
+use crate::analysis::thresholds::{ENOUGH, Limits};
+use crate::spec::Spot;
+use crate::spec::parse::guess;
+use crate::spec::rollout::{Analysis, Thresholds};
+use crate::spec::scalar::{Number, Percent, Span};
+
+/// gRPC status names by code (gRPC core, `statuscodes.md`).
+#[rustfmt::skip]
+const GRPC: [&str; 17] = [
+    "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+    "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE",
+    "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+];
+/// Largest `guard.maxBad`: above it no bad share is left to bet on.
+const MOST_BAD: f64 = 0.6;
+/// Longest window of thresholds in seconds.
+const LONGEST_WINDOW: u64 = 24 * 3_600;
+
+impl Findings<'_> {
+    pub(super) fn alpha(&mut self, key: &str, alpha: &Spot<Number>) -> f64 {
+        let fine = alpha.value.0 > 0.0 && alpha.value.0 < 1.0;
+        let message = format!("`{key}` is a probability above 0 and below 1");
+        let hint =
+            "at 0 nothing is ever proven, at 1 everything is; 0.001 reverts 1 healthy version in 1,000";
+        self.unless(fine, alpha, "cannot-decide", &message, hint);
+        alpha.value.0
+    }
+
+    pub(super) fn max_bad(&mut self, written: &Spot<Percent>) -> f64 {
+        let share = written.share();
+        let fine = share > 0.0 && share <= MOST_BAD;
+        let message = "`analysis.guard.maxBad` is above 0 % and at most 60 %";
+        self.unless(fine, written, "cannot-decide", message, "5% is the default");
+        share
+    }
+
+    pub(super) fn positive<T: Copy + Default + PartialEq>(
+        &mut self,
+        written: Option<&Spot<T>>,
+        key: &str,
+        hint: &str,
+    ) -> Option<T> {
+        let spot = written?;
+        let message = format!("`{key}` is 0");
+        self.unless(spot.value != T::default(), spot, "cannot-decide", &message, hint);
+        Some(spot.value)
+    }
+
+    pub(super) fn statuses(&mut self, analysis: &Analysis) -> Vec<Status> {
+        let mut known = Vec::new();
+        for written in &analysis.bad.statuses {
+            match status(written) {
+                Some(status) => known.push(status),
+                None => {
+                    let message = format!("`{}` is neither a status nor a class of them", **written);
+                    self.error(written, "unknown-status", message, "write `5xx`, or a code such as `429`");
+                }
+            }
+        }
+        known
+    }
+
+    pub(super) fn grpc(&mut self, analysis: &Analysis) -> Vec<u8> {
+        let mut known = Vec::new();
+        for written in &analysis.bad.grpc {
+            match GRPC.iter().zip(0..).find(|(name, code)| **name == written.as_str() && *code > 0) {
+                Some((_, code)) => known.push(code),
+                None => {
+                    let message = format!("`{}` is no gRPC status that could be bad", **written);
+                    self.error(written, "unknown-status", message, &guess(written, &GRPC[1..]));
+                }
+            }
+        }
+        known
+    }
+
+    pub(super) fn limits(&mut self, analysis: &Analysis) -> Option<Limits> {
+        let spot = &analysis.thresholds;
+        let Thresholds { window, interval, failures, .. } = &spot.value;
+        let whole = |span: &Spot<Span>| span.0.as_secs();
+        let message = "a window is from 1s to 24h";
+        self.unless(
+            (1..=LONGEST_WINDOW).contains(&whole(window)),
+            window,
+            "cannot-decide",
+            message,
+            "1m is the default",
+        );
+        self.unless(
+            whole(interval) > 0,
+            interval,
+            "cannot-decide",
+            "an interval is at least 1s",
+            "30s is the default",
+        );
+        self.unless(
+            **failures > 0,
+            failures,
+            "cannot-decide",
+            "0 failures would always be harmful",
+            "3 is the default",
+        );
+        let share = |written: &Option<Spot<Percent>>| written.as_ref().map(|percent| percent.share());
+        for ratio in [&spot.max_error_ratio, &spot.max_latency_ratio].into_iter().flatten() {
+            let hint = "1.1 allows a tenth more than stable";
+            self.unless(
+                ratio.value.0 >= 1.0,
+                ratio,
+                "cannot-decide",
+                "a ratio is at least 1: below it stable itself would fail",
+                hint,
+            );
+        }
+        if let Some(all) = spot.min_success_rate.as_ref().filter(|rate| rate.share() >= 1.0) {
+            self.error(
+                all,
+                "cannot-decide",
+                "a success rate of 100 % reverts at the first failure of anybody",
+                "write 99.9%",
+            );
+        }
+        let ratio = |written: &Option<Spot<Number>>| written.as_ref().map(|number| number.value.0);
+        let limits = Limits {
+            max_error_rate: share(&spot.max_error_rate),
+            max_error_points: share(&spot.max_error_points),
+            max_error_ratio: ratio(&spot.max_error_ratio),
+            min_success_rate: share(&spot.min_success_rate),
+            max_p99: spot.max_p99.as_ref().map(|span| u64::try_from(span.0.as_nanos()).unwrap_or(u64::MAX)),
+            max_latency_ratio: ratio(&spot.max_latency_ratio),
+            window: whole(window),
+            interval: whole(interval),
+            failures: **failures,
+            count: spot.count,
+            min_requests: analysis.min_requests.as_ref().map_or(ENOUGH, |least| least.value),
+        };
+        limits.any().then_some(limits)
+    }
+
+    pub(super) fn checks(&mut self, analysis: &Analysis) -> Vec<Check> {
+        let mut checks: Vec<Check> = Vec::new();
+        for check in &analysis.checks {
+            let bound = |written: &Option<Spot<Number>>| written.as_ref().map(|number| number.value.0);
+            let (min, max) = (bound(&check.min), bound(&check.max));
+            let bounded = min.is_some() || max.is_some();
+            self.unless(bounded, check, "cannot-decide", "a check has neither min nor max", "add `max: 0.5`");
+            let ordered = min.zip(max).is_none_or(|(min, max)| min <= max);
+            self.unless(ordered, check, "cannot-decide", "no value is above min and below max", "swap them");
+            self.unless(
+                seconds(*check.interval) >= 1.0,
+                &check.interval,
+                "cannot-decide",
+                "an interval is at least 1s",
+                "30s is the default",
+            );
+            self.url(&check.prometheus.url);
+            let unique = checks.iter().all(|other| other.name != *check.name.value);
+            self.unless(
+                unique,
+                &check.name,
+                "duplicate-name",
+                "a check is named twice",
+                "rename one of them",
+            );
+            checks.push(Check {
+                name: check.name.value.clone(),
+                url: check.prometheus.url.value.clone(),
+                query: check.prometheus.query.value.clone(),
+                min,
+                max,
+                interval: seconds(*check.interval),
+                on_fail: check.on_fail,
+            });
+        }
+        checks
+    }
+}
+
+/// `5xx` or `503`.
+fn status(text: &str) -> Option<Status> {
+    let text = text.trim();
+    if let Some(class) = text.strip_suffix("xx") {
+        return class.parse().ok().filter(|class| (1..=5).contains(class)).map(Status::Class);
+    }
+    text.parse().ok().filter(|code| (100..=599).contains(code)).map(Status::Code)
+}

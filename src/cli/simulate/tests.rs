@@ -1,0 +1,263 @@
+//! What `simulate` prints: golden replays of written counts, and few runs of each scenario.
+
+use std::fs;
+
+use clap::Parser;
+use serde_json::Value;
+
+use crate::cli::{Cli, Command, Exit, Streams};
+
+const POLICY: &str = "\
+upstreams: { stable: \"http://10.0.0.1:8080\", canary: \"http://10.0.1.1:8080\" }
+routes:
+  - name: shop
+    split: { stable: 95, canary: 5 }
+    rollout: { version: v2, steps: [5, 50, 100], analysis: { confidence: high } }
+";
+
+#[derive(Debug)]
+struct Said {
+    exit: Exit,
+    out: String,
+    err: String,
+}
+
+fn simulate(line: &[&str]) -> Said {
+    let words = ["switchback", "simulate"].iter().chain(line);
+    let Command::Local(local) = Cli::try_parse_from(words).unwrap().command else {
+        panic!("{line:?} is not local")
+    };
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let exit = local.run(&mut Streams { out: &mut out, err: &mut err, colour: false }).unwrap();
+    Said { exit, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
+}
+
+/// Replays counts under a policy.
+fn replay(policy: &str, counts: &str, more: &[&str]) -> Said {
+    let desk = tempfile::tempdir().unwrap();
+    let (config, recording) = (desk.path().join("a.yaml"), desk.path().join("c.jsonl"));
+    fs::write(&config, policy).unwrap();
+    fs::write(&recording, counts).unwrap();
+    let words = ["--policy", config.to_str().unwrap(), "--counts", recording.to_str().unwrap()];
+    let mut said = simulate(&[&words[..], more].concat());
+    said.err = said.err.replace(desk.path().to_str().unwrap(), "");
+    said
+}
+
+/// A line a second: what both arms count, from what happens in it.
+fn counts(seconds: u64, w: u64, rps: u64, bad: impl Fn(u64) -> (u64, u64)) -> String {
+    let line = |second: u64| {
+        let (stable, canary) = bad(second);
+        let n = rps * w / 100;
+        let first = if second == 0 { format!(",\"w\":{w}") } else { String::new() };
+        format!(
+            "{{\"t\":{second},\"stable\":{{\"n\":{},\"e\":{stable}}},\"canary\":{{\"n\":{n},\"e\":{canary}}}{first}}}\n",
+            rps - n
+        )
+    };
+    (0..seconds).map(line).collect()
+}
+
+/// The lines' beginnings, up to the evidence.
+fn verdicts(said: &Said) -> Vec<&str> {
+    said.out.lines().map(|line| line.split(": E ").next().unwrap()).collect()
+}
+
+#[test]
+fn recorded_counts_are_judged_line_by_line() {
+    let rows: [(&str, String, &[&str]); 4] = [
+        (
+            "healthy",
+            counts(120, 5, 1_000, |second| (second % 2, 0)),
+            &[
+                "t=0 step 0 (5 %): undecided [none], stay",
+                "t=59 step 0 (5 %): healthy [none], advance",
+                "healthy at t=119, confidence High",
+            ],
+        ),
+        (
+            "a canary that fails",
+            counts(120, 5, 100, |second| (0, if second < 30 { 0 } else { 5 })),
+            &[
+                "t=0 step 0 (5 %): undecided [none], stay",
+                "t=30 step 0 (5 %): suspect [guard], hold",
+                "t=31 step 0 (5 %): harmful [guard], revert",
+                "reverted at t=31, confidence High",
+            ],
+        ),
+        (
+            "an outage of both",
+            counts(60, 5, 100, |_| (95, 5)),
+            &["t=0 step 0 (5 %): suspect [stable-unhealthy], hold", "suspect at t=59, confidence High"],
+        ),
+        (
+            "five in a hundred",
+            counts(120, 5, 100, |second| (0, u64::from(second % 4 == 1))),
+            &[
+                "t=0 step 0 (5 %): undecided [none], stay",
+                "t=21 step 0 (5 %): suspect [errors], hold",
+                "t=29 step 0 (5 %): harmful [errors], revert",
+                "reverted at t=29, confidence High",
+            ],
+        ),
+    ];
+    for (name, recording, expected) in rows {
+        let said = replay(POLICY, &recording, &[]);
+        assert_eq!((said.exit, said.err.as_str()), (Exit::Ok, ""), "{name}");
+        assert_eq!(verdicts(&said), expected, "{name}");
+    }
+}
+
+#[test]
+fn as_json_every_tick_is_an_object_with_its_evidence() {
+    let said = replay(POLICY, &counts(40, 5, 100, |_| (0, 5)), &["--json"]);
+    let lines: Vec<Value> = said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "nothing is judged after a revert");
+    let last = &lines[1];
+    assert_eq!(
+        (&last["verdict"], &last["rule"], &last["move"]),
+        (&"harmful".into(), &"guard".into(), &"revert".into())
+    );
+    assert_eq!((&last["canary"]["n"], &last["canary"]["e"]), (&10.into(), &10.into()));
+    assert!(
+        last["evidence"]["byMetric"]["guard"].as_f64().unwrap()
+            > last["evidence"]["threshold"].as_f64().unwrap()
+    );
+    for key in
+        ["atSecond", "step", "weight", "stable", "detectableRatio", "waitingFor", "etaSeconds", "confidence"]
+    {
+        assert!(last.get(key).is_some(), "{key}: {last}");
+    }
+}
+
+#[test]
+fn what_harm_does_is_the_policys() {
+    for (on_harm, verb) in [("pause", "pause"), ("observe", "observe")] {
+        let policy = POLICY.replace("version: v2,", &format!("version: v2, onHarm: {on_harm},"));
+        let said = replay(&policy, &counts(40, 5, 100, |_| (0, 5)), &[]);
+        assert!(said.out.contains(&format!("harmful [guard], {verb}")), "{}", said.out);
+        assert!(said.out.ends_with("harmful at t=39, confidence High\n"), "{}", said.out);
+    }
+}
+
+/// Policies as people have them today; config/README.md lists the same verdicts.
+#[test]
+fn policies_people_have_today_run() {
+    let recording = |stable: u64, canary: u64| counts(400, 10, 1_000, move |_| (stable, canary));
+    let recordings = [recording(54, 6), recording(0, 2), recording(9, 3), recording(0, 0)];
+    let errors = "t=19 step 0 (10 %): harmful [errors], revert";
+    let slower = "t=123 step 0 (10 %): harmful [errors], revert";
+    let healthy = "t=72 step 0 (10 %): healthy [none], advance";
+    let rows = [
+        (
+            "steps: [1, 10, 50, 100], analysis: { minRequests: 100, thresholds: { maxErrorPoints: 1%, maxLatencyRatio: 1.1 } }",
+            [
+                "t=0 step 0 (10 %): suspect [stable-unhealthy], hold",
+                errors,
+                "t=89 step 0 (10 %): harmful [maxErrorPoints], revert",
+                healthy,
+            ],
+        ),
+        (
+            "analysis: { thresholds: { maxErrorRate: 5%, maxP99: 1s, failures: 3, interval: 30s } }",
+            ["t=89 step 0 (10 %): harmful [maxErrorRate], revert", errors, slower, healthy],
+        ),
+        (
+            "steps: [10, 20, 30, 40, 50], analysis: { thresholds: { minSuccessRate: 99%, maxP99: 500ms, window: 1m, interval: 1m, failures: 5, count: cumulative } }",
+            ["t=299 step 0 (10 %): harmful [minSuccessRate], revert", errors, slower, healthy],
+        ),
+    ];
+    for (block, expected) in rows {
+        let policy = POLICY.replace("steps: [5, 50, 100], analysis: { confidence: high }", block);
+        for (recording, last) in recordings.iter().zip(expected) {
+            let said = replay(&policy, recording, &[]);
+            let verdicts = verdicts(&said);
+            assert_eq!(verdicts.get(verdicts.len().saturating_sub(2)), Some(&last), "{block}: {said:?}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_replayed_is_refused_with_its_place() {
+    let two = POLICY.replace(
+        "routes:\n",
+        "routes:\n  - { name: b, split: { stable: 1, canary: 1 }, rollout: { version: v1 } }\n",
+    );
+    let good = counts(2, 5, 100, |_| (0, 0));
+    let rows: [(&str, &str, &str, &[&str], &str); 6] = [
+        ("alpha", &POLICY.replace("confidence: high", "alpha: 1"), &good, &[], "below 1"),
+        ("no rollout", "routes: [{ name: a, split: { stable: 1 } }]\n", &good, &[], "no route has a rollout"),
+        ("two", &two, &good, &[], "--route: b, shop"),
+        ("unknown", &two, &good, &["--route", "shpo"], "did you mean `shop`"),
+        ("line", POLICY, "{\"t\":0}\n", &[], "line 1: column 7: missing field `stable`"),
+        ("shape", &POLICY.replace("steps:", "stpes:"), &good, &[], "did you mean `steps`"),
+    ];
+    for (name, policy, recording, more, says) in rows {
+        let said = replay(policy, recording, more);
+        assert_eq!(said.exit, Exit::Refused, "{name}: {}", said.err);
+        assert!(said.err.contains(says), "{name}: {}", said.err);
+    }
+    let missing = simulate(&["--policy", "/nonexistent.yaml", "--counts", "/nonexistent.jsonl"]);
+    assert_eq!(missing.exit, Exit::Usage);
+    let fine = replay(&two, &good, &["--route", "shop"]);
+    assert_eq!(fine.exit, Exit::Ok, "{}", fine.err);
+}
+
+#[test]
+fn every_scenario_runs_and_the_seed_decides() {
+    for scenario in [
+        "healthy",
+        "errors",
+        "slow",
+        "outage",
+        "ramp",
+        "traffic-ramp",
+        "drift",
+        "pauses",
+        "bursts",
+        "sticky-bot",
+        "low-traffic",
+        "shadow",
+    ] {
+        let line = [
+            "--scenario",
+            scenario,
+            "--rps",
+            "20",
+            "--requests",
+            "2400",
+            "--runs",
+            "2",
+            "--canary",
+            "50%",
+            "--json",
+        ];
+        let (one, two) = (simulate(&line), simulate(&line));
+        assert_eq!((one.exit, &one.out), (Exit::Ok, &two.out), "{scenario}");
+        let json: Value = serde_json::from_str(&one.out).unwrap();
+        assert_eq!((&json["scenario"], &json["runs"]), (&scenario.into(), &2.into()));
+    }
+    let refused = Cli::try_parse_from(["switchback", "simulate", "--scenario", "healthy", "--weight", "100"]);
+    assert!(refused.is_err_and(|error| error.to_string().contains("nothing to compare")));
+    assert!(Cli::try_parse_from(["switchback", "simulate"]).is_err());
+}
+
+/// A few runs only, so that it takes seconds unoptimised; the long form is one command.
+#[test]
+fn bad_canaries_are_reverted_and_healthy_ones_are_not() {
+    let run = |line: &str| -> Value {
+        let words: Vec<&str> = line.split(' ').collect();
+        serde_json::from_str(&simulate(&words).out).unwrap()
+    };
+    let bad = run("--scenario errors --canary 20% --requests 12000 --runs 20 --json");
+    assert_eq!(bad["reverted"], 20);
+    assert!(bad["delaySeconds"]["median"].as_f64().unwrap() <= 20.0, "{bad}");
+    for line in [
+        "--scenario outage --canary 100% --weight 50 --rps 20 --requests 4800 --runs 40 --json",
+        "--scenario bursts --baseline 0.5% --weight ladder --rps 20 --requests 4800 --runs 40 --json",
+        "--scenario healthy --weight ladder --rps 20 --requests 4800 --runs 40 --json",
+        "--scenario healthy --weight 50 --rule relative --baseline 1% --requests 20000 --runs 60 --json",
+    ] {
+        assert_eq!(run(line)["reverted"], 0, "{line}");
+    }
+}
