@@ -4,6 +4,7 @@
 //!
 //! [`model`] shared words · [`spec`] what the operator writes · [`wire`] the admin API's JSON ·
 //! [`split`] who gets which arm · [`ledger`] live numbers · [`analysis`] is the canary harmful? ·
+//! [`rollout`] what to do about it ·
 //! [`plan`] the compiled snapshot ·
 //! [`fetch`] the small HTTP client · [`upstream`] talking to origins · [`net`] accepting clients ·
 //! [`proxy`] the request path · [`control`] the only writer · [`telemetry`] metrics and logs ·
@@ -24,7 +25,8 @@
 //! 12. Moves toward stable are always accepted; moves toward canary need the current generation
 //!     (`tests/it`: admin).
 //!
-//! 11. The analyzer says what is true (`analysis::Verdict`); it moves nothing.
+//! 11. The analyzer says what is true (`analysis::Verdict`); only `rollout::transition` says what to
+//!     do (`rollout`: the simulation).
 //!
 //! Invariant 7 comes with mirroring.
 
@@ -37,6 +39,7 @@ pub mod ledger;
 pub mod split;
 
 pub mod analysis;
+pub mod rollout;
 
 pub mod plan;
 

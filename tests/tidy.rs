@@ -17,6 +17,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("split", &["model"]),
     ("ledger", &["model"]),
     ("analysis", &["model", "spec"]),
+    ("rollout", &["model", "spec", "analysis"]),
+    // analysis beyond the drawn table: a plan holds rollout policies, so that a policy that cannot
+    // decide is refused with every other error of the file.
     ("plan", &["model", "spec", "split", "ledger", "analysis"]),
     ("fetch", &["model"]),
     ("upstream", &["model", "plan", "ledger"]),
@@ -33,7 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that decide and never do: the same input gives the same bytes.
-const PURE: &[&str] = &["model", "spec", "wire", "split", "ledger", "analysis", "plan"];
+const PURE: &[&str] = &["model", "spec", "wire", "split", "ledger", "analysis", "rollout", "plan"];
 
 /// What a pure module must not name.
 const IMPURE: &[&str] = &[

@@ -108,7 +108,7 @@ impl Controller {
             self.happen(&route, event).await;
         }
         let live = self.rollouts.iter().any(|(_, live)| live.rollout.is_live());
-        if live && self.rollouts.second(now) % WRITE_EVERY == 0 {
+        if live && self.rollouts.second(now).is_multiple_of(WRITE_EVERY) {
             self.rollouts.store = self.save(self.overlay.clone()).await.is_ok();
         }
         self.tell();

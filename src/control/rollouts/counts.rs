@@ -49,7 +49,7 @@ impl Counts {
             }
         }
         book.retire_trials(route, &over);
-        over.iter().for_each(|number| _ = self.epochs.remove(number));
+        self.epochs.retain(|number, _| !over.contains(number));
         ticks
     }
 }

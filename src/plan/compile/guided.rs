@@ -115,7 +115,7 @@ fn cut(ranges: &Ranges) -> Vec<u16> {
     let borders = ranges.iter().skip(1).map(|(first, _, _)| u64::from(first));
     let slot = |bucket: u64| (bucket * SLOTS as u64).div_ceil(u64::from(BUCKETS)).checked_sub(1);
     borders
-        .filter(|bucket| bucket * SLOTS as u64 % u64::from(BUCKETS) != 0)
+        .filter(|bucket| !(bucket * SLOTS as u64).is_multiple_of(u64::from(BUCKETS)))
         .filter_map(slot)
         .filter_map(|slot| u16::try_from(slot).ok())
         .collect()

@@ -66,7 +66,7 @@ pub(super) fn compile(
     let ranges = lay_out(context, written, &named, &weights, default_arm);
     let split = Split {
         salt: Salt::new(&guided::salt(
-            sticky.and_then(|sticky| sticky.salt.as_deref()).map(|salt| salt.as_str()),
+            sticky.and_then(|sticky| sticky.salt.as_deref()).map(std::string::String::as_str),
             route,
             policy.as_deref(),
         )),

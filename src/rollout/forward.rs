@@ -1,0 +1,138 @@
+//! The next step: what bars it, who must be asked, and what happens when a step takes too long.
+//!
+//! It must never rise past a pause, a closed window, an open question or a store that fails.
+
+use super::clocks::millis;
+use super::event::By;
+use super::gates::{self, Stand};
+use super::harm::doubt;
+use super::moves::{Actor, Level, lacks};
+use super::state::{Base, Hold, Mark, PauseCause, Phase};
+use super::transition::{base, complete, enter_step, revert};
+use super::turn::Turn;
+use crate::analysis::Finding;
+use crate::spec::rollout::{HookEvent, OnStepDeadline};
+
+/// The step took too long; whether the second is settled by it.
+pub(super) fn step_deadline(turn: &mut Turn<'_>, finding: Option<&Finding>) -> bool {
+    let at = base(&turn.next);
+    let extra = if at == Base::Bake { millis(turn.policy.conduct.bake) } else { 0 };
+    if turn.next.clocks.step < millis(turn.policy.conduct.step_deadline).saturating_add(extra) {
+        return false;
+    }
+    let lacking = finding.map(|found| found.waiting_for.iter().map(lacks).collect::<Vec<_>>());
+    let lacking =
+        lacking.filter(|words| !words.is_empty()).map_or("traffic".to_owned(), |all| all.join(", "));
+    let about = finding.and_then(|found| found.eta_seconds).map(|eta| format!(", about {eta:.0} s"));
+    let text = format!(
+        "the step could not decide before its deadline; it needs {lacking}{}",
+        about.unwrap_or_default()
+    );
+    let take = match turn.policy.conduct.on_step_deadline {
+        OnStepDeadline::Hold => {
+            if turn.once(Mark::StepDeadline) {
+                turn.notify(Level::Warning, "step-deadline", text);
+            }
+            return false;
+        }
+        OnStepDeadline::Revert => {
+            revert(turn, "step-deadline", text, Actor::Timer);
+            return true;
+        }
+        OnStepDeadline::Promote => doubt(turn, finding).is_none() && !turn.gap,
+        OnStepDeadline::Pause => false,
+    };
+    if take {
+        forward(turn, at);
+    } else {
+        turn.pause(PauseCause::StepDeadline, text);
+        turn.announce(Actor::Timer, None, Level::Warning);
+    }
+    true
+}
+
+/// Takes the next step, unless somebody or something has to be waited for.
+pub(super) fn forward(turn: &mut Turn<'_>, at: Base) {
+    let pauses =
+        at == Base::Stage && turn.policy.steps.get(turn.next.step as usize).is_some_and(|step| step.pause);
+    if pauses && !turn.next.released {
+        turn.pause(PauseCause::Step, "the step is done and waits for `rollout resume`");
+        return turn.announce(Actor::Timer, None, Level::Info);
+    }
+    if let Some((reason, text)) = barred(turn) {
+        turn.next.waiting_for = vec![reason.label().to_owned()];
+        return hold(turn, reason, text);
+    }
+    let event = match at {
+        Base::Bake => HookEvent::ConfirmPromotion,
+        Base::Pending | Base::Shadow | Base::Stage => HookEvent::ConfirmTrafficIncrease,
+    };
+    turn.next.waiting_for.clear();
+    match gates::ask(turn, event) {
+        Stand::Open => step_forward(turn, Actor::Analyzer, "shown", "the step has shown what it must", None),
+        Stand::Waiting => hold(turn, Hold::Gate, "somebody is asked".to_owned()),
+        Stand::Late => gate_is_late(turn),
+    }
+}
+
+/// What keeps weights from rising, other than the candidate itself.
+pub(super) fn barred(turn: &Turn<'_>) -> Option<(Hold, String)> {
+    let scene = turn.scene;
+    if !scene.store {
+        Some((Hold::Store, "the state cannot be written down".to_owned()))
+    } else if scene.budget_frozen {
+        Some((Hold::Budget, "the error budget is spent".to_owned()))
+    } else if !scene.window_open {
+        Some((Hold::Window, "weights rise in the rollout's windows only".to_owned()))
+    } else {
+        None
+    }
+}
+
+pub(super) fn gate_is_late(turn: &mut Turn<'_>) {
+    let who = turn.next.waiting_for.join(", ");
+    turn.pause(PauseCause::Gate, format!("nobody let it through in time: {who}"));
+    turn.announce(Actor::Hook, None, Level::Warning);
+}
+
+/// The step after this one, or the end.
+pub(super) fn step_forward(
+    turn: &mut Turn<'_>,
+    actor: Actor,
+    code: &'static str,
+    text: &str,
+    by: Option<&By>,
+) {
+    match base(&turn.next) {
+        Base::Bake => return complete(turn, actor, by),
+        Base::Stage if turn.next.step as usize + 1 >= turn.policy.steps.len() => {
+            return complete(turn, actor, by);
+        }
+        Base::Stage => enter_step(turn, turn.next.step + 1, code, text),
+        Base::Shadow | Base::Pending => enter_step(turn, 0, code, text),
+    }
+    turn.announce(actor, by, Level::Info);
+}
+
+/// Waits, and says so once per reason and step.
+pub(super) fn hold(turn: &mut Turn<'_>, reason: Hold, text: String) {
+    let over = base(&turn.next);
+    let phase = Phase::Hold { reason, over };
+    if turn.next.phase == phase {
+        return;
+    }
+    let waiting = std::mem::take(&mut turn.next.waiting_for);
+    turn.enter(phase, reason.label(), text);
+    turn.next.waiting_for = waiting;
+    if turn.once(Mark::Held(reason)) {
+        turn.announce(Actor::Analyzer, None, level_of(reason));
+        turn.call(HookEvent::OnHold);
+    }
+}
+
+const fn level_of(reason: Hold) -> Level {
+    match reason {
+        Hold::LowData | Hold::Window | Hold::Gate => Level::Info,
+        _ => Level::Warning,
+    }
+}

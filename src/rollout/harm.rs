@@ -1,0 +1,144 @@
+//! What speaks against the candidate, and what that does: harm, doubt, and the rollout's deadline.
+//!
+//! The analyzer says what is true, the policy's `onHarm` what follows, and a person may overrule
+//! both. It must never let a metric store that does not answer count as a failure.
+
+use super::clocks::millis;
+use super::event::CheckWord;
+use super::forward::hold;
+use super::moves::{Actor, Level};
+use super::state::{Base, Hold, Mark, PauseCause, Phase, Reason};
+use super::transition::{base, revert};
+use super::turn::Turn;
+use crate::analysis::finding::Seen;
+use crate::analysis::{Finding, Rule, Verdict};
+use crate::spec::rollout::{OnFail, OnHarm};
+
+/// Harm, and what it does; whether the second is settled by it.
+pub(super) fn harm(turn: &mut Turn<'_>, finding: Option<&Finding>) -> bool {
+    let (rule, text) = match (finding, &turn.scene.checks) {
+        (Some(found), _) if found.verdict == Verdict::Harmful => (found.rule, evidence(found)),
+        (_, CheckWord::Failing(name, OnFail::Revert)) => {
+            (Rule::None, format!("the check `{name}` is out of bounds"))
+        }
+        _ => return false,
+    };
+    let code = if rule == Rule::None { "check" } else { rule.label() };
+    let guard = rule == Rule::Guard;
+    let overruled = turn.next.overruled;
+    if (guard && overruled.guard) || (!guard && overruled.relative) {
+        alert(turn, code, &format!("{text}; a person overruled it"));
+        return false;
+    }
+    match turn.policy.conduct.on_harm {
+        OnHarm::Revert => revert(turn, code, text, Actor::Analyzer),
+        OnHarm::Observe => {
+            alert(turn, code, &format!("would have reverted: {text}"));
+            if !turn.next.phase.is_paused() {
+                hold(turn, Hold::Suspicious, text);
+            }
+        }
+        OnHarm::Pause => {
+            let paused = matches!(turn.next.phase, Phase::Paused { cause: PauseCause::Harm, .. });
+            if !paused {
+                turn.pause(PauseCause::Harm, text);
+                turn.announce(Actor::Analyzer, None, Level::Error);
+            }
+        }
+    }
+    true
+}
+
+/// The rollout took too long; whether the second is settled by it.
+pub(super) fn rollout_deadline(turn: &mut Turn<'_>) -> bool {
+    if turn.next.clocks.rollout < millis(turn.policy.conduct.rollout_deadline) {
+        return false;
+    }
+    let text = "the rollout could not decide before its deadline";
+    match turn.policy.conduct.on_harm {
+        OnHarm::Revert => revert(turn, "rollout-deadline", text, Actor::Timer),
+        OnHarm::Pause => {
+            if matches!(turn.next.phase, Phase::Paused { cause, .. } if cause.is_wanted()) {
+                return false;
+            }
+            turn.pause(PauseCause::RolloutDeadline, text);
+            turn.announce(Actor::Timer, None, Level::Warning);
+        }
+        OnHarm::Observe => {
+            if turn.once(Mark::RolloutDeadline) {
+                let text = format!("would have reverted: {text}");
+                turn.notify(Level::Warning, "rollout-deadline", text);
+            }
+            return false;
+        }
+    }
+    true
+}
+
+/// Something that speaks against going on, whatever has been shown.
+pub(super) fn doubt(turn: &Turn<'_>, finding: Option<&Finding>) -> Option<(Hold, String)> {
+    if !turn.alive(turn.reference()) {
+        return Some((Hold::StableUnhealthy, "stable has no endpoint".to_owned()));
+    }
+    if !turn.alive(turn.candidate()) {
+        return Some((Hold::CanaryDown, "the canary has no endpoint".to_owned()));
+    }
+    if let Some(found) = finding
+        && matches!(found.verdict, Verdict::Suspect | Verdict::Harmful)
+    {
+        let said = match found.rule {
+            Rule::StableUnhealthy => {
+                Some((Hold::StableUnhealthy, "stable fails too: a shared incident".to_owned()))
+            }
+            Rule::SampleRatio => {
+                Some((Hold::SampleRatio, "traffic does not arrive as the router says".to_owned()))
+            }
+            Rule::Behaviour => Some((Hold::Behaviour, "it refuses clients that stable serves".to_owned())),
+            Rule::Guard => {
+                (!overruled(turn, turn.next.overruled.guard)).then(|| (Hold::Suspicious, evidence(found)))
+            }
+            _ => {
+                (!overruled(turn, turn.next.overruled.relative)).then(|| (Hold::Suspicious, evidence(found)))
+            }
+        };
+        if said.is_some() {
+            return said;
+        }
+    }
+    match &turn.scene.checks {
+        CheckWord::Fine => None,
+        CheckWord::Silent(name) => Some((Hold::CheckSilent, format!("the check `{name}` does not answer"))),
+        CheckWord::Failing(name, OnFail::Hold) => {
+            Some((Hold::Check, format!("the check `{name}` is out of bounds")))
+        }
+        CheckWord::Failing(name, OnFail::Revert) => (!overruled(turn, turn.next.overruled.relative))
+            .then(|| (Hold::Check, format!("the check `{name}` is out of bounds"))),
+    }
+}
+
+/// Whether a person's word lets it go on: only in the bake, which a person gave it. Elsewhere what
+/// was overruled puts nothing back, and lets nothing rise by itself either.
+fn overruled(turn: &Turn<'_>, word: bool) -> bool {
+    word && base(&turn.next) == Base::Bake
+}
+
+/// Says once per step that a rule spoke which moves nothing.
+fn alert(turn: &mut Turn<'_>, code: &'static str, text: &str) {
+    if turn.once(Mark::Observed) {
+        let reason =
+            std::mem::replace(&mut turn.next.reason, Reason { code: code.into(), text: text.to_owned() });
+        turn.record(Actor::Analyzer, None);
+        turn.next.reason = reason;
+        turn.notify(Level::Error, code, text);
+    }
+}
+
+fn evidence(found: &Finding) -> String {
+    let of = |seen: &Seen| format!("{} of {} failed", seen.e, seen.n);
+    format!(
+        "{}: on the canary {}, on stable {} in this step",
+        found.rule.label(),
+        of(&found.canary),
+        of(&found.stable)
+    )
+}

@@ -1,0 +1,264 @@
+//! What is to be done so that a rollout's next state becomes true, and what is told about it.
+//!
+//! Moves are done in their order. Everything in one outcome that must survive (records, notices,
+//! hook calls) goes into the same write as the rollout. They must never need a second decision.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::state::{Rollout, Share};
+use crate::analysis::finding::Seen;
+use crate::analysis::{Finding, Waiting};
+use crate::spec::rollout::HookEvent;
+
+/// When the rollout is written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Toward the candidate: when it cannot be written, nothing of the outcome happens, and the old
+    /// rollout stays in force.
+    BeforePublish,
+    /// Toward the reference, or no weight moves: a failed write is tried again each tick.
+    AfterPublish,
+}
+
+/// What the analyzer is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Analyze {
+    /// A new run: forget everything. Roles are the rollout's `candidate()` and `reference()`.
+    Begin,
+    /// A step began, with the candidate's share of the router.
+    EnterStep {
+        /// The step.
+        step: u32,
+        /// The candidate's share.
+        share: Share,
+    },
+    /// The process began again.
+    Resume,
+    /// The policy changed.
+    Policy,
+}
+
+/// How loud a notice is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Level {
+    /// To know.
+    Info,
+    /// To look at.
+    Warning,
+    /// Users are or were hurt.
+    Error,
+}
+
+/// A message for people.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Notice {
+    /// Tells repetitions apart, with the route and the run.
+    pub key: u64,
+    /// How loud.
+    pub level: Level,
+    /// From the reason's closed set.
+    pub code: Cow<'static, str>,
+    /// A sentence.
+    pub text: String,
+}
+
+/// A hook to be called.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// Its name in the policy.
+    pub name: String,
+    /// Why.
+    pub event: HookEvent,
+    /// Tells repetitions apart, with the route and the run; comes back with the answer.
+    pub key: u64,
+    /// Its answer is waited for: send it back as an event.
+    pub answer: bool,
+}
+
+/// Who made a decision; a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Actor {
+    /// The analyzer's verdict.
+    Analyzer,
+    /// A deadline or a minimum time.
+    Timer,
+    /// A person.
+    Operator,
+    /// An edit of the file.
+    Config,
+    /// A hook's answer.
+    Hook,
+    /// The start of the process.
+    Restart,
+}
+
+/// What was known of a finding, as far as it is kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Summary {
+    /// The verdict's label.
+    pub verdict: Cow<'static, str>,
+    /// The rule's label.
+    pub rule: Cow<'static, str>,
+    /// `ln E`.
+    pub log: Option<f64>,
+    /// What it must reach.
+    pub threshold: f64,
+    /// The reference in the step.
+    pub stable: Seen,
+    /// The candidate in the step.
+    pub canary: Seen,
+    /// Smallest ratio that would have shown.
+    pub detectable_ratio: Option<f64>,
+    /// Seconds until the step could be passed.
+    pub eta_seconds: Option<f64>,
+}
+
+impl Summary {
+    /// What is kept of a finding.
+    #[must_use]
+    pub fn of(finding: &Finding) -> Self {
+        Self {
+            verdict: finding.verdict.label().into(),
+            rule: Cow::Owned(finding.rule.label().to_owned()),
+            log: finding.evidence.log,
+            threshold: finding.evidence.threshold,
+            stable: finding.stable,
+            canary: finding.canary,
+            detectable_ratio: finding.detectable_ratio,
+            eta_seconds: finding.eta_seconds,
+        }
+    }
+}
+
+/// What a step still lacks, as words.
+#[must_use]
+pub fn lacks(waiting: &Waiting) -> String {
+    match waiting {
+        Waiting::Dwell { seconds } => format!("{seconds:.0} s more of its minimum time"),
+        Waiting::Requests { more } => format!("{more} more canary requests"),
+        Waiting::Detectable { target, more } => {
+            format!("{more:.0} more requests until a ratio of {target} would show")
+        }
+        Waiting::Stable => "stable to be healthy".to_owned(),
+        Waiting::Evidence => "less evidence against it".to_owned(),
+    }
+}
+
+/// One decision, for the history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// Number of the record, with the route and the run.
+    pub key: u64,
+    /// Of the run.
+    pub run: u64,
+    /// When, in wall-clock milliseconds.
+    pub at_millis: u64,
+    /// The version it is about.
+    pub version: String,
+    /// State before.
+    pub from: Cow<'static, str>,
+    /// State after.
+    pub to: Cow<'static, str>,
+    /// Step after.
+    pub step: u32,
+    /// Who decided.
+    pub actor: Actor,
+    /// The person's name, when it was one.
+    pub who: Option<String>,
+    /// From the reason's closed set.
+    pub code: Cow<'static, str>,
+    /// A sentence.
+    pub reason: String,
+    /// A person's notes.
+    pub annotations: BTreeMap<String, String>,
+    /// The `to` arm's share before; `None` when the file's own split was in force.
+    pub before: Option<Share>,
+    /// And after.
+    pub after: Option<Share>,
+    /// What was known.
+    pub found: Option<Summary>,
+}
+
+/// Something to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Move {
+    /// Write the rollout down, with everything else of this outcome that must survive.
+    Persist(Order),
+    /// The `to` arm's share of what `from` and `to` have together, from now on.
+    SetShare {
+        /// The arm the rollout comes from.
+        from: String,
+        /// The arm it goes to.
+        to: String,
+        /// Share of `to`.
+        canary: Share,
+    },
+    /// The file's own split is in force.
+    ReleaseShare,
+    /// Share of the traffic mirrored to the candidate; nothing ends it.
+    Mirror(Share),
+    /// Void overrides and pins to this arm, at once.
+    VoidOverridesAndPins(String),
+    /// They hold again.
+    AllowOverridesAndPins(String),
+    /// Drop weights that a person set by hand.
+    ClearManualWeights,
+    /// The active slot is the other one.
+    SwapSlots {
+        /// The slot that is active now.
+        active: String,
+    },
+    /// Tell the analyzer.
+    Analyze(Analyze),
+    /// Tell people.
+    Notify(Notice),
+    /// Call a hook.
+    Hook(Call),
+    /// Keep a decision.
+    Record(Box<Record>),
+    /// Say in the record of the revert whether the reference arm has recovered.
+    RecordRecovery,
+}
+
+/// What comes of an event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The rollout from now on.
+    pub next: Rollout,
+    /// What makes it true, in order.
+    pub moves: Vec<Move>,
+}
+
+/// What kind of refusal it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedKind {
+    /// Not possible in the present state (409).
+    Conflict,
+    /// Something is missing from what was asked (400).
+    Invalid,
+    /// An edit of the file that cannot be taken (422).
+    Edit,
+}
+
+/// Why nothing changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What kind.
+    pub kind: RefusedKind,
+    /// Stable kebab-case code.
+    pub code: &'static str,
+    /// The state it is in.
+    pub state: &'static str,
+    /// One sentence.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
