@@ -28,8 +28,24 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("control", &["model", "spec", "plan", "ledger", "analysis", "rollout", "fetch"]),
     ("telemetry", &["model", "ledger", "fetch"]),
     // spec and split beyond the drawn table: the admin block is read as written, and `explain`
-    // turns a key into the header, cookie or parameter the split reads it from.
-    ("admin", &["model", "spec", "wire", "split", "plan", "ledger", "control", "telemetry", "net"]),
+    // turns a key into the header, cookie or parameter the split reads it from. analysis and rollout
+    // as well: a verb in a path is the state machine's, and how long a step takes is the analyzer's.
+    (
+        "admin",
+        &[
+            "model",
+            "spec",
+            "wire",
+            "split",
+            "plan",
+            "ledger",
+            "analysis",
+            "rollout",
+            "control",
+            "telemetry",
+            "net",
+        ],
+    ),
     ("cli", &["model", "spec", "split", "plan", "ledger", "analysis", "wire", "fetch"]),
     ("app", &["*"]),
     ("main", &["app", "cli"]),

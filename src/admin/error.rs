@@ -35,6 +35,15 @@ impl Refused {
         self
     }
 
+    /// The same with the state of the rollout that stands against it.
+    #[must_use]
+    pub fn state(mut self, state: Option<String>) -> Self {
+        if self.status == StatusCode::CONFLICT {
+            self.body.state = state;
+        }
+        self
+    }
+
     /// The same with a header.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: &'static str) -> Self {
@@ -58,6 +67,7 @@ impl From<Refusal> for Refused {
             message: refusal.message,
             hint: refusal.hint,
             generation: refusal.generation.map(|generation| generation.0),
+            state: None,
             diagnostics: refusal.diagnostics.iter().map(Into::into).collect(),
         };
         Self { status, body: Box::new(body), header: None }

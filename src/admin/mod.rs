@@ -9,6 +9,7 @@ pub mod error;
 pub mod explain;
 pub mod guard;
 pub mod listen;
+pub mod rollouts;
 pub mod scrape;
 pub mod verbs;
 pub mod views;
@@ -94,6 +95,9 @@ impl Admin {
             .route("/limits", get(views::limits))
             .route("/explain", get(explain::explain))
             .route("/routes/{route}/weights", post(verbs::weights))
+            .route("/routes/{route}/rollout/plan", get(rollouts::plan))
+            .route("/routes/{route}/rollout/{verb}", post(verbs::rollout))
+            .route("/routes/{route}/history", get(rollouts::history))
             .route("/reload", post(verbs::reload));
         Router::new()
             .nest("/api/v1", api)

@@ -8,12 +8,29 @@ use axum::response::{IntoResponse, Response};
 
 use super::error::Refused;
 use super::views::blocking;
-use super::{Admin, views};
+use super::{Admin, rollouts, views};
 use crate::plan::{Plan, Route};
 use crate::telemetry::metrics::{self, ArmSeries, Scrape};
 
 /// Content type of Prometheus' text format.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Every state a rollout can be in, as the API names them.
+const STATES: [&str; 13] = [
+    "IDLE",
+    "PENDING",
+    "SHADOW",
+    "STAGE",
+    "HOLD",
+    "PAUSED",
+    "BAKE",
+    "REVERTING",
+    "PROMOTED",
+    "REVERTED",
+    "ABORTED",
+    "SUPERSEDED",
+    "FINISHED",
+];
 
 /// `GET /metrics`.
 pub async fn metrics(State(admin): State<Admin>) -> Result<Response, Refused> {
@@ -30,10 +47,14 @@ pub fn scrape(admin: &Admin) -> String {
         .map(|upstream| (Arc::clone(&upstream.name), "max_requests", u64::from(upstream.max_requests)))
         .collect();
     let listeners: Vec<_> = plan.listeners.iter().map(|listener| Arc::clone(&listener.name)).collect();
+    let conducted = admin.0.control.rollouts();
     metrics::render(&Scrape {
         book: &admin.0.book,
         cold: &admin.0.cold,
         arms: &arms(admin, &plan),
+        rollouts: &rollouts::series(&conducted),
+        rollout_states: &STATES,
+        transitions: &rollouts::transitions(&conducted),
         limits: &limits,
         listeners: &listeners,
     })
@@ -52,6 +73,12 @@ fn arms_of(admin: &Admin, route: &Arc<Route>) -> Vec<ArmSeries> {
         arm: Arc::clone(&arm.name),
         upstream: Arc::clone(&arm.upstream.name),
         role: role(route, at),
+        version: route
+            .policy
+            .as_ref()
+            .filter(|policy| *policy.to == *arm.name)
+            .map(|policy| policy.version.clone())
+            .unwrap_or_default(),
         weight: if total == 0 { 0.0 } else { ratio(u64::from(arm.weight), total) },
         // A route that served before and is idle now has no share, not a share of 0.
         observed: live.then(|| seen.share(&arm.name).unwrap_or(f64::NAN)),

@@ -1,4 +1,4 @@
-//! What operators do: weights and reload, each as one command to the controller.
+//! What operators do: weights, rollouts and reload, each as one command to the controller.
 //!
 //! It must never judge a change; it reads the request and says the answer.
 
@@ -14,8 +14,9 @@ use serde::de::DeserializeOwned;
 
 use super::Shared;
 use super::error::Refused;
-use crate::control::{By, Expected};
+use crate::control::{By, Expected, RolloutAsk};
 use crate::model::Generation;
+use crate::rollout::Verb;
 use crate::wire;
 
 /// Largest request body, in bytes.
@@ -43,9 +44,61 @@ pub(super) async fn weights(
     let by = by(request.actor, request.reason, request.annotations)?;
     let reason = by.reason.clone();
     let done = shared.admin.0.control.set_weights(route, weights, by, expected).await?;
-    let changed = done.changed.into_iter();
-    let changed = changed.map(|one| wire::Changed { arm: one.arm, before: one.before, after: one.after });
-    Ok(Json(wire::WeightsSet { generation: done.generation.0, changed: changed.collect(), reason }))
+    let changed = done.changed.into_iter().map(changed).collect();
+    Ok(Json(wire::WeightsSet { generation: done.generation.0, changed, reason }))
+}
+
+pub(super) async fn rollout(
+    State(shared): State<Shared>,
+    Path((route, verb)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<wire::RolloutMoved>, Refused> {
+    let _turn = shared.verbs.acquire().await;
+    json_only(&headers)?;
+    let verb = verb_named(&verb)?;
+    let expected = expected(&headers)?;
+    let request: wire::RolloutRequest = read(&headers, body, true).await?;
+    let by = by(request.actor, request.reason, request.annotations)?;
+    let reason = by.reason.clone();
+    let wire::RolloutRequest { version, force, .. } = request;
+    let control = &shared.admin.0.control;
+    let ask = RolloutAsk { route: route.clone(), verb, version, force, by, expected };
+    let done = control.rollout(ask).await;
+    let conducted = control.rollouts();
+    let now = conducted.rollouts.get(&route).map(|report| &report.rollout);
+    let state = now.map(|rollout| rollout.phase.name().to_owned());
+    let done = done.map_err(|refusal| Refused::from(refusal).state(state.clone()))?;
+    Ok(Json(wire::RolloutMoved {
+        generation: done.generation.0,
+        changed: done.changed.into_iter().map(changed).collect(),
+        reason,
+        version: now.map(|rollout| rollout.identity.version.clone()).unwrap_or_default(),
+        state: state.unwrap_or_default(),
+    }))
+}
+
+fn changed(one: crate::control::Changed) -> wire::Changed {
+    wire::Changed { arm: one.arm, before: one.before, after: one.after }
+}
+
+/// A verb as the path names it; `rollback` is what some call an abort.
+fn verb_named(name: &str) -> Result<Verb, Refused> {
+    const VERBS: [Verb; 8] = [
+        Verb::Start,
+        Verb::Pause,
+        Verb::Resume,
+        Verb::Advance,
+        Verb::Promote,
+        Verb::Finish,
+        Verb::Abort,
+        Verb::Retry,
+    ];
+    let name = if name == "rollback" { "abort" } else { name };
+    VERBS.into_iter().find(|verb| verb.name() == name).ok_or_else(|| {
+        let known = VERBS.map(|verb| verb.name()).join(", ");
+        Refused::new(StatusCode::NOT_FOUND, "unknown-verb", "a rollout has no such verb").hint(known)
+    })
 }
 
 pub(super) async fn reload(

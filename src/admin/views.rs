@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use super::error::Refused;
 use super::scrape::ratio;
-use super::{Admin, Shared};
-use crate::control::{self, Attempt, Phase, Readiness};
+use super::{Admin, Shared, rollouts};
+use crate::control::{self, Attempt, Conducted, Phase, Readiness};
 use crate::ledger::Seen;
 use crate::plan::{Listener, Route, Upstream};
 use crate::wire;
@@ -83,6 +83,7 @@ pub(super) async fn status(State(shared): State<Shared>) -> Json<wire::Status> {
         listeners: listeners.collect(),
         routes: plan.routes.len(),
         upstreams: plan.upstreams.len(),
+        rollouts: rollouts::all(&parts.control.rollouts()),
     })
 }
 
@@ -99,7 +100,8 @@ pub(super) async fn routes(State(shared): State<Shared>) -> Result<Json<wire::Ro
     let admin = shared.admin;
     let view = move || {
         let plan = admin.0.plans.load_full();
-        let routes = plan.routes.iter().map(|route| view(&admin, route)).collect();
+        let conducted = admin.0.control.rollouts();
+        let routes = plan.routes.iter().map(|route| view(&admin, &conducted, route)).collect();
         wire::Routes { generation: plan.generation.0, routes }
     };
     blocking(view).await.map(Json)
@@ -111,8 +113,9 @@ pub(super) async fn route(
 ) -> Result<Response, Refused> {
     let plan = shared.admin.0.plans.load_full();
     let route = control::find(&plan, &name)?;
+    let conducted = shared.admin.0.control.rollouts();
     let tag = format!("\"{}\"", route.generation);
-    Ok(([(ETAG, tag)], Json(view(&shared.admin, route))).into_response())
+    Ok(([(ETAG, tag)], Json(view(&shared.admin, &conducted, route))).into_response())
 }
 
 /// What the arms of a route saw in the last minute.
@@ -136,7 +139,7 @@ pub(super) fn seen(admin: &Admin, route: &str) -> LastMinute {
     LastMinute { arms, total }
 }
 
-fn view(admin: &Admin, route: &Route) -> wire::Route {
+fn view(admin: &Admin, conducted: &Conducted, route: &Route) -> wire::Route {
     let minute = seen(admin, &route.name);
     let cells = admin.0.book.route_cells(&route.name);
     let arms = route.arms.iter().map(|arm| {
@@ -166,6 +169,7 @@ fn view(admin: &Admin, route: &Route) -> wire::Route {
         name: route.name.to_string(),
         generation: route.generation.0,
         arms: arms.collect(),
+        rollout: rollouts::of(conducted, &route.name),
         blue_green,
     }
 }

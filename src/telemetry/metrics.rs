@@ -25,10 +25,38 @@ pub struct ArmSeries {
     pub upstream: Arc<str>,
     /// `stable`, `canary`, `active` or `idle`.
     pub role: &'static str,
+    /// Version a rollout gives it; empty when none does.
+    pub version: String,
     /// Configured share, 0 to 1.
     pub weight: f64,
     /// Share of the last minute's requests; `None` for a route that never had one.
     pub observed: Option<f64>,
+}
+
+/// One rollout.
+#[derive(Clone, Debug, Default)]
+pub struct RolloutSeries {
+    /// Route name.
+    pub route: String,
+    /// The state it is in.
+    pub state: &'static str,
+    /// The step, from 0.
+    pub step: u32,
+    /// Natural logarithms of evidence, by metric.
+    pub evidence: Vec<(String, f64)>,
+    /// Smallest ratio that would have shown.
+    pub detectable_ratio: Option<f64>,
+    /// Seconds of the run.
+    pub seconds: f64,
+}
+
+/// Decisions of one kind about a route's rollouts.
+#[derive(Clone, Debug, Default)]
+pub struct TransitionSeries {
+    /// Route, state before, state after, who, why: closed sets but for the route.
+    pub labels: [String; 5],
+    /// How often.
+    pub count: u64,
 }
 
 /// Everything a scrape shows.
@@ -40,6 +68,12 @@ pub struct Scrape<'a> {
     pub cold: &'a Cold,
     /// Every arm of the plan in force.
     pub arms: &'a [ArmSeries],
+    /// Every rollout.
+    pub rollouts: &'a [RolloutSeries],
+    /// Every state a rollout can be in.
+    pub rollout_states: &'a [&'static str],
+    /// Decisions about rollouts.
+    pub transitions: &'a [TransitionSeries],
     /// Upstream name, kind of limit, limit.
     pub limits: &'a [(Arc<str>, &'static str, u64)],
     /// Listener names, in plan order.
@@ -68,6 +102,7 @@ pub fn render(scrape: &Scrape<'_>) -> String {
     requests(&mut out, &rows);
     by_arm(&mut out, &rows, scrape.book);
     configured(&mut out, scrape);
+    rollouts(&mut out, scrape);
     process_wide(&mut out, scrape);
     kernel(&mut out, &Process::read());
     let mut text = out.into_text();
@@ -154,11 +189,46 @@ fn configured(out: &mut Exposition, scrape: &Scrape<'_>) {
     }
     out.family(&names::ARM_INFO);
     for arm in scrape.arms {
-        out.count(&names::ARM_INFO, &[&arm.route, &arm.arm, &arm.upstream, arm.role, ""], 1);
+        out.count(&names::ARM_INFO, &[&arm.route, &arm.arm, &arm.upstream, arm.role, &arm.version], 1);
     }
     out.family(&names::UPSTREAM_LIMIT);
     for (upstream, kind, limit) in scrape.limits {
         out.count(&names::UPSTREAM_LIMIT, &[upstream, kind], *limit);
+    }
+}
+
+fn rollouts(out: &mut Exposition, scrape: &Scrape<'_>) {
+    out.family(&names::ROLLOUT_STATE);
+    for rollout in scrape.rollouts {
+        for state in scrape.rollout_states {
+            let current = u64::from(rollout.state == *state);
+            out.count(&names::ROLLOUT_STATE, &[&rollout.route, state], current);
+        }
+    }
+    out.family(&names::ROLLOUT_STEP);
+    for rollout in scrape.rollouts {
+        out.count(&names::ROLLOUT_STEP, &[&rollout.route], u64::from(rollout.step));
+    }
+    out.family(&names::ROLLOUT_EVIDENCE);
+    for rollout in scrape.rollouts {
+        for (metric, log) in &rollout.evidence {
+            out.number(&names::ROLLOUT_EVIDENCE, &[&rollout.route, metric], *log);
+        }
+    }
+    out.family(&names::ROLLOUT_DETECTABLE);
+    for rollout in scrape.rollouts {
+        if let Some(ratio) = rollout.detectable_ratio {
+            out.number(&names::ROLLOUT_DETECTABLE, &[&rollout.route], ratio);
+        }
+    }
+    out.family(&names::ROLLOUT_DURATION);
+    for rollout in scrape.rollouts {
+        out.number(&names::ROLLOUT_DURATION, &[&rollout.route], rollout.seconds);
+    }
+    out.family(&names::ROLLOUT_TRANSITIONS);
+    for transition in scrape.transitions {
+        let labels = transition.labels.each_ref().map(String::as_str);
+        out.count(&names::ROLLOUT_TRANSITIONS, &labels, transition.count);
     }
 }
 

@@ -3,6 +3,7 @@
 //! They exist so that both sides agree on every name. They must never hold behaviour beyond
 //! conversion, and a field that was published is never renamed.
 
+pub mod rollout;
 pub mod route;
 pub mod status;
 pub mod verb;
@@ -10,6 +11,10 @@ pub mod verb;
 use serde::{Deserialize, Serialize};
 
 pub use crate::model::{Explained, Range};
+pub use rollout::{
+    Evidence, History, Known, PlannedStep, Record, Rollout, RolloutMoved, RolloutPlan, RolloutRequest,
+    Samples, Seen,
+};
 pub use route::{Arm, BlueGreen, Endpoint, Route, Routes};
 pub use status::{Config, Listener, Load, Ready, State, Status};
 pub use verb::{Changed, PlanChange, ReloadRequest, Reloaded, WeightsRequest, WeightsSet};
@@ -27,6 +32,9 @@ pub struct Error {
     /// Generation in force, where one is meant.
     #[serde(default)]
     pub generation: Option<u64>,
+    /// State of the rollout that stands against it (409).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
     /// Findings about the configuration (422).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diagnostics: Vec<Diagnostic>,

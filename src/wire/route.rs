@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Rollout;
+
 /// `GET /api/v1/routes`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Routes {
@@ -20,6 +22,9 @@ pub struct Route {
     pub generation: u64,
     /// Arms in name order; empty when a filter answers.
     pub arms: Vec<Arm>,
+    /// Guarded progress to a new version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
     /// Slots of a blue-green route.
     #[serde(default, rename = "blueGreen", skip_serializing_if = "Option::is_none")]
     pub blue_green: Option<BlueGreen>,
@@ -35,7 +40,7 @@ pub struct Arm {
     pub upstream: String,
     /// Relative weight in force.
     pub weight: u32,
-    /// Where the weight comes from: `spec` or `operator`.
+    /// Where the weight comes from: `spec`, `rollout` or `operator`.
     pub source: String,
     /// Share of the route's requests, 0 to 1; `None` when there were none.
     pub observed: Option<f64>,

@@ -1,0 +1,292 @@
+//! Rollouts as operators see them: the state of each, its plan at the measured rate, its history.
+//!
+//! Everything is read from what the controller tells at the moment of asking. It must never judge:
+//! verdicts, targets and times are the analyzer's.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde_json::Value;
+
+use super::Shared;
+use super::error::Refused;
+use crate::analysis::power::{choose, step_seconds};
+use crate::analysis::{Finding, Policy, policy::Preset};
+use crate::control::{self, Conducted, RolloutReport};
+use crate::rollout::moves::Summary;
+use crate::rollout::{Record, Rollout, Share, state::Direction};
+use crate::telemetry::metrics::{RolloutSeries, TransitionSeries};
+use crate::wire;
+
+/// Every rollout by route.
+pub(super) fn all(conducted: &Conducted) -> BTreeMap<String, wire::Rollout> {
+    let declared = conducted.rollouts.iter().filter(|(_, report)| is_shown(&report.rollout));
+    declared.map(|(route, report)| (route.clone(), view(report))).collect()
+}
+
+/// The rollout of one route.
+pub(super) fn of(conducted: &Conducted, route: &str) -> Option<wire::Rollout> {
+    conducted.rollouts.get(route).filter(|report| is_shown(&report.rollout)).map(view)
+}
+
+/// A block that is gone and left nothing behind is no rollout.
+fn is_shown(rollout: &Rollout) -> bool {
+    rollout.canary_share().is_some()
+}
+
+fn view(report: &RolloutReport) -> wire::Rollout {
+    let RolloutReport { rollout, policy, finding, rate } = report;
+    let known = Known::of(rollout, finding.as_ref());
+    wire::Rollout {
+        version: rollout.identity.version.clone(),
+        state: rollout.phase.name().to_owned(),
+        step: rollout.step,
+        steps: policy.steps.iter().map(|step| percent(Share::of(step.weight))).collect(),
+        reason: rollout.reason.text.clone(),
+        code: rollout.reason.code.to_string(),
+        verdict: known.verdict,
+        rule: known.rule,
+        evidence: known.evidence,
+        detectable_ratio: known.detectable_ratio,
+        waiting_for: rollout.waiting_for.clone(),
+        eta: known.eta.filter(|_| rollout.is_live()),
+        from: rollout.identity.from.clone(),
+        to: rollout.identity.to.clone(),
+        back: rollout.direction == Direction::Back,
+        share: rollout.seen_canary_share().map(Share::ratio),
+        confidence: finding.as_ref().map(|finding| word(finding.confidence)),
+        samples: known.samples,
+        rate: *rate,
+        run: rollout.run,
+        started_at: time(rollout.started_at_millis),
+        duration_seconds: duration(rollout),
+        next: rollout.next.as_ref().map(|next| next.version.clone()),
+    }
+}
+
+/// What is known of a rollout: of the second just judged, else what was last written down.
+#[derive(Debug, Default)]
+struct Known {
+    verdict: Option<String>,
+    rule: Option<String>,
+    evidence: Option<wire::Evidence>,
+    detectable_ratio: Option<f64>,
+    eta: Option<f64>,
+    samples: Option<wire::Samples>,
+}
+
+impl Known {
+    fn of(rollout: &Rollout, finding: Option<&Finding>) -> Self {
+        match (finding, &rollout.found) {
+            (Some(finding), _) => {
+                let summary = Summary::of(finding);
+                Self::summed(&summary, metrics(finding))
+            }
+            (None, Some(summary)) => Self::summed(summary, BTreeMap::new()),
+            (None, None) => Self::default(),
+        }
+    }
+
+    fn summed(summary: &Summary, by_metric: BTreeMap<String, f64>) -> Self {
+        let Summary { log, threshold, .. } = *summary;
+        Self {
+            verdict: Some(summary.verdict.to_string()),
+            rule: Some(summary.rule.to_string()),
+            evidence: Some(wire::Evidence { log, threshold, by_metric }),
+            detectable_ratio: summary.detectable_ratio,
+            eta: summary.eta_seconds.filter(|eta| eta.is_finite()),
+            samples: Some(samples(summary)),
+        }
+    }
+}
+
+/// Natural logarithms of evidence by metric, as far as there is any.
+pub(super) fn metrics(finding: &Finding) -> BTreeMap<String, f64> {
+    let Ok(Value::Object(map)) = serde_json::to_value(finding.evidence.by_metric) else {
+        return BTreeMap::new();
+    };
+    map.into_iter().filter_map(|(metric, log)| Some((metric, log.as_f64()?))).collect()
+}
+
+fn samples(summary: &Summary) -> wire::Samples {
+    let seen = |seen: crate::analysis::finding::Seen| wire::Seen { n: seen.n, e: seen.e };
+    wire::Samples { stable: seen(summary.stable), canary: seen(summary.canary) }
+}
+
+/// Seconds of a run: until now, or until it ended.
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of a rollout")]
+pub(super) fn duration(rollout: &Rollout) -> f64 {
+    let ended = if rollout.is_live() { 0 } else { rollout.clocks.phase };
+    rollout.clocks.all.saturating_sub(ended) as f64 / 1_000.0
+}
+
+/// Every rollout as a scrape shows it.
+pub(super) fn series(conducted: &Conducted) -> Vec<RolloutSeries> {
+    let shown = conducted.rollouts.iter().filter(|(_, report)| is_shown(&report.rollout));
+    let series = shown.map(|(route, report)| {
+        let rollout = &report.rollout;
+        let known = Known::of(rollout, report.finding.as_ref());
+        let evidence = known.evidence.unwrap_or_default();
+        let all = [("all", evidence.log), ("threshold", Some(evidence.threshold))];
+        let all = all.into_iter().filter_map(|(metric, log)| Some((metric.to_owned(), log?)));
+        RolloutSeries {
+            route: route.clone(),
+            state: rollout.phase.name(),
+            step: rollout.step,
+            evidence: all.chain(evidence.by_metric).collect(),
+            detectable_ratio: known.detectable_ratio,
+            seconds: duration(rollout),
+        }
+    });
+    series.collect()
+}
+
+/// Decisions by kind, as far as they are in memory.
+pub(super) fn transitions(conducted: &Conducted) -> Vec<TransitionSeries> {
+    let mut counts: BTreeMap<[String; 5], u64> = BTreeMap::new();
+    for (route, records) in &conducted.history {
+        for one in records {
+            let labels = [
+                route.clone(),
+                one.from.to_string(),
+                one.to.to_string(),
+                word(one.actor),
+                one.code.to_string(),
+            ];
+            *counts.entry(labels).or_default() += 1;
+        }
+    }
+    counts.into_iter().map(|(labels, count)| TransitionSeries { labels, count }).collect()
+}
+
+pub(super) async fn history(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+) -> Result<Json<wire::History>, Refused> {
+    let plan = shared.admin.0.plans.load_full();
+    let route = control::find(&plan, &name)?;
+    let conducted = shared.admin.0.control.rollouts();
+    let records = conducted.history.get(&*route.name).into_iter().flatten();
+    Ok(Json(wire::History { records: records.map(|one| record(&route.name, one)).collect() }))
+}
+
+fn record(route: &str, record: &Record) -> wire::Record {
+    let found = record.found.as_ref();
+    let kind = word(record.actor);
+    wire::Record {
+        at: time(record.at_millis),
+        route: route.to_owned(),
+        version: record.version.clone(),
+        from: record.from.to_string(),
+        to: record.to.to_string(),
+        actor: record.who.clone().unwrap_or_else(|| kind.clone()),
+        kind,
+        reason: record.reason.clone(),
+        code: record.code.to_string(),
+        before: record.before.map(percent),
+        after: record.after.map(percent),
+        step: record.step,
+        evidence: found.map(|found| wire::Known {
+            verdict: found.verdict.to_string(),
+            rule: found.rule.to_string(),
+            log: found.log,
+            threshold: found.threshold,
+            detectable_ratio: found.detectable_ratio,
+        }),
+        samples: found.map(samples),
+        annotations: record.annotations.clone(),
+    }
+}
+
+pub(super) async fn plan(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+) -> Result<Json<wire::RolloutPlan>, Refused> {
+    let plan = shared.admin.0.plans.load_full();
+    let route = control::find(&plan, &name)?;
+    let conducted = shared.admin.0.control.rollouts();
+    let report = conducted.rollouts.get(&*route.name).filter(|report| is_shown(&report.rollout));
+    let report = report.ok_or_else(|| {
+        let message = format!("route `{}` has no rollout", route.name);
+        Refused::new(StatusCode::CONFLICT, "no-rollout", message).hint("add a `rollout` block to the route")
+    })?;
+    Ok(Json(planned(report)))
+}
+
+fn planned(report: &RolloutReport) -> wire::RolloutPlan {
+    let RolloutReport { rollout, policy, finding, rate } = report;
+    let (chosen, first_step) = choose(policy, *rate);
+    let preset = finding.as_ref().map_or(chosen, |finding| finding.confidence);
+    let steps: Vec<_> = policy.steps.iter().map(|step| planned_step(policy, preset, step, *rate)).collect();
+    let total = |preset| {
+        let seconds = policy.steps.iter().map(|step| {
+            let last = step.weight >= 1.0;
+            if last {
+                policy.conduct.bake
+            } else {
+                step_seconds(policy, preset, step.weight, *rate).max(step.dwell)
+            }
+        });
+        finite(seconds.sum())
+    };
+    let presets = [Preset::High, Preset::Normal, Preset::Low];
+    wire::RolloutPlan {
+        version: rollout.identity.version.clone(),
+        state: rollout.phase.name().to_owned(),
+        step: rollout.step,
+        rate: *rate,
+        confidence: word(preset),
+        auto: policy.preset.is_none(),
+        first_step,
+        steps,
+        bake_seconds: policy.conduct.bake,
+        total_seconds: total(preset),
+        step_deadline_seconds: policy.conduct.step_deadline,
+        alternatives: presets.into_iter().map(|preset| (word(preset), total(preset))).collect(),
+    }
+}
+
+fn planned_step(
+    policy: &Policy,
+    preset: Preset,
+    step: &crate::analysis::policy::Step,
+    rate: f64,
+) -> wire::PlannedStep {
+    let last = step.weight >= 1.0;
+    let (dwell, seconds) = if last {
+        (policy.conduct.bake, policy.conduct.bake)
+    } else {
+        (step.dwell, step_seconds(policy, preset, step.weight, rate).max(step.dwell))
+    };
+    wire::PlannedStep {
+        weight: percent(Share::of(step.weight)),
+        dwell_seconds: dwell,
+        pause: step.pause,
+        detectable_target: (!last).then(|| preset.target(step.weight)),
+        min_requests: policy.min_requests(preset),
+        seconds: finite(seconds),
+    }
+}
+
+fn finite(seconds: f64) -> Option<f64> {
+    seconds.is_finite().then_some(seconds)
+}
+
+fn percent(share: Share) -> f64 {
+    f64::from(share.0) / 10_000.0
+}
+
+/// A value of a closed set as it is written.
+pub(super) fn word(value: impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
+fn time(millis: u64) -> String {
+    let millis = i64::try_from(millis).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(millis).map(|at| at.to_string()).unwrap_or_default()
+}

@@ -1,0 +1,253 @@
+//! A rollout as operators see it: where it is, why, what is known, and what it waits for.
+//!
+//! It exists so that pipelines and people read the same numbers. It must never hold a judgement of
+//! its own: verdicts and times come from the analyzer.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Changed, verb::is_false};
+
+/// The rollout of a route.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollout {
+    /// Name of the new version.
+    pub version: String,
+    /// `IDLE`, `PENDING`, `SHADOW`, `STAGE`, `HOLD`, `PAUSED`, `BAKE`, `REVERTING`, or an end:
+    /// `PROMOTED`, `REVERTED`, `ABORTED`, `SUPERSEDED`, `FINISHED`.
+    pub state: String,
+    /// The step, from 0.
+    pub step: u32,
+    /// The canary's share at each step, in percent.
+    pub steps: Vec<f64>,
+    /// Why it is where it is, in a sentence.
+    pub reason: String,
+    /// The same as a word of a closed set.
+    #[serde(default)]
+    pub code: String,
+    /// `healthy`, `suspect`, `undecided` or `harmful`; `None` before anything was judged.
+    pub verdict: Option<String>,
+    /// The rule that spoke.
+    #[serde(default)]
+    pub rule: Option<String>,
+    /// What speaks against it; `None` before anything was judged.
+    pub evidence: Option<Evidence>,
+    /// Smallest ratio of bad shares that would have shown by now.
+    pub detectable_ratio: Option<f64>,
+    /// What it waits for, in words.
+    pub waiting_for: Vec<String>,
+    /// Seconds until the step could be passed at the measured rate.
+    pub eta: Option<f64>,
+    /// The arm it comes from.
+    #[serde(default)]
+    pub from: String,
+    /// The arm it goes to.
+    #[serde(default)]
+    pub to: String,
+    /// Whether traffic walks back to `from` after a promotion.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub back: bool,
+    /// Share of `to` of both arms' traffic, 0 to 1; `None` when the file's own split is in force.
+    #[serde(default)]
+    pub share: Option<f64>,
+    /// The confidence in force: `high`, `normal` or `low`.
+    #[serde(default)]
+    pub confidence: Option<String>,
+    /// What both arms saw in this step.
+    #[serde(default)]
+    pub samples: Option<Samples>,
+    /// Requests per second of both arms, lately.
+    #[serde(default)]
+    pub rate: f64,
+    /// Number of the run: another one has other evidence.
+    #[serde(default)]
+    pub run: u64,
+    /// When the run began, RFC 3339.
+    #[serde(default)]
+    pub started_at: String,
+    /// Seconds the run took so far, or in all.
+    #[serde(default)]
+    pub duration_seconds: f64,
+    /// The version that comes after this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// The evidence a verdict rests on, as natural logarithms.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Evidence {
+    /// `ln E`, all metrics together; `None` for none.
+    pub log: Option<f64>,
+    /// `ln(1/alpha)`: it is harmful from here on.
+    pub threshold: f64,
+    /// Each metric that has any.
+    pub by_metric: BTreeMap<String, f64>,
+}
+
+/// Requests and bad ones of both arms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Samples {
+    /// The reference.
+    pub stable: Seen,
+    /// The candidate.
+    pub canary: Seen,
+}
+
+/// Requests and bad ones of one arm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Requests that ended.
+    pub n: u64,
+    /// Bad ones.
+    pub e: u64,
+}
+
+/// `POST /api/v1/routes/{r}/rollout/{verb}`; the body may be empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutRequest {
+    /// The version the caller means; another one is a conflict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Despite what speaks against it; needs a reason.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub force: bool,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// Free notes for the record.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Answer to a rollout verb.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutMoved {
+    /// Generation of the route.
+    pub generation: u64,
+    /// Weights that changed.
+    pub changed: Vec<Changed>,
+    /// The reason given.
+    pub reason: String,
+    /// The rollout's version.
+    pub version: String,
+    /// The state it is in now.
+    pub state: String,
+}
+
+/// `GET /api/v1/routes/{r}/history`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// Decisions, the latest last.
+    pub records: Vec<Record>,
+}
+
+/// One decision.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// When, RFC 3339.
+    pub at: String,
+    /// The route.
+    pub route: String,
+    /// The version it is about.
+    pub version: String,
+    /// State before.
+    pub from: String,
+    /// State after.
+    pub to: String,
+    /// The person, or the part of the program that decided.
+    pub actor: String,
+    /// `analyzer`, `timer`, `operator`, `config`, `hook` or `restart`.
+    #[serde(default)]
+    pub kind: String,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// The same as a word of a closed set.
+    #[serde(default)]
+    pub code: String,
+    /// The canary's percent of both arms before; `None` when the file's own split was in force.
+    pub before: Option<f64>,
+    /// And after.
+    pub after: Option<f64>,
+    /// Step after, from 0.
+    #[serde(default)]
+    pub step: u32,
+    /// What was known.
+    pub evidence: Option<Known>,
+    /// What both arms had seen in the step.
+    pub samples: Option<Samples>,
+    /// A person's notes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What was known when a decision was made.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Known {
+    /// The verdict.
+    pub verdict: String,
+    /// The rule that spoke.
+    pub rule: String,
+    /// `ln E`.
+    pub log: Option<f64>,
+    /// What it must reach.
+    pub threshold: f64,
+    /// Smallest ratio that would have shown.
+    pub detectable_ratio: Option<f64>,
+}
+
+/// `GET /api/v1/routes/{r}/rollout/plan`: what each step takes at the measured rate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutPlan {
+    /// Name of the new version.
+    pub version: String,
+    /// Where the rollout is.
+    pub state: String,
+    /// The step it is at, from 0.
+    pub step: u32,
+    /// Requests per second of both arms, lately.
+    pub rate: f64,
+    /// The confidence in force: `high`, `normal` or `low`.
+    pub confidence: String,
+    /// Whether the measured rate chose it.
+    pub auto: bool,
+    /// The first step that traffic allows in time; steps before it prove little.
+    pub first_step: usize,
+    /// Steps with live traffic.
+    pub steps: Vec<PlannedStep>,
+    /// Seconds at the end of the last step before the promotion.
+    pub bake_seconds: f64,
+    /// Seconds in all; `None` without traffic.
+    pub total_seconds: Option<f64>,
+    /// Seconds a step may take.
+    pub step_deadline_seconds: f64,
+    /// Seconds in all with each confidence.
+    pub alternatives: BTreeMap<String, Option<f64>>,
+}
+
+/// One step and what it takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedStep {
+    /// The canary's percent of both arms.
+    pub weight: f64,
+    /// Minimum seconds.
+    pub dwell_seconds: f64,
+    /// Waits for a person before the step after it.
+    pub pause: bool,
+    /// The ratio of bad shares that must have been detectable; `None` for the last step.
+    pub detectable_target: Option<f64>,
+    /// Canary requests it needs.
+    pub min_requests: u64,
+    /// Seconds it takes at the measured rate; `None` without traffic.
+    pub seconds: Option<f64>,
+}
