@@ -11,6 +11,8 @@ pub mod explain;
 pub mod files;
 pub mod remote;
 mod remote_text;
+pub mod rollout;
+mod rollout_text;
 pub mod schema;
 pub mod simulate;
 
@@ -25,7 +27,7 @@ use clap::{Args, Parser, Subcommand};
     name = "switchback",
     version,
     about = "Splits traffic between versions of a service, keeps users where they are, and counts what happened",
-    after_help = "Exit codes: 0 ok, 1 refused, 2 usage or cannot start.",
+    after_help = "Exit codes: 0 ok, 1 refused, 2 usage or cannot start; `rollout wait`: 3 put back, 4 undecided.",
     max_term_width = 100
 )]
 pub struct Cli {
@@ -71,6 +73,11 @@ pub enum Remote {
     Status(remote::StatusArgs),
     /// Set the weights of a route's arms, or return to the file's
     Weights(remote::WeightsArgs),
+    /// Move a rollout, wait for its end, or look at its plan
+    #[command(subcommand)]
+    Rollout(rollout::RolloutCommand),
+    /// Show what was decided about rollouts, and why
+    History(rollout::HistoryArgs),
     /// Load the configuration again
     Reload(remote::ReloadArgs),
 }
@@ -100,6 +107,10 @@ pub enum Exit {
     Refused = 1,
     /// Usage, or a file that cannot be read.
     Usage = 2,
+    /// The rollout was reverted, aborted or replaced.
+    PutBack = 3,
+    /// The rollout was not decided in time.
+    Undecided = 4,
 }
 
 impl From<Exit> for std::process::ExitCode {
@@ -154,6 +165,8 @@ impl Remote {
         match self {
             Self::Status(args) => remote::status(args),
             Self::Weights(args) => remote::weights(args),
+            Self::Rollout(command) => command.run(),
+            Self::History(args) => rollout::history(args),
             Self::Reload(args) => remote::reload(args),
         }
     }

@@ -113,9 +113,9 @@ fn arm_weight(text: &str) -> Result<(String, u32), String> {
 }
 
 /// Why a verb did not succeed, and how the program ends for it.
-struct Failed(Exit, String);
+pub(super) struct Failed(pub Exit, pub String);
 
-type Outcome = Result<String, Failed>;
+pub(super) type Outcome = Result<String, Failed>;
 
 /// Shows the process and its routes.
 #[must_use]
@@ -132,7 +132,7 @@ pub fn status(args: &StatusArgs) -> Exit {
         }
         // Home and clear to the end: the picture is replaced without a flicker.
         let shown = shown.map(|text| if colour { format!("\x1b[H\x1b[J{text}") } else { text });
-        if let Err(exit) = print(shown) {
+        if let Err(exit) = say(shown) {
             return exit;
         }
         std::thread::sleep(REFRESH);
@@ -157,12 +157,12 @@ pub fn explain(admin: &AdminArgs, ask: &ExplainAsk) -> Exit {
     finish(Remote::open(admin).and_then(|remote| remote.explain(admin, ask)))
 }
 
-fn finish(outcome: Outcome) -> Exit {
-    print(outcome).err().unwrap_or(Exit::Ok)
+pub(super) fn finish(outcome: Outcome) -> Exit {
+    say(outcome).err().unwrap_or(Exit::Ok)
 }
 
 /// Prints a result or a failure; the exit code of a failure.
-fn print(outcome: Outcome) -> Result<(), Exit> {
+pub(super) fn say(outcome: Outcome) -> Result<(), Exit> {
     match outcome {
         Ok(text) => {
             // A reader that went away is no failure, and ends a watch.
@@ -176,14 +176,14 @@ fn print(outcome: Outcome) -> Result<(), Exit> {
 }
 
 /// A proxy to ask.
-struct Remote {
+pub(super) struct Remote {
     target: Target,
     token: Option<String>,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Remote {
-    fn open(args: &AdminArgs) -> Result<Self, Failed> {
+    pub(super) fn open(args: &AdminArgs) -> Result<Self, Failed> {
         let usage = |why: String| Failed(Exit::Usage, why);
         let target = args.admin.parse().map_err(|why| usage(format!("--admin: {why}")))?;
         let token = token(args.token_file.as_deref()).map_err(usage)?;
@@ -253,11 +253,11 @@ impl Remote {
         if admin.json { pretty(&told) } else { Ok(remote_text::explained(&told)) }
     }
 
-    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failed> {
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failed> {
         self.ask(Ask::get(path))
     }
 
-    fn post<T: DeserializeOwned>(
+    pub(super) fn post<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &impl Serialize,
@@ -306,12 +306,12 @@ fn token(file: Option<&Path>) -> Result<Option<String>, String> {
 }
 
 /// Who is at the terminal, for the journal.
-fn actor() -> String {
+pub(super) fn actor() -> String {
     let user = std::env::var("USER").ok().filter(|user| !user.is_empty());
     user.map_or_else(|| "cli".to_owned(), |user| format!("cli:{user}"))
 }
 
-fn route_path(route: &str) -> String {
+pub(super) fn route_path(route: &str) -> String {
     format!("/api/v1/routes/{}", encode(route))
 }
 
@@ -319,7 +319,7 @@ fn encode(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
-fn pretty(view: &impl Serialize) -> Outcome {
+pub(super) fn pretty(view: &impl Serialize) -> Outcome {
     let text = serde_json::to_string_pretty(view).map_err(|error| Failed(Exit::Usage, error.to_string()))?;
     Ok(text + "\n")
 }

@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 
+use super::rollout_text;
 use crate::wire;
 
 /// The process and its routes as a table.
@@ -55,6 +56,11 @@ fn route(route: &wire::Route, paint: Paint) -> String {
     if let Some(pair) = &route.blue_green {
         add(&mut text, format_args!("  active {}, idle {}", clean(&pair.active), clean(&pair.idle)));
     }
+    if let Some(rollout) = &route.rollout {
+        let line = rollout_text::line(rollout).replace('\n', "\n  ");
+        let bad = matches!(rollout.verdict.as_deref(), Some("harmful" | "suspect"));
+        add(&mut text, format_args!("\n  {}", if bad { paint.red(&line) } else { line }));
+    }
     if route.arms.is_empty() {
         text.push_str("  answers by itself");
         return text;
@@ -84,7 +90,11 @@ fn route(route: &wire::Route, paint: Paint) -> String {
 
 fn row(arm: &wire::Arm) -> [String; 9] {
     let or_dash = |number: Option<f64>| number.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"));
-    let mark = if arm.source == "operator" { "*" } else { "" };
+    let mark = match arm.source.as_str() {
+        "operator" => "*",
+        "rollout" => "~",
+        _ => "",
+    };
     [
         clean(&arm.name),
         clean(&arm.upstream),
@@ -101,17 +111,20 @@ fn row(arm: &wire::Arm) -> [String; 9] {
 /// What a change of weights did.
 pub(super) fn weights(route: &str, done: &wire::WeightsSet) -> String {
     let mut text = String::new();
-    for one in &done.changed {
-        add(
-            &mut text,
-            format_args!("{} {}: {} -> {}\n", clean(route), clean(&one.arm), one.before, one.after),
-        );
-    }
-    if done.changed.is_empty() {
-        add(&mut text, format_args!("{}: no weight changed\n", clean(route)));
-    }
+    weight_lines(&mut text, route, &done.changed);
     add(&mut text, format_args!("generation {}\n", done.generation));
     text
+}
+
+/// Weights that changed, a line each.
+pub(super) fn weight_lines(text: &mut String, route: &str, changed: &[wire::Changed]) {
+    let route = clean(route);
+    for one in changed {
+        add(text, format_args!("{route} {}: {} -> {}\n", clean(&one.arm), one.before, one.after));
+    }
+    if changed.is_empty() {
+        add(text, format_args!("{route}: no weight changed\n"));
+    }
 }
 
 /// What a reload did, or would do.
@@ -176,13 +189,13 @@ pub(super) fn refusal(error: &wire::Error) -> String {
     text
 }
 
-fn add(text: &mut String, more: std::fmt::Arguments<'_>) {
+pub(super) fn add(text: &mut String, more: std::fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
     let _ = text.write_fmt(more);
 }
 
 /// Names come from configuration files; a terminal must not obey them.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.chars().map(|one| if one.is_control() { '\u{fffd}' } else { one }).collect()
 }
 

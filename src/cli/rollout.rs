@@ -1,0 +1,326 @@
+//! Verbs about rollouts, asked of a running proxy: moves, waiting for the end, the plan, history.
+//!
+//! They speak the admin API. `wait` is made for pipelines: its exit code is the answer. It must
+//! never decide whether a version is good; it repeats what the proxy says.
+
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand};
+
+use super::remote::{AdminArgs, Failed, Outcome, Remote, actor, finish, pretty, route_path, say};
+use super::{Exit, rollout_text};
+use crate::wire;
+
+/// Time between two looks of `rollout wait`.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What is asked of a rollout.
+#[derive(Debug, Subcommand)]
+pub enum RolloutCommand {
+    /// Begin what `autoStart: false` left waiting
+    Start(MoveArgs),
+    /// Wait for a person; the weight stays
+    Pause(MoveArgs),
+    /// Go on
+    Resume(MoveArgs),
+    /// Take the next step now
+    Advance(MoveArgs),
+    /// Give it everything: the last step, or the end of its bake
+    Promote(MoveArgs),
+    /// Walk traffic back to the `from` arm, which has the new version by now
+    Finish(MoveArgs),
+    /// Put it back to weight 0
+    #[command(visible_alias = "rollback")]
+    Abort(MoveArgs),
+    /// Begin again a version that was put back; needs --reason
+    Retry(MoveArgs),
+    /// Wait for the end: exit 0 promoted, 3 reverted or aborted, 4 undecided at the timeout
+    Wait(WaitArgs),
+    /// Say what each step needs and how long it takes at the measured rate
+    Plan(PlanArgs),
+}
+
+/// Arguments of the verbs that move a rollout.
+#[derive(Clone, Debug, Args)]
+pub struct MoveArgs {
+    /// The route
+    pub route: String,
+    /// Refuse unless the rollout is of this version
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<String>,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub reason: String,
+    /// A note for the record
+    #[arg(long, value_name = "KEY=VALUE", value_parser = note)]
+    pub annotate: Vec<(String, String)>,
+    /// Despite what speaks against it; needs --reason
+    #[arg(long)]
+    pub force: bool,
+    /// Refuse unless the route is at this generation
+    #[arg(long, value_name = "GENERATION")]
+    pub generation: Option<u64>,
+    /// How to reach the proxy.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// Arguments of `rollout wait`.
+#[derive(Clone, Debug, Args)]
+pub struct WaitArgs {
+    /// The route
+    pub route: String,
+    /// The version to wait for; default: the one under way
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<String>,
+    /// How long to wait
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+    /// Print the evidence as Markdown, for a pipeline's summary
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
+    /// How to reach the proxy.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// Arguments of `rollout plan`.
+#[derive(Clone, Debug, Args)]
+pub struct PlanArgs {
+    /// The route
+    pub route: String,
+    /// How to reach the proxy.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// Arguments of `history`.
+#[derive(Clone, Debug, Args)]
+pub struct HistoryArgs {
+    /// Only this route
+    pub route: Option<String>,
+    /// How to reach the proxy.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+fn note(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write key=value, such as build=42")?;
+    if key.is_empty() { Err("the key is empty".to_owned()) } else { Ok((key.to_owned(), value.to_owned())) }
+}
+
+impl RolloutCommand {
+    /// Asks the proxy.
+    #[must_use]
+    pub fn run(&self) -> Exit {
+        match self {
+            Self::Start(args) => go("start", args),
+            Self::Pause(args) => go("pause", args),
+            Self::Resume(args) => go("resume", args),
+            Self::Advance(args) => go("advance", args),
+            Self::Promote(args) => go("promote", args),
+            Self::Finish(args) => go("finish", args),
+            Self::Abort(args) => go("abort", args),
+            Self::Retry(args) => go("retry", args),
+            Self::Wait(args) => wait(args),
+            Self::Plan(args) => plan(args),
+        }
+    }
+}
+
+fn go(verb: &str, args: &MoveArgs) -> Exit {
+    let moved = || -> Outcome {
+        let request = wire::RolloutRequest {
+            version: args.version.clone(),
+            force: args.force,
+            reason: Some(args.reason.clone()).filter(|reason| !reason.is_empty()),
+            actor: Some(actor()),
+            annotations: args.annotate.iter().cloned().collect(),
+        };
+        let expected = args.generation.map_or_else(|| "*".to_owned(), |number| format!("\"{number}\""));
+        let path = format!("{}/rollout/{verb}", route_path(&args.route));
+        let done: wire::RolloutMoved = Remote::open(&args.admin)?.post(&path, &request, &expected)?;
+        if args.admin.json { pretty(&done) } else { Ok(rollout_text::moved(&args.route, &done)) }
+    };
+    finish(moved())
+}
+
+fn plan(args: &PlanArgs) -> Exit {
+    let shown = || -> Outcome {
+        let path = format!("{}/rollout/plan", route_path(&args.route));
+        let plan: wire::RolloutPlan = Remote::open(&args.admin)?.get(&path)?;
+        if args.admin.json { pretty(&plan) } else { Ok(rollout_text::plan(&args.route, &plan)) }
+    };
+    finish(shown())
+}
+
+/// What was decided, of one route or of all.
+#[must_use]
+pub fn history(args: &HistoryArgs) -> Exit {
+    let shown = || -> Outcome {
+        let remote = Remote::open(&args.admin)?;
+        let names = match &args.route {
+            Some(route) => vec![route.clone()],
+            None => {
+                let routes: wire::Routes = remote.get("/api/v1/routes")?;
+                routes.routes.into_iter().map(|route| route.name).collect()
+            }
+        };
+        let mut all = wire::History::default();
+        for name in names {
+            let one: wire::History = remote.get(&format!("{}/history", route_path(&name)))?;
+            all.records.extend(one.records);
+        }
+        all.records.sort_by(|one, other| one.at.cmp(&other.at));
+        if args.admin.json { pretty(&all) } else { Ok(rollout_text::history(&all.records)) }
+    };
+    finish(shown())
+}
+
+/// How waiting ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Promoted,
+    PutBack,
+}
+
+/// Whether a rollout has come to an end that the caller waits for. `seen`: the version was looked at
+/// before.
+fn ended(rollout: &wire::Rollout, version: Option<&str>, seen: bool) -> Option<Ended> {
+    if version.is_some_and(|version| version != rollout.version) {
+        // Another took its place; before it was there, it may still come.
+        return seen.then_some(Ended::PutBack);
+    }
+    match rollout.state.as_str() {
+        "PROMOTED" | "FINISHED" => Some(Ended::Promoted),
+        "REVERTED" | "ABORTED" => Some(Ended::PutBack),
+        "SUPERSEDED" if rollout.next.as_ref() != Some(&rollout.version) => Some(Ended::PutBack),
+        _ => None,
+    }
+}
+
+fn wait(args: &WaitArgs) -> Exit {
+    let remote = match Remote::open(&args.admin) {
+        Ok(remote) => remote,
+        Err(failed) => return finish(Err(failed)),
+    };
+    let (until, path) = (Instant::now() + args.timeout, route_path(&args.route));
+    let mut version = args.version.clone();
+    let mut last: Option<wire::Rollout> = None;
+    loop {
+        match remote.get::<wire::Route>(&path) {
+            Ok(route) => match route.rollout {
+                Some(rollout) => {
+                    let seen = last.as_ref().is_some_and(|last| Some(&last.version) == version.as_ref());
+                    if let Some(ended) = ended(&rollout, version.as_deref(), seen) {
+                        let known =
+                            last.filter(|last| seen && last.version != rollout.version).unwrap_or(rollout);
+                        return tell(args, &known, Some(ended));
+                    }
+                    version.get_or_insert_with(|| rollout.version.clone());
+                    last = Some(rollout);
+                }
+                None if version.is_none() => {
+                    let why = format!("route `{}` has no rollout", args.route);
+                    return finish(Err(Failed(Exit::Refused, why)));
+                }
+                None => {}
+            },
+            // A proxy that restarts in between is waited for.
+            Err(Failed(Exit::Usage, _)) if last.is_some() => {}
+            Err(failed) => return finish(Err(failed)),
+        }
+        if Instant::now() >= until {
+            return tell(args, &last.unwrap_or_default(), None);
+        }
+        std::thread::sleep(LOOK.min(until.saturating_duration_since(Instant::now())));
+    }
+}
+
+/// Prints the evidence; the exit code says how it ended.
+fn tell(args: &WaitArgs, rollout: &wire::Rollout, ended: Option<Ended>) -> Exit {
+    let word = match ended {
+        Some(_) => rollout.state.clone(),
+        None => format!("undecided after {}", humantime::format_duration(args.timeout)),
+    };
+    let shown = if args.admin.json {
+        pretty(rollout)
+    } else if args.markdown {
+        Ok(rollout_text::markdown(&args.route, rollout, &word))
+    } else {
+        Ok(rollout_text::verdict(&args.route, rollout, &word))
+    };
+    if let Err(exit) = say(shown) {
+        return exit;
+    }
+    match ended {
+        Some(Ended::Promoted) => Exit::Ok,
+        Some(Ended::PutBack) => Exit::PutBack,
+        None => Exit::Undecided,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Rollout {
+        #[command(subcommand)]
+        command: RolloutCommand,
+    }
+
+    fn parsed(line: &str) -> Result<RolloutCommand, clap::Error> {
+        Rollout::try_parse_from(line.split(' ')).map(|parsed| parsed.command)
+    }
+
+    #[test]
+    fn verbs_take_a_version_a_reason_and_notes() {
+        let line =
+            "rollout retry all --version v2 --reason fixed --annotate build=42 --annotate a=b=c --force";
+        let Ok(RolloutCommand::Retry(args)) = parsed(line) else { panic!("{line}") };
+        let notes = [("build", "42"), ("a", "b=c")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!((args.version.as_deref(), &*args.reason, args.force), (Some("v2"), "fixed", true));
+        assert_eq!(args.annotate, notes);
+        assert!(matches!(parsed("rollout rollback all"), Ok(RolloutCommand::Abort(_))));
+        let Ok(RolloutCommand::Wait(args)) = parsed("rollout wait all --timeout 90s") else { panic!("wait") };
+        assert_eq!(args.timeout, Duration::from_secs(90));
+        for wrong in
+            ["rollout", "rollout pause", "rollout pause all --annotate x", "rollout wait all --timeout 5"]
+        {
+            assert!(parsed(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn waiting_ends_with_the_version_it_was_about() {
+        let rollout = |version: &str, state: &str| wire::Rollout {
+            version: version.to_owned(),
+            state: state.to_owned(),
+            ..wire::Rollout::default()
+        };
+        let (up, back) = (Some(Ended::Promoted), Some(Ended::PutBack));
+        let rows = [
+            ("v2", "STAGE", None, false, None),
+            ("v2", "PAUSED", Some("v2"), true, None),
+            ("v2", "REVERTING", Some("v2"), true, None),
+            ("v2", "PROMOTED", None, false, up),
+            ("v2", "FINISHED", Some("v2"), true, up),
+            ("v2", "REVERTED", Some("v2"), false, back),
+            ("v2", "ABORTED", None, false, back),
+            ("v2", "SUPERSEDED", None, true, back),
+            ("v1", "PROMOTED", Some("v2"), false, None),
+            ("v3", "STAGE", Some("v2"), true, back),
+        ];
+        for (version, state, wanted, seen, expected) in rows {
+            assert_eq!(
+                ended(&rollout(version, state), wanted, seen),
+                expected,
+                "{version} {state} {wanted:?}"
+            );
+        }
+        let again = wire::Rollout { next: Some("v2".to_owned()), ..rollout("v2", "SUPERSEDED") };
+        assert_eq!(ended(&again, None, true), None, "it begins again");
+    }
+}

@@ -1,0 +1,311 @@
+//! What verbs about rollouts print for people and for a pipeline's summary.
+//!
+//! Pure: views in, text out. It must never print a control character that a name brought along.
+
+use std::time::Duration;
+
+use super::remote_text::{add, clean, weight_lines};
+use crate::wire;
+
+/// What a verb did.
+pub(super) fn moved(route: &str, done: &wire::RolloutMoved) -> String {
+    let mut text = format!("{} {}: {}\n", clean(route), clean(&done.version), clean(&done.state));
+    weight_lines(&mut text, route, &done.changed);
+    add(&mut text, format_args!("generation {}\n", done.generation));
+    text
+}
+
+/// The line of a rollout in a status, without the route's name.
+pub(super) fn line(rollout: &wire::Rollout) -> String {
+    let mut text = format!("rollout {}: {}", clean(&rollout.version), clean(&rollout.state));
+    if rollout.state != "IDLE" && !rollout.steps.is_empty() {
+        add(&mut text, format_args!("  step {} of {}", rollout.step + 1, rollout.steps.len()));
+    }
+    if let Some(share) = rollout.share {
+        add(&mut text, format_args!("  weight {}%", short(share * 100.0)));
+    }
+    if let Some(verdict) = &rollout.verdict {
+        add(&mut text, format_args!("  {}", clean(verdict)));
+        if let Some(rule) = rollout.rule.as_deref().filter(|rule| *rule != "none") {
+            add(&mut text, format_args!(" ({})", clean(rule)));
+        }
+    }
+    if let Some(evidence) = &rollout.evidence {
+        add(&mut text, format_args!("  {}", against(evidence)));
+    }
+    if !rollout.waiting_for.is_empty() {
+        add(&mut text, format_args!("  waits for {}", clean(&rollout.waiting_for.join(", "))));
+    }
+    if let Some(eta) = rollout.eta {
+        add(&mut text, format_args!("  about {}", span(eta)));
+    }
+    if !rollout.reason.is_empty() {
+        add(&mut text, format_args!("\n  {}", clean(&rollout.reason)));
+    }
+    text
+}
+
+/// How a rollout ended, or stands, with the evidence.
+pub(super) fn verdict(route: &str, rollout: &wire::Rollout, word: &str) -> String {
+    let mut text = format!("{} {}: {}\n", clean(route), clean(&rollout.version), clean(word));
+    for (name, value) in rows(rollout) {
+        add(&mut text, format_args!("{name:<12} {value}\n"));
+    }
+    text
+}
+
+/// The same as Markdown.
+pub(super) fn markdown(route: &str, rollout: &wire::Rollout, word: &str) -> String {
+    let cell = |text: &str| clean(text).replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;");
+    let mut text =
+        format!("### {} {}: {}\n\n| | |\n|---|---|\n", cell(route), cell(&rollout.version), cell(word));
+    for (name, value) in rows(rollout) {
+        add(&mut text, format_args!("| {name} | {} |\n", cell(&value)));
+    }
+    text
+}
+
+fn rows(rollout: &wire::Rollout) -> Vec<(&'static str, String)> {
+    let mut rows = vec![("state", clean(&rollout.state)), ("reason", clean(&rollout.reason))];
+    if let Some(share) = rollout.share {
+        rows.push(("weight", format!("{}%", short(share * 100.0))));
+    }
+    if let Some(verdict) = &rollout.verdict {
+        rows.push(("verdict", clean(verdict)));
+    }
+    if let Some(rule) = &rollout.rule {
+        rows.push(("rule", clean(rule)));
+    }
+    if let Some(evidence) = &rollout.evidence {
+        rows.push(("evidence", against(evidence)));
+    }
+    if let Some(wire::Samples { stable, canary }) = rollout.samples {
+        let seen = |seen: wire::Seen| format!("{} bad of {} requests", seen.e, seen.n);
+        rows.push(("canary", seen(canary)));
+        rows.push(("stable", seen(stable)));
+    }
+    if let Some(ratio) = rollout.detectable_ratio {
+        rows.push(("detectable", format!("{} times stable's failures", short(ratio))));
+    }
+    if !rollout.waiting_for.is_empty() {
+        rows.push(("waits for", clean(&rollout.waiting_for.join(", "))));
+    }
+    if let Some(eta) = rollout.eta {
+        rows.push(("about", span(eta)));
+    }
+    rows.retain(|(_, value)| !value.is_empty());
+    rows
+}
+
+/// What each step takes.
+pub(super) fn plan(route: &str, plan: &wire::RolloutPlan) -> String {
+    let mut text = format!(
+        "{} {}: {}, {} requests/s, confidence {}{}\n",
+        clean(route),
+        clean(&plan.version),
+        clean(&plan.state),
+        short(plan.rate),
+        clean(&plan.confidence),
+        if plan.auto { " (chosen by traffic)" } else { "" },
+    );
+    let heads = ["STEP", "WEIGHT", "DWELL", "REQUESTS", "DETECTABLE", "TAKES"];
+    let mut rows = vec![heads.map(str::to_owned)];
+    for (at, step) in plan.steps.iter().enumerate() {
+        let here = if at == plan.step as usize && plan.state != "IDLE" { ">" } else { "" };
+        rows.push([
+            format!("{here}{}", at + 1),
+            format!("{}%", short(step.weight)),
+            span(step.dwell_seconds),
+            step.min_requests.to_string(),
+            step.detectable_target.map_or_else(|| "-".to_owned(), |ratio| format!("{}x", short(ratio))),
+            step.seconds.map_or_else(|| "?".to_owned(), span) + if step.pause { ", then waits" } else { "" },
+        ]);
+    }
+    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..heads.len()).map(width).collect();
+    for row in &rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}"));
+        add(&mut text, format_args!("  {}\n", cells.collect::<Vec<_>>().join("  ")));
+    }
+    match plan.total_seconds {
+        Some(total) => add(&mut text, format_args!("about {} in all", span(total))),
+        None => text.push_str("no traffic is counted yet: how long it takes cannot be said"),
+    }
+    let others = plan.alternatives.iter().filter(|(name, _)| **name != plan.confidence);
+    let others: Vec<String> =
+        others.filter_map(|(name, total)| Some(format!("{} {}", clean(name), span((*total)?)))).collect();
+    if !others.is_empty() {
+        add(&mut text, format_args!(" (with another confidence: {})", others.join(", ")));
+    }
+    text.push('\n');
+    let deadline = plan.step_deadline_seconds;
+    for (at, step) in plan.steps.iter().enumerate() {
+        if step.seconds.is_some_and(|seconds| seconds > deadline) {
+            let line = format_args!(
+                "step {} takes longer than its deadline of {}: a larger weight or a lower confidence would fit\n",
+                at + 1,
+                span(deadline)
+            );
+            add(&mut text, line);
+        }
+    }
+    text
+}
+
+/// Decisions, one block each.
+pub(super) fn history(records: &[wire::Record]) -> String {
+    let mut text = String::new();
+    for one in records {
+        add(
+            &mut text,
+            format_args!(
+                "{}  {} {}  {} -> {}  {} -> {}  by {}\n",
+                clean(&one.at),
+                clean(&one.route),
+                clean(&one.version),
+                clean(&one.from),
+                clean(&one.to),
+                weight(one.before),
+                weight(one.after),
+                clean(&one.actor)
+            ),
+        );
+        if !one.reason.is_empty() {
+            add(&mut text, format_args!("  {}\n", clean(&one.reason)));
+        }
+        if let (Some(known), Some(wire::Samples { stable, canary })) = (&one.evidence, one.samples) {
+            let evidence =
+                wire::Evidence { log: known.log, threshold: known.threshold, ..wire::Evidence::default() };
+            add(
+                &mut text,
+                format_args!(
+                    "  {} by {}, {}; canary {} bad of {}, stable {} of {}\n",
+                    clean(&known.verdict),
+                    clean(&known.rule),
+                    against(&evidence),
+                    canary.e,
+                    canary.n,
+                    stable.e,
+                    stable.n
+                ),
+            );
+        }
+        for (key, value) in &one.annotations {
+            add(&mut text, format_args!("  {}: {}\n", clean(key), clean(value)));
+        }
+    }
+    if records.is_empty() {
+        text.push_str("nothing was decided yet\n");
+    }
+    text
+}
+
+fn weight(percent: Option<f64>) -> String {
+    percent.map_or_else(|| "file".to_owned(), |percent| format!("{}%", short(percent)))
+}
+
+/// Evidence as people compare it: how many times likelier, and from where on it convicts.
+fn against(evidence: &wire::Evidence) -> String {
+    let plain = |log: f64| {
+        let value = log.exp();
+        if value < 1e6 { short(value) } else { format!("10^{:.0}", log / std::f64::consts::LN_10) }
+    };
+    let now = evidence.log.map_or_else(|| "0".to_owned(), plain);
+    format!("E {now} of {}", plain(evidence.threshold))
+}
+
+/// At most two digits after the point, none that say nothing.
+fn short(number: f64) -> String {
+    let text = format!("{number:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Seconds as people say them; below a minute with nothing after the point.
+fn span(seconds: f64) -> String {
+    let whole = Duration::try_from_secs_f64(seconds.max(0.0).round()).unwrap_or(Duration::MAX);
+    humantime::format_duration(whole).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rollout() -> wire::Rollout {
+        wire::Rollout {
+            version: "v2".to_owned(),
+            state: "HOLD".to_owned(),
+            step: 1,
+            steps: vec![5.0, 25.0, 100.0],
+            reason: "it needs 50 more canary requests".to_owned(),
+            verdict: Some("undecided".to_owned()),
+            rule: Some("none".to_owned()),
+            evidence: Some(wire::Evidence { log: Some(0.693), threshold: 6.908, ..Default::default() }),
+            detectable_ratio: Some(12.0),
+            waiting_for: vec!["50 more canary requests".to_owned()],
+            eta: Some(90.2),
+            share: Some(0.25),
+            samples: Some(wire::Samples {
+                stable: wire::Seen { n: 300, e: 1 },
+                canary: wire::Seen { n: 50, e: 0 },
+            }),
+            ..wire::Rollout::default()
+        }
+    }
+
+    #[test]
+    fn a_line_says_state_step_weight_verdict_evidence_and_time() {
+        assert_eq!(
+            line(&rollout()),
+            "rollout v2: HOLD  step 2 of 3  weight 25%  undecided  E 2 of 1000.24  \
+             waits for 50 more canary requests  about 1m 30s\n  it needs 50 more canary requests"
+        );
+        let sure = wire::Evidence { log: Some(60.0), threshold: 6.908, ..Default::default() };
+        assert_eq!(against(&sure), "E 10^26 of 1000.24");
+    }
+
+    #[test]
+    fn the_end_is_told_with_its_evidence_and_obeys_no_name() {
+        let told = verdict("all\x1b[2J", &rollout(), "REVERTED");
+        for part in ["all\u{fffd}[2J v2: REVERTED\n", "canary       0 bad of 50", "stable       1 bad of 300"]
+        {
+            assert!(told.contains(part), "{part} is not in\n{told}");
+        }
+        let evil = wire::Rollout { reason: "a | b <script>".to_owned(), ..rollout() };
+        let table = markdown("all", &evil, "REVERTED");
+        assert!(table.starts_with("### all v2: REVERTED\n\n| | |\n|---|---|\n| state | HOLD |\n"), "{table}");
+        assert!(table.contains("| reason | a \\| b &lt;script> |\n"), "{table}");
+    }
+
+    #[test]
+    fn a_plan_is_a_table_with_what_does_not_fit() {
+        let step = |weight, target, seconds| wire::PlannedStep {
+            weight,
+            dwell_seconds: 60.0,
+            detectable_target: target,
+            min_requests: 100,
+            seconds,
+            ..wire::PlannedStep::default()
+        };
+        let view = wire::RolloutPlan {
+            version: "v2".to_owned(),
+            state: "STAGE".to_owned(),
+            rate: 9.96,
+            confidence: "normal".to_owned(),
+            auto: true,
+            steps: vec![step(1.0, Some(50.0), Some(4_000.0)), step(100.0, None, Some(600.0))],
+            total_seconds: Some(4_600.0),
+            step_deadline_seconds: 1_800.0,
+            alternatives: [("low".to_owned(), Some(660.0)), ("normal".to_owned(), None)].into(),
+            ..wire::RolloutPlan::default()
+        };
+        let told = plan("all", &view);
+        for part in [
+            "all v2: STAGE, 9.96 requests/s, confidence normal (chosen by traffic)\n",
+            "    >1      1%     1m       100         50x  1h 6m 40s\n",
+            "about 1h 16m 40s in all (with another confidence: low 11m)\n",
+            "step 1 takes longer than its deadline of 30m",
+        ] {
+            assert!(told.contains(part), "{part:?} is not in\n{told}");
+        }
+    }
+}
