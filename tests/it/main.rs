@@ -39,6 +39,7 @@ mod mutations;
 mod origins;
 mod overrides;
 mod reload;
+mod rollouts;
 mod rows;
 mod simulate;
 mod splitting;
