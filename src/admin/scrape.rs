@@ -42,10 +42,15 @@ pub async fn metrics(State(admin): State<Admin>) -> Result<Response, Refused> {
 #[must_use]
 pub fn scrape(admin: &Admin) -> String {
     let plan = admin.0.plans.load_full();
-    let limits = plan.upstreams.iter().filter(|upstream| upstream.max_requests > 0);
-    let limits: Vec<_> = limits
-        .map(|upstream| (Arc::clone(&upstream.name), "max_requests", u64::from(upstream.max_requests)))
-        .collect();
+    let limits = plan.upstreams.iter().flat_map(|upstream| {
+        let kinds = [
+            ("max_requests", upstream.max_requests),
+            ("max_pending", upstream.max_pending),
+            ("max_connections", upstream.max_connections),
+        ];
+        kinds.map(|(kind, limit)| (Arc::clone(&upstream.name), kind, u64::from(limit)))
+    });
+    let limits: Vec<_> = limits.filter(|(_, _, limit)| *limit > 0).collect();
     let listeners: Vec<_> = plan.listeners.iter().map(|listener| Arc::clone(&listener.name)).collect();
     let conducted = admin.0.control.rollouts();
     metrics::render(&Scrape {

@@ -133,7 +133,8 @@ fn state_dir(spec: &Spec, env: &BTreeMap<String, String>, path: &Path) -> PathBu
     let beside = if path.is_dir() { path.to_owned() } else { load::parent(path) };
     let written = spec.files.iter().filter_map(|(_, file)| file.state_dir.as_ref());
     if let Some(written) = written.map(|spot| spot.as_str()).find(|dir| !dir.is_empty()) {
-        return PathBuf::from(written);
+        // As every path in a file, it is meant from the file's own folder.
+        return beside.join(written);
     }
     // systemd separates several by a colon; the first is ours.
     let given = env.get("STATE_DIRECTORY").and_then(|dirs| dirs.split(':').next());

@@ -5,8 +5,8 @@
 //! [`RETIRE_AFTER_MILLIS`], so that a last scrape sees it, and then dropped with its series.
 
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -58,6 +58,10 @@ pub struct EndpointCell {
     pub url: Arc<str>,
     /// Addresses the host resolves to; one for a literal address, empty until resolved.
     pub addresses: ArcSwap<Vec<SocketAddr>>,
+    /// HTTP/1.1 connections over all workers.
+    pub open: AtomicU32,
+    /// Requests over all workers that have no connection to it.
+    pub pending: AtomicU32,
 }
 
 /// Time over which retries are held against requests, in ticks: ten seconds.
@@ -268,7 +272,13 @@ impl Book {
         let id = EndpointId(inner.next_endpoint);
         inner.next_endpoint += 1;
         let addresses = ArcSwap::from_pointee(literal.into_iter().collect());
-        let cell = Arc::new(EndpointCell { id, url: Arc::clone(url), addresses });
+        let cell = Arc::new(EndpointCell {
+            id,
+            url: Arc::clone(url),
+            addresses,
+            open: AtomicU32::new(0),
+            pending: AtomicU32::new(0),
+        });
         inner.endpoints.insert(Arc::clone(url), Arc::clone(&cell));
         cell
     }

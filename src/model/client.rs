@@ -253,6 +253,12 @@ impl Client {
         }
     }
 
+    /// Whether it was ended for not sending what it announced.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.kill.get() == Some(Close::BodyTimeout)
+    }
+
     /// Remembers whom to wake; cheap when nothing changed.
     pub fn wake_with(&self, waker: &Waker) {
         let mut kept = self.waker.borrow_mut();

@@ -31,7 +31,7 @@ families! {
     UPSTREAM_DURATION = "switchback_upstream_duration_seconds", "histogram", ["route", "arm", "upstream"], "Request sent to response head, connect time excluded.";
     IN_FLIGHT = "switchback_requests_in_flight", "gauge", ["route", "arm", "upstream"], "Exchanges begun and not ended.";
     UPSTREAM_LIMIT = "switchback_upstream_limit", "gauge", ["upstream", "kind"], "Configured limits of an upstream.";
-    UPSTREAM_FAILURES = "switchback_upstream_failures_total", "counter", ["route", "arm", "upstream", "reason"], "Failed attempts on the chosen arm by cause.";
+    UPSTREAM_FAILURES = "switchback_upstream_failures_total", "counter", ["route", "arm", "upstream", "reason"], "Exchanges in which an attempt on the chosen arm failed, by the first cause.";
     CHOICES = "switchback_choices_total", "counter", ["route", "arm", "reason", "rule"], "Arms chosen, by reason and override rule.";
     SPLIT_WEIGHT = "switchback_split_weight_ratio", "gauge", ["route", "arm"], "Configured share of an arm, 0 to 1.";
     SPLIT_OBSERVED = "switchback_split_observed_ratio", "gauge", ["route", "arm"], "Share of the last minute's requests an arm received, 0 to 1.";

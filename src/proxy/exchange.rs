@@ -319,6 +319,11 @@ impl Exchange {
 
     fn record(&mut self) {
         let total = self.started.elapsed();
+        if self.status == 0 && self.upload.as_ref().is_some_and(|upload| upload.client.is_late()) {
+            // Its connection was ended for that, with an answer no exchange was asked for.
+            let reason = RejectReason::ClientTimeout;
+            (self.status, self.error, self.client_fault) = (408, reason.label(), true);
+        }
         let verdict = self.verdict();
         if let (Some((_, arm)), Some(choice)) = (self.charged(), self.choice) {
             let shard = |at: ArmIx| arm.cells.get(at.at()).and_then(|cell| cell.shard(self.worker.id));

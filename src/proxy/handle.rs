@@ -86,7 +86,7 @@ impl Story {
         let log = plan.access_log.as_ref().map(|log| {
             Box::new(Logged {
                 method: parts.method.clone(),
-                host: parts.headers.get(HOST).cloned().unwrap_or(HeaderValue::from_static("")),
+                host: asked_host(&parts),
                 target: parts.uri.clone(),
                 client: client_ip,
                 listener: client.listener,
@@ -253,7 +253,13 @@ impl Story {
             parts.headers.remove(name);
         }
         if plan.listeners.get(self.client.listener).is_some_and(|listener| listener.via) {
-            parts.headers.append(VIA, HeaderValue::from_static("1.1 switchback"));
+            // The protocol it was received by (RFC 9110 section 7.6.3).
+            let via = match parts.version {
+                Version::HTTP_2 => "2 switchback",
+                Version::HTTP_10 => "1.0 switchback",
+                _ => "1.1 switchback",
+            };
+            parts.headers.append(VIA, HeaderValue::from_static(via));
         }
         parts.uri = self.target(&parts.uri, route);
         parts.version = Version::HTTP_11;
@@ -325,6 +331,12 @@ impl Story {
         self.exchange.complete();
         response.map(|text| Body::Fixed(Some(text), self.exchange))
     }
+}
+
+/// The host a request names, for the log, whether or not it can be served.
+fn asked_host(parts: &request::Parts) -> HeaderValue {
+    let named = parts.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+    named.or_else(|| parts.headers.get(HOST).cloned()).unwrap_or(HeaderValue::from_static(""))
 }
 
 fn rules(listener: &Listener) -> Rules {

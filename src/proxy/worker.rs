@@ -46,7 +46,7 @@ impl Worker {
         Self {
             id,
             clock,
-            pools: Pools::new(Rc::clone(&deadlines), book.workers()),
+            pools: Pools::new(Rc::clone(&deadlines)),
             deadlines,
             book,
             sink,

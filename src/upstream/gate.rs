@@ -1,73 +1,85 @@
-//! How many connections one worker may hold to one endpoint, and how many exchanges may wait for one.
+//! How many connections one endpoint has, and how many requests wait for one: bounds of the process.
 //!
-//! Over the bound the exchange that came last is refused, never an older one kept waiting for it. It
-//! must never count a connection after its end.
+//! Counts are shared by workers but touched only where a connection opens or closes or a request has
+//! none, so that a request on an idle connection pays nothing. Over the bound the request that came
+//! last is refused. It must never count a connection after its end.
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// Bounds of one worker's share; 0 is none.
+use super::deadline::{Deadline, Deadlines, within};
+use crate::ledger::EndpointCell;
+
+/// How long a request waits before it looks again whether another worker let go of a connection.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Bounds of one endpoint over all workers; 0 is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Open connections.
     pub connections: u32,
-    /// Exchanges without a connection.
+    /// Requests without a connection.
     pub pending: u32,
 }
 
-impl Bounds {
-    /// The share of one of `workers` workers in bounds of the whole process: at least 1 of each.
-    #[must_use]
-    pub fn share(connections: u32, pending: u32, workers: usize) -> Self {
-        let workers = u32::try_from(workers).unwrap_or(u32::MAX).max(1);
-        Self { connections: connections.div_ceil(workers), pending: pending.div_ceil(workers) }
-    }
-}
-
-/// The connections of one worker to one endpoint, counted.
-#[derive(Debug, Default)]
+/// One worker's way to the counts of an endpoint.
+#[derive(Debug)]
 pub struct Gate {
-    open: Cell<u32>,
-    pending: Cell<u32>,
+    shared: Arc<EndpointCell>,
+    /// Requests of this worker without a connection.
+    waiting: Cell<u32>,
     freed: Notify,
 }
 
 impl Gate {
+    /// Of an endpoint.
+    #[must_use]
+    pub fn new(shared: Arc<EndpointCell>) -> Rc<Self> {
+        Rc::new(Self { shared, waiting: Cell::new(0), freed: Notify::new() })
+    }
+
     /// Room for one more connection, if the bound allows it.
     #[must_use]
     pub fn open(self: &Rc<Self>, bounds: Bounds) -> Option<Place> {
-        if bounds.connections > 0 && self.open.get() >= bounds.connections {
-            return None;
-        }
-        self.open.set(self.open.get() + 1);
-        Some(Place(Rc::clone(self)))
+        take(&self.shared.open, bounds.connections).then(|| Place(Rc::clone(self)))
     }
 
     /// Joins those without a connection, if there is room among them.
     #[must_use]
     pub fn wait(self: &Rc<Self>, bounds: Bounds) -> Option<Pending> {
-        if bounds.pending > 0 && self.pending.get() >= bounds.pending {
-            return None;
-        }
-        self.pending.set(self.pending.get() + 1);
-        Some(Pending(Rc::clone(self)))
+        take(&self.shared.pending, bounds.pending).then(|| {
+            self.waiting.set(self.waiting.get() + 1);
+            Pending(Rc::clone(self))
+        })
+    }
+
+    /// Whether requests of another worker wait while this one may have a connection to spare.
+    #[must_use]
+    pub fn is_wanted_elsewhere(&self, bounds: Bounds) -> bool {
+        bounds.connections > 0
+            && self.shared.open.load(Relaxed) >= bounds.connections
+            && self.shared.pending.load(Relaxed) > self.waiting.get()
     }
 
     /// A connection can be used again.
     pub fn returned(&self) {
         // A permit nobody waits for would only wake somebody for nothing.
-        if self.pending.get() > 0 {
+        if self.waiting.get() > 0 {
             self.freed.notify_one();
         }
     }
+}
 
-    /// Open connections.
-    #[must_use]
-    pub fn count(&self) -> u32 {
-        self.open.get()
-    }
+/// Counts one more unless that would pass `bound` (0: none).
+fn take(count: &AtomicU32, bound: u32) -> bool {
+    let more = |count: u32| (bound == 0 || count < bound).then(|| count.saturating_add(1));
+    count.fetch_update(Relaxed, Relaxed, more).is_ok()
 }
 
 /// The place of one connection, to its end.
@@ -76,25 +88,28 @@ pub struct Place(Rc<Gate>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.open.set(self.0.open.get().saturating_sub(1));
+        self.0.shared.open.fetch_sub(1, Relaxed);
         self.0.returned();
     }
 }
 
-/// One exchange without a connection.
+/// One request without a connection.
 #[derive(Debug)]
 pub struct Pending(Rc<Gate>);
 
 impl Pending {
-    /// Waits until a connection was freed or closed; another may be quicker to take it.
-    pub async fn freed(&self) {
-        self.0.freed.notified().await;
+    /// Waits until a connection was freed or closed, here or perhaps elsewhere; another may be
+    /// quicker to take it.
+    pub async fn freed(&self, deadlines: &Rc<Deadlines>) {
+        let mut again = Deadline::new(deadlines, LOOK_AGAIN);
+        within(None, &mut again, self.0.freed.notified()).await;
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.0.pending.set(self.0.pending.get().saturating_sub(1));
+        self.0.shared.pending.fetch_sub(1, Relaxed);
+        self.0.waiting.set(self.0.waiting.get().saturating_sub(1));
         // It may have been woken for what it no longer takes.
         self.0.returned();
     }
@@ -103,21 +118,21 @@ impl Drop for Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Book;
 
     #[test]
-    fn places_and_waiters_are_bounded_and_given_back() {
-        let gate = Rc::new(Gate::default());
-        let bounds = Bounds::share(3, 2, 2);
-        assert_eq!(bounds, Bounds { connections: 2, pending: 1 });
-        let first = gate.open(bounds);
-        let second = gate.open(bounds);
+    fn places_and_waiters_are_bounded_over_workers_and_given_back() {
+        let cell = Book::new(2, 0).endpoint(&"http://a:1".into(), None);
+        let (gate, other) = (Gate::new(Arc::clone(&cell)), Gate::new(cell));
+        let bounds = Bounds { connections: 2, pending: 1 };
+        let (first, second) = (gate.open(bounds), other.open(bounds));
         assert!(first.is_some() && second.is_some() && gate.open(bounds).is_none());
         let waiting = gate.wait(bounds);
-        assert!(waiting.is_some() && gate.wait(bounds).is_none());
+        assert!(waiting.is_some() && other.wait(bounds).is_none());
+        assert!(other.is_wanted_elsewhere(bounds) && !gate.is_wanted_elsewhere(bounds));
         drop((second, waiting));
-        assert!(gate.open(bounds).is_some() && gate.wait(bounds).is_some());
-        assert_eq!(gate.count(), 1);
-        let none = Bounds::share(0, 0, 2);
+        assert!(gate.open(bounds).is_some() && other.wait(bounds).is_some());
+        let none = Bounds { connections: 0, pending: 0 };
         assert!((0..100).map(|_| gate.open(none)).collect::<Vec<_>>().iter().all(Option::is_some));
     }
 }

@@ -22,6 +22,7 @@ use super::gate::{Bounds, Gate, Place};
 use super::h1::Connection;
 use super::h2::{Session, Sessions};
 use super::upload::RequestBody;
+use crate::ledger::EndpointCell;
 use crate::model::FailureReason;
 use crate::model::time::Tick;
 use crate::plan::{ConnectionSettings, Endpoint, Upstream, UpstreamProtocol};
@@ -46,8 +47,6 @@ pub struct Pools {
 struct Shared {
     deadlines: Rc<Deadlines>,
     buffers: Rc<Buffers>,
-    /// Of the process, to share its bounds.
-    workers: usize,
 }
 
 impl Shared {
@@ -57,10 +56,10 @@ impl Shared {
 }
 
 impl Pools {
-    /// No connections yet. `workers` is how many the process has.
+    /// No connections yet.
     #[must_use]
-    pub fn new(deadlines: Rc<Deadlines>, workers: usize) -> Self {
-        let shared = Rc::new(Shared { deadlines, buffers: Rc::default(), workers });
+    pub fn new(deadlines: Rc<Deadlines>) -> Self {
+        let shared = Rc::new(Shared { deadlines, buffers: Rc::default() });
         Self { shared, pools: RefCell::default() }
     }
 
@@ -72,13 +71,21 @@ impl Pools {
         if pools.len() <= at {
             pools.resize_with(at + 1, || None);
         }
-        let fresh = || Rc::new(Pool::new(Rc::clone(&self.shared)));
+        let fresh = || Rc::new(Pool::new(Rc::clone(&self.shared), Arc::clone(&endpoint.cell)));
         let Some(slot) = pools.get_mut(at) else { return fresh() };
         Rc::clone(slot.get_or_insert_with(fresh))
     }
 
-    /// Opens what an endpoint lacks of its least number of unused connections.
+    /// Opens what an endpoint lacks of its least number of unused connections, and lets go of those
+    /// that another worker waits for.
     pub fn warm(&self, upstream: &Arc<Upstream>) {
+        let bounds = Pool::bounds(upstream);
+        if bounds.connections > 0 {
+            let pools = upstream.endpoints.iter().map(|endpoint| self.of(endpoint));
+            pools
+                .filter(|pool| pool.gate.is_wanted_elsewhere(bounds))
+                .for_each(|pool| pool.idle.borrow_mut().clear());
+        }
         let least = upstream.connection.min_idle;
         if least == 0 || upstream.protocol == UpstreamProtocol::H2 {
             return;
@@ -150,12 +157,12 @@ pub struct Refused {
 }
 
 impl Pool {
-    fn new(shared: Rc<Shared>) -> Self {
+    fn new(shared: Rc<Shared>, cell: Arc<EndpointCell>) -> Self {
         Self {
             shared,
             idle: RefCell::default(),
             sessions: Sessions::default(),
-            gate: Rc::default(),
+            gate: Gate::new(cell),
             warming: Cell::default(),
             in_flight: Cell::default(),
             failures: Cell::default(),
@@ -191,12 +198,12 @@ impl Pool {
     ) -> Result<Response<Arrived>, Refused> {
         let settings = &upstream.connection;
         if upstream.protocol == UpstreamProtocol::H2 {
-            let home = Home::new(self, settings.max_idle);
+            let home = Home::new(self, settings.max_idle, Self::bounds(upstream));
             return Box::pin(self.send_h2(endpoint, settings, outgoing, sent, home)).await;
         }
         // A tunnel gets a connection of its own, which never comes back.
         let tunnel = outgoing.as_ref().is_some_and(|request| matches!(request.body(), RequestBody::Tunnel));
-        let home = Home::new(self, if tunnel { 0 } else { settings.max_idle });
+        let home = Home::new(self, if tunnel { 0 } else { settings.max_idle }, Self::bounds(upstream));
         while let Some(connection) = (!tunnel).then(|| self.checkout(settings)).flatten() {
             sent();
             match connection.exchange(outgoing, &self.shared.buffers).await {
@@ -220,7 +227,7 @@ impl Pool {
         tunnel: bool,
     ) -> Result<Response<Arrived>, Refused> {
         let settings = &upstream.connection;
-        let bounds = self.bounds(upstream);
+        let bounds = Self::bounds(upstream);
         let overflow = || Refused {
             reason: FailureReason::Overflow,
             cause: format!("too many requests wait for a connection to {}", endpoint.cell.url),
@@ -231,7 +238,7 @@ impl Pool {
             if let Some(place) = self.gate.open(bounds) {
                 break self.open(endpoint, settings, place).await?;
             }
-            pending.freed().await;
+            pending.freed(&self.shared.deadlines).await;
             if let Some(connection) = (!tunnel).then(|| self.checkout(settings)).flatten() {
                 break connection;
             }
@@ -267,8 +274,8 @@ impl Pool {
         }
     }
 
-    fn bounds(&self, upstream: &Upstream) -> Bounds {
-        Bounds::share(upstream.max_connections, upstream.max_pending, self.shared.workers)
+    fn bounds(upstream: &Upstream) -> Bounds {
+        Bounds { connections: upstream.max_connections, pending: upstream.max_pending }
     }
 
     async fn open(
@@ -283,22 +290,26 @@ impl Pool {
 
     /// Opens a connection that nobody asked for yet.
     fn warm(self: &Rc<Self>, upstream: Arc<Upstream>, endpoint: usize) {
-        let Some(place) = self.gate.open(self.bounds(&upstream)) else { return };
+        let Some(place) = self.gate.open(Self::bounds(&upstream)) else { return };
         let pool = Rc::clone(self);
         pool.warming.set(pool.warming.get() + 1);
         spawn_local(async move {
             if let Some(endpoint) = upstream.endpoints.get(endpoint) {
                 let opened = pool.open(endpoint, &upstream.connection, place).await;
                 // A failure is remembered as one; the next sweep tries again.
-                pool.keep(opened.ok(), upstream.connection.max_idle);
+                pool.keep(opened.ok(), upstream.connection.max_idle, Self::bounds(&upstream));
             }
             pool.warming.set(pool.warming.get().saturating_sub(1));
         });
     }
 
     /// Keeps a connection that may serve an exchange.
-    fn keep(&self, connection: Option<Connection>, max_idle: u32) {
+    fn keep(&self, connection: Option<Connection>, max_idle: u32, bounds: Bounds) {
         let Some(connection) = connection else { return };
+        // Closed, its place can be taken by the worker whose requests wait.
+        if self.gate.is_wanted_elsewhere(bounds) {
+            return;
+        }
         let mut idle = self.idle.borrow_mut();
         if idle.len() < max_idle as usize {
             idle.push(Idle { connection, since: self.shared.now() });
@@ -334,7 +345,10 @@ impl Pool {
         let addresses = endpoint.cell.addresses.load_full();
         let turn = self.turn.replace(self.turn.get().wrapping_add(1));
         let mut deadline = Deadline::new(&self.shared.deadlines, settings.connect_timeout.0);
-        let connecting = async { open(connect(&addresses, turn, settings).await?).await };
+        let connecting = async {
+            let stream = connect(&addresses, turn, settings).await.map_err(|error| (true, error))?;
+            open(stream).await.map_err(|error| (false, error))
+        };
         let connected = within(None, &mut deadline, connecting).await;
         let now = self.shared.now();
         let (reason, cause) = match connected {
@@ -343,7 +357,11 @@ impl Pool {
                 self.avoid_until.set(Tick(0));
                 return Ok(connection);
             }
-            Some(Err(error)) => {
+            Some(Err((false, error))) => {
+                let cause = format!("{} does not speak the protocol: {error}", endpoint.cell.url);
+                (FailureReason::BadResponse, cause)
+            }
+            Some(Err((true, error))) => {
                 let cause = match error.kind() {
                     io::ErrorKind::NotFound if addresses.is_empty() => {
                         format!("{} has no address yet", endpoint.host)
@@ -384,17 +402,18 @@ fn arrived(response: Response<super::h1::Body>, home: Home) -> Response<Arrived>
 pub struct Home {
     pool: Rc<Pool>,
     max_idle: u32,
+    bounds: Bounds,
 }
 
 impl Home {
-    fn new(pool: &Rc<Pool>, max_idle: u32) -> Self {
+    fn new(pool: &Rc<Pool>, max_idle: u32, bounds: Bounds) -> Self {
         pool.in_flight.set(pool.in_flight.get() + 1);
-        Self { pool: Rc::clone(pool), max_idle }
+        Self { pool: Rc::clone(pool), max_idle, bounds }
     }
 
     /// Takes a connection that may serve another exchange.
     pub fn take_back(&self, connection: Option<Connection>) {
-        self.pool.keep(connection, self.max_idle);
+        self.pool.keep(connection, self.max_idle, self.bounds);
     }
 }
 

@@ -262,7 +262,6 @@ fn not_yet() {
         ("routes.a.rateLimit", route("rateLimit: «{»}")),
         ("routes.a.mirror", route("mirror: «[»]")),
         ("routes.a.slo", route("slo: «{»}")),
-        ("routes.a.rollout", route("rollout: «{» version: v2 }")),
         ("routes.a.sticky.pin", route("sticky: { by: [clientIP], pin: «{»} }")),
         ("upstreams.u.healthCheck", upstream("healthCheck: «{»}")),
         ("upstreams.u.outlier", upstream("outlier: «{»}")),
