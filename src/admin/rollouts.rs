@@ -16,19 +16,34 @@ use crate::analysis::power::{choose, step_seconds};
 use crate::analysis::{Finding, Policy, policy::Preset};
 use crate::control::{self, Conducted, RolloutReport};
 use crate::rollout::moves::Summary;
-use crate::rollout::{Record, Rollout, Share, state::Direction};
+use crate::rollout::{Phase, Record, Rollout, Share, state::Direction};
 use crate::telemetry::metrics::{RolloutSeries, TransitionSeries};
 use crate::wire;
 
 /// Every rollout by route.
 pub(super) fn all(conducted: &Conducted) -> BTreeMap<String, wire::Rollout> {
     let declared = conducted.rollouts.iter().filter(|(_, report)| is_shown(&report.rollout));
-    declared.map(|(route, report)| (route.clone(), view(report))).collect()
+    declared.map(|(route, report)| (route.clone(), view(report, ending(conducted, route, report)))).collect()
 }
 
 /// The rollout of one route.
 pub(super) fn of(conducted: &Conducted, route: &str) -> Option<wire::Rollout> {
-    conducted.rollouts.get(route).filter(|report| is_shown(&report.rollout)).map(view)
+    let report = conducted.rollouts.get(route).filter(|report| is_shown(&report.rollout))?;
+    Some(view(report, ending(conducted, route, report)))
+}
+
+/// What was known when a run came to its end: what is judged afterwards is of another traffic.
+fn ending<'a>(conducted: &'a Conducted, route: &str, report: &RolloutReport) -> Option<&'a Summary> {
+    let rollout = &report.rollout;
+    if rollout.phase.base().is_some() || rollout.phase == Phase::Idle {
+        return None;
+    }
+    let records = conducted.history.get(route)?.iter().rev();
+    let of_run = records.take_while(|record| record.run == rollout.run);
+    let ends = of_run.take_while(|record| {
+        ["REVERTING", "REVERTED", "ABORTED", "SUPERSEDED", "PROMOTED", "FINISHED"].contains(&&*record.to)
+    });
+    ends.last()?.found.as_ref()
 }
 
 /// A block that is gone and left nothing behind is no rollout.
@@ -36,9 +51,9 @@ fn is_shown(rollout: &Rollout) -> bool {
     rollout.canary_share().is_some()
 }
 
-fn view(report: &RolloutReport) -> wire::Rollout {
+fn view(report: &RolloutReport, ending: Option<&Summary>) -> wire::Rollout {
     let RolloutReport { rollout, policy, finding, rate } = report;
-    let known = Known::of(rollout, finding.as_ref());
+    let known = Known::of(rollout, finding.as_ref(), ending);
     wire::Rollout {
         version: rollout.identity.version.clone(),
         state: rollout.phase.name().to_owned(),
@@ -78,14 +93,14 @@ struct Known {
 }
 
 impl Known {
-    fn of(rollout: &Rollout, finding: Option<&Finding>) -> Self {
-        match (finding, &rollout.found) {
-            (Some(finding), _) => {
-                let summary = Summary::of(finding);
+    fn of(rollout: &Rollout, finding: Option<&Finding>, ending: Option<&Summary>) -> Self {
+        let judged = finding.map(|finding| (Summary::of(finding), finding));
+        match (judged, ending.or(rollout.found.as_ref())) {
+            (Some((summary, finding)), known) if ending.is_none() || known == Some(&summary) => {
                 Self::summed(&summary, metrics(finding))
             }
-            (None, Some(summary)) => Self::summed(summary, BTreeMap::new()),
-            (None, None) => Self::default(),
+            (_, Some(summary)) => Self::summed(summary, BTreeMap::new()),
+            (_, None) => Self::default(),
         }
     }
 
@@ -127,7 +142,7 @@ pub(super) fn series(conducted: &Conducted) -> Vec<RolloutSeries> {
     let shown = conducted.rollouts.iter().filter(|(_, report)| is_shown(&report.rollout));
     let series = shown.map(|(route, report)| {
         let rollout = &report.rollout;
-        let known = Known::of(rollout, report.finding.as_ref());
+        let known = Known::of(rollout, report.finding.as_ref(), ending(conducted, route, report));
         let evidence = known.evidence.unwrap_or_default();
         let all = [("all", evidence.log), ("threshold", Some(evidence.threshold))];
         let all = all.into_iter().filter_map(|(metric, log)| Some((metric.to_owned(), log?)));
