@@ -14,8 +14,7 @@ use crate::support::wait::{PATIENCE, becomes_true};
 use crate::support::{Origin, Proxy, Site, eventually, get, upstreams};
 
 /// Short times, and a confidence that little traffic reaches.
-const QUICK: &str =
-    "analysis: { confidence: low, minRequests: 5, dwell: 1s, warmup: { errors: 0, latency: 0 } }, bake: 1s";
+const QUICK: &str = "analysis: { confidence: low, minRequests: 5, bursts: 1, dwell: 1s, warmup: { errors: 0, latency: 0 } }, bake: 1s";
 /// The same, but a step does not end by itself while a test lasts.
 const LONG: &str = "analysis: { confidence: low, minRequests: 5, dwell: 1h, warmup: { errors: 0, latency: 0 } }, \
                     deadline: { step: 2h }";
