@@ -39,9 +39,13 @@ impl Drop for Site {
 
 impl Site {
     fn start() -> Self {
+        Self::serving(CONFIG)
+    }
+
+    fn serving(text: &str) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("switchback.yaml");
-        fs::write(&file, CONFIG).expect("written");
+        fs::write(&file, text).expect("written");
         fs::write(dir.path().join("viewer"), "viewer-token").expect("written");
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let booted = control::boot(&file, &Arc::default(), |_| 1, clock.now()).expect("good");
@@ -382,4 +386,135 @@ async fn the_exposition_satisfies_promtool_and_names_only_known_families() {
     let checked = promtool.wait_with_output().expect("it ran");
     let said = String::from_utf8_lossy(&checked.stderr).into_owned();
     assert!(checked.status.success() && said.is_empty(), "{said}");
+}
+
+const CLIMBING: &str = "/api/v1/routes/climbing";
+const CLIMBING_ROUTE: &str = "\
+  - name: climbing
+    hostnames: [climbing.test]
+    split: { stable: 95, canary: 5 }
+    rollout: { version: v2, steps: [10, { weight: 50, pause: true }, 100], autoStart: false, analysis: { confidence: low } }
+";
+
+/// The rollout of the climbing route, once the controller has begun.
+async fn climbing(site: &Site) -> Value {
+    for _ in 0..1_000 {
+        let (_, route) = site.get(CLIMBING).await;
+        if !route["rollout"].is_null() {
+            return route["rollout"].clone();
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("it never began");
+}
+
+#[tokio::test]
+async fn a_rollout_is_shown_wherever_its_route_is() {
+    let site = Site::serving(&format!("{CONFIG}{CLIMBING_ROUTE}"));
+    let rollout = climbing(&site).await;
+    for (key, expected) in [
+        ("version", json!("v2")),
+        ("state", json!("IDLE")),
+        ("step", json!(0)),
+        ("steps", json!([10.0, 50.0, 100.0])),
+        ("code", json!("auto-start-off")),
+        ("verdict", Value::Null),
+        ("evidence", Value::Null),
+        ("detectableRatio", Value::Null),
+        ("waitingFor", json!(["start"])),
+        ("eta", Value::Null),
+        ("share", json!(0.0)),
+    ] {
+        assert_eq!(rollout[key], expected, "{key} of {rollout:#}");
+    }
+    let (_, status) = site.get("/api/v1/status").await;
+    assert_eq!(status["rollouts"]["climbing"]["state"], "IDLE", "{status}");
+    let (_, routes) = site.get("/api/v1/routes").await;
+    let shown: Vec<_> =
+        routes["routes"].as_array().into_iter().flatten().map(|one| !one["rollout"].is_null()).collect();
+    assert_eq!(shown, [false, false, true], "{routes}");
+    let (_, route) = site.get(CLIMBING).await;
+    assert_eq!(
+        (&route["arms"][0]["source"], &route["arms"][0]["weight"]),
+        (&json!("rollout"), &json!(0)),
+        "{route}"
+    );
+    let (status, plan) = site.get(&format!("{CLIMBING}/rollout/plan")).await;
+    assert_eq!((status, &plan["confidence"], &plan["auto"]), (200, &json!("low"), &json!(false)), "{plan}");
+    assert_eq!(plan["steps"][1]["detectableTarget"], 30.0, "{plan}");
+    assert_eq!(
+        (&plan["steps"][1]["pause"], &plan["totalSeconds"]),
+        (&json!(true), &Value::Null),
+        "no traffic: {plan}"
+    );
+    let (status, refused) = site.get("/api/v1/routes/all/rollout/plan").await;
+    assert_eq!((status, &refused["code"]), (409, &json!("no-rollout")), "{refused}");
+    let (_, text) = site.get("/metrics").await;
+    for line in [
+        "switchback_rollout_state{route=\"climbing\",state=\"IDLE\"} 1",
+        "switchback_rollout_state{route=\"climbing\",state=\"STAGE\"} 0",
+        "switchback_rollout_step{route=\"climbing\"} 0",
+        "switchback_arm_info{route=\"climbing\",arm=\"canary\",upstream=\"canary\",role=\"canary\",version=\"v2\"} 1",
+    ] {
+        assert!(
+            text.as_str().is_some_and(|text| text.lines().any(|found| found == line)),
+            "{line} is not in {text}"
+        );
+    }
+}
+
+/// Verb, body, header taken away, headers added, status, code.
+type Row<'a> = (&'a str, Value, &'a str, &'a [(&'a str, &'a str)], u16, &'a str);
+
+#[tokio::test]
+async fn rollout_verbs_have_the_guards_of_weights_and_say_the_state() {
+    let site = Site::serving(&format!("{CONFIG}{CLIMBING_ROUTE}"));
+    climbing(&site).await;
+    let at = |verb: &str| format!("{CLIMBING}/rollout/{verb}");
+    let none = json!({});
+    let rows: Vec<Row<'_>> = vec![
+        ("start", none.clone(), "authorization", &[], 401, "unauthorized"),
+        ("start", none.clone(), "content-type", &[("content-type", "text/plain")], 400, "not-json"),
+        ("start", none.clone(), "if-match", &[], 412, "if-match-missing"),
+        ("start", none.clone(), "if-match", &[("if-match", "\"99\"")], 409, "stale-generation"),
+        ("start", json!({ "weight": 5 }), "", &[], 400, "bad-request"),
+        ("start", json!({ "reason": "x".repeat(2_000) }), "", &[], 400, "bad-request"),
+        ("start", json!({ "version": "v3" }), "", &[], 409, "other-version"),
+        ("leap", none.clone(), "", &[], 404, "unknown-verb"),
+        ("pause", none.clone(), "if-match", &[], 409, "not-live"),
+        ("advance", json!({ "force": true }), "", &[], 400, "reason-missing"),
+    ];
+    for (verb, body, drop, add, status, code) in rows {
+        let (answered, answer) = site.verb(&at(verb), &body, drop, add).await;
+        assert_eq!((answered, &answer["code"]), (status, &json!(code)), "{verb} {body}: {answer}");
+        if code == "not-live" {
+            assert_eq!(answer["state"], "IDLE", "{answer}");
+        }
+    }
+    let (status, answer) = site.verb("/api/v1/routes/all/rollout/start", &none, "", &[]).await;
+    assert_eq!((status, &answer["code"]), (409, &json!("no-rollout")), "{answer}");
+    let (status, answer) = site.verb("/api/v1/routes/none/rollout/start", &none, "", &[]).await;
+    assert_eq!((status, &answer["code"]), (404, &json!("unknown-route")), "{answer}");
+    assert_eq!(site.get(&at("start")).await.0, 405);
+
+    let body = json!({ "reason": "go", "actor": "ann", "annotations": { "build": "42" } });
+    let (status, moved) = site.verb(&at("start"), &body, "", &[]).await;
+    assert_eq!(
+        (status, &moved["state"], &moved["version"], &moved["reason"]),
+        (200, &json!("PENDING"), &json!("v2"), &json!("go"))
+    );
+    let (status, moved) = site.verb(&at("rollback"), &none, "if-match", &[]).await;
+    assert_eq!((status, &moved["state"]), (200, &json!("ABORTED")), "{moved}");
+    let (_, history) = site.get(&format!("{CLIMBING}/history")).await;
+    let records = history["records"].as_array().expect("records");
+    let started = records.iter().find(|one| one["actor"] == "ann").expect("what she did");
+    assert_eq!((&started["from"], &started["to"]), (&json!("IDLE"), &json!("PENDING")), "{history}");
+    assert_eq!(
+        (&started["annotations"]["build"], &started["kind"]),
+        (&json!("42"), &json!("operator")),
+        "{history}"
+    );
+    assert!(started["at"].as_str().is_some_and(|at| at.ends_with('Z')), "{history}");
+    assert_eq!(site.get("/api/v1/routes/none/history").await.0, 404);
+    assert_eq!(site.get("/api/v1/routes/all/history").await.1, json!({ "records": [] }));
 }

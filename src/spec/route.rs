@@ -61,8 +61,7 @@ pub struct Route {
     pub mirror: Option<Spot<Later>>,
     /// Objectives.
     pub slo: Option<Spot<Later>>,
-    /// Guarded progress to a new version: read by `simulate`, not served yet.
-    #[schemars(with = "Option<Later>")]
+    /// Guarded progress to a new version.
     pub rollout: Option<Spot<Rollout>>,
     /// Two slots of which one serves.
     pub blue_green: Option<Spot<BlueGreen>>,
