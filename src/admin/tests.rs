@@ -389,8 +389,7 @@ async fn the_exposition_satisfies_promtool_and_names_only_known_families() {
 }
 
 const CLIMBING: &str = "/api/v1/routes/climbing";
-const CLIMBING_ROUTE: &str = "\
-  - name: climbing
+const CLIMBING_ROUTE: &str = "  - name: climbing
     hostnames: [climbing.test]
     split: { stable: 95, canary: 5 }
     rollout: { version: v2, steps: [10, { weight: 50, pause: true }, 100], autoStart: false, analysis: { confidence: low } }
