@@ -21,6 +21,7 @@ use super::health::Health;
 use super::load::{self, Failed, Loaded, Look, Seen};
 use super::meters::Meters;
 use super::order::{self, Direction};
+use super::outbox::{ANSWERS, Delivered, Outbox};
 use super::publisher::Publisher;
 use super::refusal::{Refusal, RefusalKind, find, mismatch, refused, whole_split};
 use super::report::{Attempt, Report};
@@ -64,6 +65,10 @@ pub(super) struct Controller {
     pub(super) warnings: Vec<Diagnostic>,
     /// Settings that took effect at the start.
     pub(super) started_with: Process,
+    /// What is still to be said to the outside.
+    pub(super) outbox: Outbox,
+    /// What became of it; taken by the loop.
+    answers: Option<mpsc::Receiver<Delivered>>,
     /// Rollouts under way.
     pub(super) rollouts: Rollouts,
     /// How they are, for whoever shows it.
@@ -118,6 +123,8 @@ impl Controller {
             Ok(kept) => (kept, None),
             Err(why) => (Kept::default(), Some(why)),
         };
+        let (told, answers) = mpsc::channel(ANSWERS);
+        let outbox = Outbox::new(kept.outbox.clone(), told);
         let rollouts = recall(kept, &plan, clock.now());
         let mut controller = Self {
             path: booted.path,
@@ -136,6 +143,8 @@ impl Controller {
             warnings: booted.warnings,
             started_with,
             rollouts,
+            outbox,
+            answers: Some(answers),
             conducted: Arc::default(),
             lost,
             began: Instant::now(),
@@ -153,6 +162,7 @@ impl Controller {
     }
 
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let Some(mut answers) = self.answers.take() else { return };
         self.begin_rollouts().await;
         let mut second = Instant::now() + self.to_next_second();
         let mut reclaim = interval(RECLAIM);
@@ -168,6 +178,7 @@ impl Controller {
                     // What was refused is in the report, the log and the metrics.
                     let _ = self.reload(false, true, By::actor("file"), Expected::Any).await;
                 }
+                Some(delivered) = answers.recv() => self.heard(delivered).await,
                 () = sleep_until(second) => {
                     self.second().await;
                     second = Instant::now() + self.to_next_second();

@@ -13,6 +13,7 @@ pub mod health;
 pub mod load;
 pub mod meters;
 pub mod order;
+pub mod outbox;
 pub mod publisher;
 pub mod refusal;
 pub mod report;

@@ -24,11 +24,29 @@ const ALL: u64 = 1_000_000;
 pub(super) fn policy(context: &mut Context<'_>, written: &Written) -> Option<Arc<Policy>> {
     written.rollout.as_ref()?;
     match Policy::compile(written, &context.findings.file) {
-        Ok(policy) => Some(Arc::new(policy)),
+        Ok(policy) => {
+            not_yet(context, written, &policy);
+            Some(Arc::new(policy))
+        }
         Err(found) => {
             context.findings.extend(found);
             None
         }
+    }
+}
+
+/// What a policy may say that nobody does yet.
+fn not_yet(context: &mut Context<'_>, written: &Written, policy: &Policy) {
+    let Some(block) = &written.rollout else { return };
+    let rows = [
+        ("a shadow step", policy.shadow.is_some()),
+        ("analysis.checks", !policy.checks.is_empty()),
+        ("a rollout of blueGreen", written.blue_green.is_some()),
+        ("https hooks", policy.conduct.hooks.iter().any(|hook| hook.url.starts_with("https:"))),
+    ];
+    for (what, _) in rows.into_iter().filter(|(_, written)| *written) {
+        let message = format!("`rollout`: {what} is not yet supported");
+        context.findings.error(block, "not-yet", message, "remove it; the feature is planned");
     }
 }
 
