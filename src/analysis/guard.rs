@@ -2,7 +2,7 @@
 //!
 //! Two bets run side by side. The guard bets that the canary's bad share is above a fixed limit;
 //! its control bets that the canary is worse than stable. Only both together speak, so a shared
-//! outage cannot revert anybody; the guard alone speaks when stable is all but silent. Its limit
+//! outage cannot revert anybody; the guard alone speaks only when stable is silent. Its limit
 //! must never be estimated: an estimate lags behind whatever is happening.
 
 use serde::{Deserialize, Serialize};
@@ -24,12 +24,14 @@ const ENOUGH_BAD: u64 = 5;
 const ENOUGH_MOMENTS: u32 = 5;
 /// Seconds that must hold one, where tenths are not known.
 const ENOUGH_SECONDS: u32 = 2;
-/// Seconds over which stable counts as present, and its outcomes in them from which it does: the
-/// control needs about as many to have its word, so the guard waits for it rather than go alone.
-const PRESENT: (u64, u64) = (60, 5);
 /// Seconds over which stable's own health is judged, and its outcomes in them from which it can be;
-/// with fewer it is judged over [`PRESENT`].
+/// with fewer it is judged over [`RECENT`].
 const HEALTH: (u64, u64) = (10, 20);
+/// Seconds of stable that are remembered.
+const RECENT: u64 = 60;
+/// Seconds without any outcome of stable after which the guard no longer waits for its control. A
+/// few good outcomes of stable are all the control needs, so it waits for them.
+const SILENT: u64 = 600;
 /// Budget burn that is always allowed (the page line of the SRE workbook, chapter 5).
 const BURN: f64 = 14.4;
 
@@ -57,8 +59,10 @@ pub struct Guard {
     /// Over [`ODDS`] and then [`GROSS`]; over [`RATIOS`] on sticky routes.
     control: Mixture,
     stable_share: Share,
-    /// Stable's last seconds: when, outcomes, bad ones. At most [`PRESENT`] seconds.
+    /// Stable's last seconds: when, outcomes, bad ones. At most [`RECENT`] seconds.
     recent: Vec<(u64, u64, u64)>,
+    /// When stable last left an outcome, or the first tick.
+    stable_at: Option<u64>,
     /// By how much failures outweigh the good outcomes since the first that counts.
     outweigh: f64,
     bad: u64,
@@ -80,6 +84,7 @@ impl Guard {
             control: Mixture::new(ODDS.len() + GROSS.len()),
             stable_share: Share::new(1.0 - availability),
             recent: Vec::new(),
+            stable_at: None,
             outweigh: 0.0,
             bad: 0,
             moments: 0,
@@ -108,7 +113,7 @@ impl Guard {
         }
         let (ln, control) = (self.evidence.ln_mean(), self.control.ln_mean());
         self.count(tick, &seen);
-        let alone = self.stable_over(PRESENT.0, tick.at_second).0 < PRESENT.1;
+        let alone = self.stable_is_silent(tick);
         let proven = ln >= ln_threshold && !stable_breaches;
         let fires = proven && self.spread() && (alone || control >= ln_threshold);
         Word { ln, control, fires, suspects: proven && !fires, stable_breaches }
@@ -155,8 +160,11 @@ impl Guard {
     }
 
     fn remember(&mut self, second: u64, seen: &Outcomes) {
-        self.recent.retain(|(at, _, _)| at + PRESENT.0 > second);
+        self.recent.retain(|(at, _, _)| at + RECENT > second);
         let all = seen.bad_stable + seen.good_stable;
+        if all > 0 || self.stable_at.is_none() {
+            self.stable_at = Some(second);
+        }
         match self.recent.last_mut().filter(|(at, _, _)| *at == second) {
             Some(last) => *last = (second, last.1 + all, last.2 + seen.bad_stable),
             None => self.recent.push((second, all, seen.bad_stable)),
@@ -172,8 +180,14 @@ impl Guard {
     #[expect(clippy::cast_precision_loss, reason = "outcomes of a minute")]
     fn stable_breaches(&self, second: u64) -> bool {
         let lately = self.stable_over(HEALTH.0, second);
-        let (all, bad) = if lately.0 < HEALTH.1 { self.stable_over(PRESENT.0, second) } else { lately };
+        let (all, bad) = if lately.0 < HEALTH.1 { self.stable_over(RECENT, second) } else { lately };
         all > 0 && bad as f64 >= self.limit * all as f64
+    }
+
+    /// Whether there is no control: stable gets nothing, or nothing has come from it for long.
+    fn stable_is_silent(&self, tick: &Tick) -> bool {
+        let last = self.stable_at.unwrap_or(tick.at_second);
+        tick.w >= 1.0 || tick.at_second.saturating_sub(last) >= SILENT
     }
 
     /// Failures count as long as they outweigh the good outcomes since the first of them: a burst
