@@ -230,7 +230,9 @@ impl Controller {
         let before_publish = outcome.moves.contains(&Move::Persist(Order::BeforePublish));
         let parcels = self.put_out(route, &outcome);
         if before_publish && let Err(why) = self.write_ahead(name, &outcome, now).await {
-            parcels.iter().for_each(|(number, _)| self.outbox.remove(*number));
+            for (number, _) in &parcels {
+                self.outbox.remove(*number);
+            }
             self.rollouts.store = false;
             return Err(Refusal::new(RefusalKind::Conflict, "state-not-writable", why)
                 .hint("more weight for a canary must survive a restart; repair the state folder")
@@ -249,7 +251,9 @@ impl Controller {
         } else if before_publish {
             self.rollouts.store = true;
         }
-        parcels.iter().for_each(|(number, hook)| self.send(*number, name, hook));
+        for (number, hook) in &parcels {
+            self.send(*number, name, hook);
+        }
         self.tell_people(name, &outcome);
         let generation =
             self.publisher.current().route_named(name).map_or(route.generation, |now| now.generation);

@@ -22,6 +22,7 @@ pub mod start;
 pub mod store;
 pub mod ticker;
 pub mod watch;
+mod weights;
 
 pub use boot::{Booted, Refused, boot};
 pub use command::{By, Changed, Command, ControlHandle, Expected, ReloadDone, RolloutAsk, WeightsDone};

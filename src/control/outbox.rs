@@ -152,10 +152,10 @@ async fn say(hook: &Hook, parcel: &Parcel) -> bool {
             Ok(true) => return true,
             Ok(false) if parcel.answer => return false,
             Ok(false) => {
-                tracing::warn!(route = parcel.route, hook = hook.name, "a hook did not answer with a 2xx")
+                tracing::warn!(route = parcel.route, hook = hook.name, "a hook did not answer with a 2xx");
             }
             Err(why) => {
-                tracing::warn!(route = parcel.route, hook = hook.name, "a hook cannot be asked: {why}")
+                tracing::warn!(route = parcel.route, hook = hook.name, "a hook cannot be asked: {why}");
             }
         }
         if attempt < RETRIES {
