@@ -2,7 +2,7 @@
 //!
 //! Two bets run side by side. The guard bets that the canary's bad share is above a fixed limit;
 //! its control bets that the canary is worse than stable. Only both together speak, so a shared
-//! outage cannot revert anybody; the guard alone speaks when stable is all but silent. Its limit
+//! outage cannot revert anybody; the guard alone speaks only when stable is silent. Its limit
 //! must never be estimated: an estimate lags behind whatever is happening.
 
 use serde::{Deserialize, Serialize};
@@ -24,10 +24,14 @@ const ENOUGH_BAD: u64 = 5;
 const ENOUGH_MOMENTS: u32 = 5;
 /// Seconds that must hold one, where tenths are not known.
 const ENOUGH_SECONDS: u32 = 2;
-/// Seconds over which stable counts as present, and its outcomes in them from which it does.
-const PRESENT: (u64, u64) = (60, 20);
-/// Seconds over which stable's own health is judged.
-const HEALTH: u64 = 10;
+/// Seconds over which stable's own health is judged, and its outcomes in them from which it can be;
+/// with fewer it is judged over [`RECENT`].
+const HEALTH: (u64, u64) = (10, 20);
+/// Seconds of stable that are remembered.
+const RECENT: u64 = 60;
+/// Seconds without any outcome of stable after which the guard no longer waits for its control. A
+/// few good outcomes of stable are all the control needs, so it waits for them.
+const SILENT: u64 = 600;
 /// Budget burn that is always allowed (the page line of the SRE workbook, chapter 5).
 const BURN: f64 = 14.4;
 
@@ -55,10 +59,12 @@ pub struct Guard {
     /// Over [`ODDS`] and then [`GROSS`]; over [`RATIOS`] on sticky routes.
     control: Mixture,
     stable_share: Share,
-    /// Stable's last seconds: when, outcomes, bad ones. At most [`PRESENT`] seconds.
+    /// Stable's last seconds: when, outcomes, bad ones. At most [`RECENT`] seconds.
     recent: Vec<(u64, u64, u64)>,
-    /// Evidence before the first of the failures that count.
-    base: f64,
+    /// When stable last left an outcome, or the first tick.
+    stable_at: Option<u64>,
+    /// By how much failures outweigh the good outcomes since the first that counts.
+    outweigh: f64,
     bad: u64,
     moments: u32,
     seconds: u32,
@@ -78,7 +84,8 @@ impl Guard {
             control: Mixture::new(ODDS.len() + GROSS.len()),
             stable_share: Share::new(1.0 - availability),
             recent: Vec::new(),
-            base: 0.0,
+            stable_at: None,
+            outweigh: 0.0,
             bad: 0,
             moments: 0,
             seconds: 0,
@@ -98,15 +105,15 @@ impl Guard {
             good_stable: good(&tick.stable),
         };
         self.grow_control(grant, tick, &seen, slots.is_some());
-        let before = self.grow(grant, tick, &seen);
+        self.grow(grant, tick, &seen);
         self.remember(tick.at_second, &seen);
         let stable_breaches = self.stable_breaches(tick.at_second);
         if stable_breaches {
             self.evidence.at_most(0.5_f64.ln());
         }
         let (ln, control) = (self.evidence.ln_mean(), self.control.ln_mean());
-        self.count(tick, bad_canary, before, ln);
-        let alone = self.stable_outcomes(tick.at_second) < PRESENT.1;
+        self.count(tick, &seen);
+        let alone = self.stable_is_silent(tick);
         let proven = ln >= ln_threshold && !stable_breaches;
         let fires = proven && self.spread() && (alone || control >= ln_threshold);
         Word { ln, control, fires, suspects: proven && !fires, stable_breaches }
@@ -118,11 +125,9 @@ impl Guard {
         self.limit
     }
 
-    /// Gives the evidence there was before this second's outcomes.
     #[expect(clippy::cast_precision_loss, reason = "outcomes of one second")]
-    fn grow(&mut self, grant: &Grant, tick: &Tick, seen: &Outcomes) -> f64 {
+    fn grow(&mut self, grant: &Grant, tick: &Tick, seen: &Outcomes) {
         self.evidence.fund(grant.total());
-        let before = self.evidence.ln_mean();
         let (trusted, trusted_bad) = tick.canary.trusted;
         let bad = (seen.bad_canary + trusted_bad) as f64;
         let good = (seen.good_canary + trusted.saturating_sub(trusted_bad)) as f64;
@@ -131,7 +136,6 @@ impl Guard {
             let share = shares[index];
             bad * (share / limit).ln() + good * ((1.0 - share) / (1.0 - limit)).ln()
         });
-        before
     }
 
     fn grow_control(&mut self, grant: &Grant, tick: &Tick, seen: &Outcomes, sticky: bool) {
@@ -156,40 +160,52 @@ impl Guard {
     }
 
     fn remember(&mut self, second: u64, seen: &Outcomes) {
-        self.recent.retain(|(at, _, _)| at + PRESENT.0 > second);
+        self.recent.retain(|(at, _, _)| at + RECENT > second);
         let all = seen.bad_stable + seen.good_stable;
+        if all > 0 || self.stable_at.is_none() {
+            self.stable_at = Some(second);
+        }
         match self.recent.last_mut().filter(|(at, _, _)| *at == second) {
             Some(last) => *last = (second, last.1 + all, last.2 + seen.bad_stable),
             None => self.recent.push((second, all, seen.bad_stable)),
         }
     }
 
-    fn stable_outcomes(&self, second: u64) -> u64 {
-        self.recent.iter().filter(|(at, _, _)| at + PRESENT.0 > second).map(|(_, all, _)| all).sum()
+    /// Stable's outcomes and bad ones of the last seconds.
+    fn stable_over(&self, seconds: u64, second: u64) -> (u64, u64) {
+        let last = self.recent.iter().filter(|(at, _, _)| at + seconds > second);
+        last.fold((0, 0), |sum, (_, all, bad)| (sum.0 + all, sum.1 + bad))
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "outcomes of ten seconds")]
+    #[expect(clippy::cast_precision_loss, reason = "outcomes of a minute")]
     fn stable_breaches(&self, second: u64) -> bool {
-        let last = self.recent.iter().filter(|(at, _, _)| at + HEALTH > second);
-        let (all, bad) = last.fold((0, 0), |sum, (_, all, bad)| (sum.0 + all, sum.1 + bad));
+        let lately = self.stable_over(HEALTH.0, second);
+        let (all, bad) = if lately.0 < HEALTH.1 { self.stable_over(RECENT, second) } else { lately };
         all > 0 && bad as f64 >= self.limit * all as f64
     }
 
-    /// Failures count as long as the evidence stays above where the first of them found it: a burst
-    /// long ago that good outcomes have outweighed is not part of what is happening now.
-    fn count(&mut self, tick: &Tick, bad: u64, before: f64, after: f64) {
-        let bad = bad + tick.canary.trusted.1;
-        if self.bad == 0 {
-            self.base = before;
-        }
-        if after <= self.base {
-            (self.bad, self.moments, self.seconds) = (0, 0, 0);
+    /// Whether there is no control: stable gets nothing, or nothing has come from it for long.
+    fn stable_is_silent(&self, tick: &Tick) -> bool {
+        let last = self.stable_at.unwrap_or(tick.at_second);
+        tick.w >= 1.0 || tick.at_second.saturating_sub(last) >= SILENT
+    }
+
+    /// Failures count as long as they outweigh the good outcomes since the first of them: a burst
+    /// that has been made up for is not part of what is happening now.
+    #[expect(clippy::cast_precision_loss, reason = "outcomes of one second")]
+    fn count(&mut self, tick: &Tick, seen: &Outcomes) {
+        let bad = seen.bad_canary + tick.canary.trusted.1;
+        let least = self.shares.first().copied().unwrap_or(self.limit);
+        self.outweigh += bad as f64 * (least / self.limit).ln()
+            + seen.good_canary as f64 * ((1.0 - least) / (1.0 - self.limit)).ln();
+        if self.outweigh <= 0.0 {
+            (self.outweigh, self.bad, self.moments, self.seconds) = (0.0, 0, 0, 0);
             return;
         }
         self.bad += bad;
         let known = tick.canary.bad_moments.filter(|_| bad > 0).map_or(0, u16::count_ones);
         self.moments = self.moments.saturating_add(known.min(u32::from(MOMENTS)));
-        self.seconds += u32::from(bad > 0);
+        self.seconds = self.seconds.saturating_add(u32::from(bad > 0));
     }
 
     fn spread(&self) -> bool {

@@ -59,6 +59,21 @@ fn each_rule_speaks_for_itself() {
             Some((36, "errors")),
         ),
         ("both fail", Box::new(move |s| at(s, 0.05, arm(95, 57), arm(5, 3))), None),
+        (
+            "all fail, nothing to compare with",
+            Box::new(move |s| at(s, 1.0, arm(0, 0), arm(5, 5))),
+            Some((1, "guard")),
+        ),
+        (
+            "both fail at bake, quietly",
+            Box::new(move |s| at(s, 0.99, arm(u64::from(s % 40 == 0), 1 - (s % 40).min(1)), arm(5, 5))),
+            None,
+        ),
+        (
+            "all fail at bake, quietly",
+            Box::new(move |s| at(s, 0.95, arm(u64::from(s % 5 == 0), 0), arm(2, 2))),
+            Some((20, "guard")),
+        ),
         ("both fail at bake", Box::new(move |s| at(s, 0.99, arm(1, 1), arm(99, 99))), None),
         ("slower", Box::new(move |s| at(s, 0.05, stable(s), slow_arm(5, 0, 2))), Some((62, "latency-p90"))),
         (

@@ -12,6 +12,7 @@ use super::command::{By, Changed, RolloutAsk, WeightsDone};
 use super::controller::{Candidate, Controller};
 use super::load::Loaded;
 use super::order::{self, Direction};
+use super::outbox::{self, Delivered, Parcel};
 use super::refusal::{Refusal, RefusalKind, find, mismatch};
 use super::rollouts::live::{Live, identity};
 use super::rollouts::report::MAX_RECORDS;
@@ -39,7 +40,11 @@ impl Controller {
 
     pub(super) fn kept(&self) -> Kept {
         let now = self.moment();
-        Kept { by_route: self.rollouts.to_remember(now), at_millis: now.wall.0 }
+        Kept {
+            by_route: self.rollouts.to_remember(now),
+            outbox: self.outbox.to_remember(),
+            at_millis: now.wall.0,
+        }
     }
 
     /// The process began: rollouts go on where they were, never above what was written down.
@@ -56,6 +61,50 @@ impl Controller {
             }
         }
         self.follow_file().await;
+        for (number, route, hook) in self.outbox.numbers() {
+            self.send(number, &route, &hook);
+        }
+    }
+
+    fn send(&self, number: u64, route: &str, hook: &str) {
+        let plan = self.publisher.current();
+        let policy = plan.route_named(route).and_then(|route| route.policy.as_ref());
+        let hooks = policy.map(|policy| policy.conduct.hooks.iter());
+        self.outbox.send(number, hooks.into_iter().flatten().find(|one| one.name == hook));
+    }
+
+    /// A hook was asked, or given up.
+    pub(super) async fn heard(&mut self, delivered: Delivered) {
+        self.outbox.remove(delivered.number);
+        if let Some(answer) = delivered.answer {
+            self.happen(&delivered.route, Event::Hook(answer)).await;
+        }
+    }
+
+    /// What an outcome has to say to the outside, put into the outbox.
+    fn put_out(&mut self, route: &Route, outcome: &Outcome) -> Vec<(u64, String)> {
+        let Some(policy) = &route.policy else { return Vec::new() };
+        let calls = outcome.moves.iter().filter_map(|one| match one {
+            Move::Hook(call) => {
+                policy.conduct.hooks.iter().find(|hook| hook.name == call.name).zip(Some(call))
+            }
+            _ => None,
+        });
+        let share = outcome.next.canary_share().map_or(0.0, |share| share.ratio() * 100.0);
+        let parcels: Vec<Parcel> = calls
+            .map(|(hook, call)| Parcel {
+                route: route.name.to_string(),
+                hook: call.name.clone(),
+                key: call.key,
+                answer: call.answer,
+                body: outbox::body(&route.name, call, hook, outcome.next.phase.name(), share),
+            })
+            .collect();
+        parcels
+            .into_iter()
+            .map(|parcel| (parcel.hook.clone(), self.outbox.add(parcel)))
+            .map(|(hook, number)| (number, hook))
+            .collect()
     }
 
     /// Makes rollouts what the file in force says.
@@ -179,7 +228,11 @@ impl Controller {
         let Some(decided) = self.rollouts.decide(route, &event, now) else { return Ok(unchanged()) };
         let outcome = decided.map_err(|refused| refusal(&refused, route.generation))?;
         let before_publish = outcome.moves.contains(&Move::Persist(Order::BeforePublish));
+        let parcels = self.put_out(route, &outcome);
         if before_publish && let Err(why) = self.write_ahead(name, &outcome, now).await {
+            for (number, _) in &parcels {
+                self.outbox.remove(*number);
+            }
             self.rollouts.store = false;
             return Err(Refusal::new(RefusalKind::Conflict, "state-not-writable", why)
                 .hint("more weight for a canary must survive a restart; repair the state folder")
@@ -197,6 +250,9 @@ impl Controller {
             self.rollouts.store = self.save(self.overlay.clone()).await.is_ok();
         } else if before_publish {
             self.rollouts.store = true;
+        }
+        for (number, hook) in &parcels {
+            self.send(*number, name, hook);
         }
         self.tell_people(name, &outcome);
         let generation =

@@ -16,13 +16,14 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::audit::{Audit, Entry};
 use super::boot::{Booted, needs_restart};
-use super::command::{By, Command, Expected, ReloadDone, WeightsDone};
+use super::command::{By, Command, Expected, ReloadDone};
 use super::health::Health;
 use super::load::{self, Failed, Loaded, Look, Seen};
 use super::meters::Meters;
 use super::order::{self, Direction};
+use super::outbox::{ANSWERS, Delivered, Outbox};
 use super::publisher::Publisher;
-use super::refusal::{Refusal, RefusalKind, find, mismatch, refused, whole_split};
+use super::refusal::{Refusal, RefusalKind, mismatch, refused};
 use super::report::{Attempt, Report};
 use super::rollouts::report::Conducted;
 use super::rollouts::{Rollouts, recall};
@@ -30,9 +31,9 @@ use super::start::Options;
 use super::store::{Kept, Store};
 use crate::ledger::Book;
 use crate::model::time::Clock;
-use crate::model::{Diagnostic, Overlay, Provenance, RouteOverlay};
+use crate::model::{Diagnostic, Overlay};
 use crate::plan::diff::{Change, diff};
-use crate::plan::{Compiled, Inputs, Plan, Process, Route, compile};
+use crate::plan::{Compiled, Inputs, Plan, Process, compile};
 
 /// How long a file that looks half written is given to become whole.
 const TORN: Duration = Duration::from_millis(100);
@@ -64,6 +65,10 @@ pub(super) struct Controller {
     pub(super) warnings: Vec<Diagnostic>,
     /// Settings that took effect at the start.
     pub(super) started_with: Process,
+    /// What is still to be said to the outside.
+    pub(super) outbox: Outbox,
+    /// What became of it; taken by the loop.
+    answers: Option<mpsc::Receiver<Delivered>>,
     /// Rollouts under way.
     pub(super) rollouts: Rollouts,
     /// How they are, for whoever shows it.
@@ -118,6 +123,8 @@ impl Controller {
             Ok(kept) => (kept, None),
             Err(why) => (Kept::default(), Some(why)),
         };
+        let (told, answers) = mpsc::channel(ANSWERS);
+        let outbox = Outbox::new(kept.outbox.clone(), told);
         let rollouts = recall(kept, &plan, clock.now());
         let mut controller = Self {
             path: booted.path,
@@ -136,6 +143,8 @@ impl Controller {
             warnings: booted.warnings,
             started_with,
             rollouts,
+            outbox,
+            answers: Some(answers),
             conducted: Arc::default(),
             lost,
             began: Instant::now(),
@@ -153,6 +162,7 @@ impl Controller {
     }
 
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let Some(mut answers) = self.answers.take() else { return };
         self.begin_rollouts().await;
         let mut second = Instant::now() + self.to_next_second();
         let mut reclaim = interval(RECLAIM);
@@ -168,6 +178,7 @@ impl Controller {
                     // What was refused is in the report, the log and the metrics.
                     let _ = self.reload(false, true, By::actor("file"), Expected::Any).await;
                 }
+                Some(delivered) = answers.recv() => self.heard(delivered).await,
                 () = sleep_until(second) => {
                     self.second().await;
                     second = Instant::now() + self.to_next_second();
@@ -345,70 +356,6 @@ impl Controller {
         self.report.store(Arc::new(report));
     }
 
-    // --- weights ---
-
-    async fn set_weights(
-        &mut self,
-        name: &str,
-        weights: Option<BTreeMap<String, u32>>,
-        by: By,
-        expected: Expected,
-    ) -> Result<WeightsDone, Refusal> {
-        let current = self.publisher.current();
-        let route = find(&current, name)?;
-        let mut overlay = self.overlay.clone();
-        let what = if weights.is_some() { "weights" } else { "weights-reset" };
-        match weights {
-            Some(weights) => {
-                let entry = RouteOverlay {
-                    weights: whole_split(route, &weights)?,
-                    split_fingerprint: route.split_fingerprint,
-                    by: Provenance {
-                        actor: by.actor.clone(),
-                        reason: by.reason.clone(),
-                        at_millis: self.clock.now().0,
-                    },
-                };
-                overlay.routes.insert(name.to_owned(), entry);
-            }
-            None => {
-                if overlay.routes.remove(name).is_none() {
-                    return Ok(WeightsDone { generation: route.generation, changed: Vec::new() });
-                }
-            }
-        }
-        let compiled = self.compile(Arc::clone(&self.loaded), overlay.clone()).await?;
-        let Candidate { plan, .. } =
-            compiled.map_err(|diagnostics| refused(current.generation, diagnostics))?;
-        let after = find(&plan, name)?;
-        let weights_of = |route: &Route| route.arms.iter().map(|arm| arm.weight).collect::<Vec<_>>();
-        let direction = order::direction(&weights_of(route), &weights_of(after), route.default_arm.at());
-        order::check(direction, expected, route.generation)
-            .map_err(|found| mismatch(found, route.generation))?;
-        let done = WeightsDone { generation: after.generation, changed: order::changed(route, after) };
-        let (before, now) = (weights_json(route), weights_json(after));
-        if direction == Direction::TowardCanary {
-            self.save(overlay.clone()).await.map_err(|why| {
-                Refusal::new(RefusalKind::Conflict, "state-not-writable", why)
-                    .hint("more weight for a canary must survive a restart; repair the state folder")
-                    .generation(route.generation)
-            })?;
-        }
-        self.publish(plan);
-        self.overlay = overlay;
-        if direction == Direction::TowardStable {
-            self.remember().await;
-        }
-        tracing::info!(route = name, actor = %by.actor, reason = ?by.reason, before = %before, after = %now, what);
-        self.journal(what, name, &by, before, now);
-        Ok(done)
-    }
-
-    fn weights_ended(&mut self, route: &str) {
-        tracing::warn!(route, "operator weights ended: the split was edited or the route is gone");
-        self.journal("weights-ended", route, &By::actor("file"), Value::Null, Value::Null);
-    }
-
     // --- shared steps ---
 
     /// Compiles off the runtime. The outer error is a controller that is going away.
@@ -495,15 +442,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         tracing::error!(%error, "a step of the control plane failed");
         Refusal::new(RefusalKind::Stopped, "internal", "a step of the control plane failed")
     })
-}
-
-fn weights_json(route: &Route) -> Value {
-    route
-        .arms
-        .iter()
-        .map(|arm| (arm.name.to_string(), json!(arm.weight)))
-        .collect::<serde_json::Map<_, _>>()
-        .into()
 }
 
 fn files(loaded: &Loaded) -> Vec<String> {

@@ -13,6 +13,7 @@ pub mod health;
 pub mod load;
 pub mod meters;
 pub mod order;
+pub mod outbox;
 pub mod publisher;
 pub mod refusal;
 pub mod report;
@@ -21,6 +22,7 @@ pub mod start;
 pub mod store;
 pub mod ticker;
 pub mod watch;
+mod weights;
 
 pub use boot::{Booted, Refused, boot};
 pub use command::{By, Changed, Command, ControlHandle, Expected, ReloadDone, RolloutAsk, WeightsDone};

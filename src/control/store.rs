@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use xxhash_rust::xxh64::xxh64;
 
+use super::outbox::Parcel;
 use super::rollouts::Remembered;
 use crate::model::Overlay;
 use crate::model::time::UnixMillis;
@@ -50,6 +51,8 @@ pub struct Opened {
 pub struct Kept {
     /// By route.
     pub by_route: BTreeMap<String, Remembered>,
+    /// What is still to be said to the outside.
+    pub outbox: Vec<Parcel>,
     /// When they were written, in wall-clock milliseconds.
     pub at_millis: u64,
 }
@@ -91,7 +94,12 @@ impl Store {
     pub fn save(&self, overlay: &Overlay, rollouts: &Kept) -> io::Result<()> {
         let overlay = serde_json::to_value(overlay).map_err(io::Error::other)?;
         let by_route = serde_json::to_value(&rollouts.by_route).map_err(io::Error::other)?;
-        let what = json!({ "overlay": overlay, "rollouts": by_route, "at": rollouts.at_millis });
+        let what = json!({
+            "overlay": overlay,
+            "rollouts": by_route,
+            "outbox": rollouts.outbox,
+            "at": rollouts.at_millis,
+        });
         let whole = json!({ "schema": SCHEMA, "checksum": checksum(&what), "state": what });
         let mut file = tempfile::Builder::new().prefix(".overlay-").tempfile_in(&self.dir)?;
         serde_json::to_writer(&mut file, &whole).map_err(io::Error::other)?;
@@ -147,6 +155,8 @@ fn understand(text: &str) -> Result<(Overlay, Kept), String> {
     let overlay = serde_json::from_value(overlay).map_err(|error| error.to_string())?;
     let mut kept = Kept::default();
     if schema > 1 {
+        let outbox = what.get("outbox").cloned().unwrap_or_else(|| json!([]));
+        kept.outbox = serde_json::from_value(outbox).map_err(|error| error.to_string())?;
         kept.at_millis = what.get("at").and_then(Value::as_u64).unwrap_or_default();
         kept.by_route =
             serde_json::from_value(read(what.get("rollouts"))).map_err(|error| error.to_string())?;

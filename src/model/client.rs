@@ -36,6 +36,8 @@ pub enum Close {
     BodyTimeout,
     /// The client stopped taking bytes.
     SendStall,
+    /// The client sent more frames that carry nothing than anybody needs.
+    Flood,
     /// Nothing happened for long, or the process drains.
     Quiet,
 }

@@ -275,6 +275,9 @@ async fn serve_h2<H: Handler>(mut io: ClientIo, client: &Rc<Client>, serving: &S
         http.as_mut().poll(cx).map(|_| ())
     })
     .await;
+    if client.kill.get() == Some(Close::Flood) {
+        serving.handler.refused(RejectReason::Malformed);
+    }
     if matches!(client.kill.get(), Some(Close::HeaderTimeout | Close::BodyTimeout)) {
         serving.handler.refused(RejectReason::ClientTimeout);
     }

@@ -1,7 +1,9 @@
-//! Follows the frames of an HTTP/2 client just far enough to see a header block that does not end.
+//! Follows the frames of an HTTP/2 client just far enough to see a header block that does not end,
+//! and a flood of frames that cost us more than the client.
 //!
-//! The protocol library holds such a block without a timer and without telling anybody. Only lengths
-//! and flags are looked at (RFC 9113 section 4.1); it must never judge what a frame means.
+//! The protocol library holds such a block without a timer and without telling anybody, and answers
+//! control frames and resets however many come. Only types, lengths and flags are looked at (RFC 9113
+//! section 4.1); it must never judge what a frame means.
 
 /// Length of the preface, which comes before any frame.
 const PREFACE: u32 = 24;
@@ -9,6 +11,13 @@ const HEAD: usize = 9;
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
+const DATA: u8 = 0;
+const RST_STREAM: u8 = 3;
+const WINDOW_UPDATE: u8 = 8;
+/// Frames of one second that carry no request and no data, and can be needed at most.
+const MOST_CONTROL: u32 = 1_000;
+/// Streams a client may reset in one second.
+const MOST_RESETS: u32 = 100;
 
 /// Where in the frames a connection is.
 #[derive(Debug)]
@@ -22,15 +31,29 @@ pub struct HeadWatch {
     block: bool,
     /// Whether the frame under way ends the block.
     ends: bool,
+    /// Frames since the second began: control frames, resets.
+    control: u32,
+    resets: u32,
 }
 
 impl Default for HeadWatch {
     fn default() -> Self {
-        Self { head: [0; HEAD], have: HEAD, left: PREFACE, block: false, ends: false }
+        Self { head: [0; HEAD], have: HEAD, left: PREFACE, block: false, ends: false, control: 0, resets: 0 }
     }
 }
 
 impl HeadWatch {
+    /// A second has passed.
+    pub fn second(&mut self) {
+        (self.control, self.resets) = (0, 0);
+    }
+
+    /// Whether more came in this second than any honest client sends.
+    #[must_use]
+    pub const fn is_flood(&self) -> bool {
+        self.control > MOST_CONTROL || self.resets > MOST_RESETS
+    }
+
     /// Takes the next bytes; gives whether the rest of a header block is awaited after them.
     pub fn read(&mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
@@ -59,6 +82,12 @@ impl HeadWatch {
     fn begin(&mut self) {
         let [high, middle, low, kind, flags, ..] = self.head;
         self.left = u32::from_be_bytes([0, high, middle, low]);
+        match kind {
+            // Windows are opened as often as data flows.
+            DATA | HEADERS | CONTINUATION | WINDOW_UPDATE => {}
+            RST_STREAM => self.resets = self.resets.saturating_add(1),
+            _ => self.control = self.control.saturating_add(1),
+        }
         if matches!(kind, HEADERS | CONTINUATION) {
             self.block = true;
             self.ends = flags & END_HEADERS != 0;
@@ -106,6 +135,18 @@ mod tests {
             }
             assert!(!watch.block);
         }
+        let mut flood = HeadWatch::default();
+        flood.read(&[0; PREFACE as usize]);
+        for kind in [0_u8, WINDOW_UPDATE] {
+            (0..5_000).for_each(|_| _ = flood.read(&frame(kind, 0, 4)));
+        }
+        (0..MOST_RESETS).for_each(|_| _ = flood.read(&frame(RST_STREAM, 0, 4)));
+        assert!(!flood.is_flood());
+        flood.read(&frame(RST_STREAM, 0, 4));
+        assert!(flood.is_flood());
+        flood.second();
+        (0..=MOST_CONTROL).for_each(|_| _ = flood.read(&frame(6, 0, 8)));
+        assert!(flood.is_flood());
         let mut half = HeadWatch::default();
         half.read(&[0; PREFACE as usize]);
         assert!(half.read(&frame(HEADERS, END_HEADERS, 20)[..15]), "half a frame is open");

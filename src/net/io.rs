@@ -14,7 +14,8 @@ use tokio::net::TcpStream;
 
 use super::frames::HeadWatch;
 use crate::model::Client;
-use crate::model::time::CoarseClock;
+use crate::model::client::Close;
+use crate::model::time::{CoarseClock, TICK_MILLIS};
 
 /// Bytes read at once where they are looked at on the way.
 const WATCHED_READ: usize = 8 << 10;
@@ -29,13 +30,15 @@ pub struct ClientIo {
     clock: Rc<CoarseClock>,
     /// Follows the frames of HTTP/2.
     frames: Option<HeadWatch>,
+    /// The second their count belongs to.
+    second: u64,
 }
 
 impl ClientIo {
     /// Watches a stream.
     #[must_use]
     pub fn new(stream: TcpStream, client: Rc<Client>, clock: Rc<CoarseClock>) -> Self {
-        Self { stream: TokioIo::new(stream), ahead: Bytes::new(), client, clock, frames: None }
+        Self { stream: TokioIo::new(stream), ahead: Bytes::new(), client, clock, frames: None, second: 0 }
     }
 
     /// The stream, and the bytes that wait to be read first.
@@ -79,8 +82,17 @@ impl ClientIo {
         let now = self.clock.tick();
         self.client.on_read(now);
         if let Some(frames) = &mut self.frames {
+            let second = u64::from(now.0) * TICK_MILLIS / 1_000;
+            if self.second != second {
+                self.second = second;
+                frames.second();
+            }
             let open = frames.read(bytes);
             self.client.on_head(open.then_some(now));
+            if frames.is_flood() {
+                self.client.kill.set(Some(Close::Flood));
+                self.client.wake();
+            }
         }
     }
 

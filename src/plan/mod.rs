@@ -195,6 +195,8 @@ pub struct Compare {
     pub reference: ArmIx,
     /// The arm on trial.
     pub candidate: ArmIx,
+    /// The router's probability of the arm on trial, of both, 0 to 1.
+    pub w: f64,
     /// Statuses that are bad, by number.
     pub bad_statuses: StatusSet,
     /// gRPC statuses that are bad, a bit each.

@@ -35,6 +35,10 @@ pub struct Passing {
     exchange: Exchange,
     stall: Deadline,
     stream_idle: Duration,
+    /// A break that is told only after what came before it went out.
+    held: Option<Broken>,
+    /// A frame was handed on since the writer last came to rest.
+    fresh: bool,
     trailers: Announced,
 }
 
@@ -49,7 +53,8 @@ impl Passing {
         trailers: Announced,
     ) -> Self {
         let stall = Deadline::new(&exchange.worker().deadlines, stream_idle);
-        let mut passing = Self { body, opening, exchange, stall, stream_idle, trailers };
+        let (held, fresh) = (None, true);
+        let mut passing = Self { body, opening, exchange, stall, stream_idle, held, fresh, trailers };
         passing.end_if_over(false);
         passing
     }
@@ -62,6 +67,9 @@ impl Passing {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if let Some(broken) = self.held.take() {
+            return Poll::Ready(Some(Err(broken)));
+        }
         let mut polled = match self.opening.take() {
             Some(frame) => Poll::Ready(Some(Ok(frame))),
             None => Pin::new(&mut self.body).poll_frame(cx),
@@ -73,6 +81,7 @@ impl Passing {
         }
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
+                self.fresh = true;
                 self.exchange.sent(frame.data_ref().map_or(0, |data| data.len() as u64));
                 self.stall.restart(self.stream_idle);
                 if let Some(trailers) = frame.trailers_ref() {
@@ -83,9 +92,18 @@ impl Passing {
             }
             Poll::Ready(Some(Err(_))) => self.exchange.broke(FailureReason::Truncated),
             Poll::Ready(None) => self.end_if_over(true),
-            Poll::Pending => {}
+            Poll::Pending => self.fresh = false,
         }
-        polled
+        match polled {
+            // Told at once, a break would take along what the server has not written yet, the head
+            // perhaps: the client would get nothing at all.
+            Poll::Ready(Some(Err(broken))) if std::mem::take(&mut self.fresh) => {
+                self.held = Some(broken);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            polled => polled,
+        }
     }
 }
 
@@ -145,7 +163,9 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Fixed(text, _) => text.as_ref().is_none_or(Bytes::is_empty),
-            Self::Upstream(passing) => passing.opening.is_none() && passing.body.is_end_stream(),
+            Self::Upstream(passing) => {
+                passing.opening.is_none() && passing.held.is_none() && passing.body.is_end_stream()
+            }
         }
     }
 

@@ -169,6 +169,12 @@ impl Exchange {
         }
     }
 
+    /// The request body under way, if there is one.
+    #[must_use]
+    pub fn upload(&self) -> Option<Rc<Upload>> {
+        self.upload.clone()
+    }
+
     /// An attempt begins on an endpoint of an arm.
     pub fn attempt(&mut self, arm: ArmIx, endpoint: usize) {
         self.attempts += 1;
@@ -178,6 +184,10 @@ impl Exchange {
 
     /// An attempt on an arm failed; the first failure of the chosen arm is what it deserved.
     pub fn failed(&mut self, arm: ArmIx, reason: FailureReason) {
+        if reason == FailureReason::Reset && self.upload.as_ref().is_some_and(|upload| upload.is_owed()) {
+            // The upstream lost patience with a client that did not send what it announced.
+            self.client_fault = true;
+        }
         if self.choice.is_some_and(|choice| choice.arm == arm) {
             self.failure.get_or_insert(reason);
         }

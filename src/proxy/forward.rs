@@ -15,7 +15,7 @@ use super::worker::Worker;
 use crate::model::{ArmIx, FailureReason, RetryReason};
 use crate::plan::pick::{View, pick};
 use crate::plan::{Retry, Route, Upstream};
-use crate::upstream::{Arrived, Deadline, Refused, RequestBody, within};
+use crate::upstream::{Arrived, Deadline, Refused, RequestBody, within_upload};
 
 /// A request on its way: taken out when it is sent, put back when it provably never left. Passed by
 /// reference so that no step of the loop carries a copy.
@@ -133,7 +133,8 @@ async fn on_endpoint(
         went_out.set(Some(Instant::now()));
     });
     let mut deadline = Deadline::new(&worker.deadlines, route.timeouts.upstream);
-    let outcome = within(Some(overall), &mut deadline, sending).await;
+    let upload = exchange.upload();
+    let outcome = within_upload(overall, &mut deadline, upload, sending).await;
     match outcome {
         Some(Ok(sent)) => {
             let after = went_out.get().map_or(Duration::ZERO, |at: Instant| at.elapsed());
@@ -144,8 +145,13 @@ async fn on_endpoint(
         None => {
             // Whether or not it left, its time is over.
             *outgoing = None;
-            let cause = format!("{} sent no response head in time", endpoint.cell.url);
-            Err(Refused { reason: FailureReason::Timeout, cause, unsent: false })
+            let (reason, cause) = if went_out.get().is_some() {
+                (FailureReason::Timeout, format!("{} sent no response head in time", endpoint.cell.url))
+            } else {
+                // Connecting has a limit of its own: it waited for a connection of ours.
+                (FailureReason::Overflow, format!("no connection to {} became free", endpoint.cell.url))
+            };
+            Err(Refused { reason, cause, unsent: false })
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::model::{Client, FailureReason, RejectReason, RequestHead, UnroutedRea
 use crate::plan::filter::{Answer, Location};
 use crate::plan::{Listener, Plan, Route, UpstreamProtocol};
 use crate::split::Choice;
-use crate::upstream::{RequestBody, Upload};
+use crate::upstream::{Deadlines, RequestBody, Upload};
 
 /// Serves one request.
 pub async fn handle(worker: Rc<Worker>, client: Rc<Client>, request: Request<Incoming>) -> Response<Body> {
@@ -39,7 +39,8 @@ pub async fn handle(worker: Rc<Worker>, client: Rc<Client>, request: Request<Inc
     let mut response = match Story::begin(&worker, &client, plan, parts, started) {
         Ok(story) => story.tell(body).await,
         Err((error, exchange, id, expects)) => {
-            Box::pin(unread(refuse(error, *exchange, &id), body, expects)).await
+            let answer = refuse(error, *exchange, &id);
+            Box::pin(unread(answer, body, &client, &worker.deadlines, expects)).await
         }
     };
     if close {
@@ -159,12 +160,15 @@ impl Story {
         };
         let expects = self.scan.expect;
         let Some(choice) = self.choice else {
-            return Box::pin(unread(self.answer(route), body, expects)).await;
+            let (client, deadlines) = self.parties();
+            return Box::pin(unread(self.answer(route), body, &client, &deadlines, expects)).await;
         };
         let websocket = route.websocket && self.scan.upgrade && tunnel::asks(&self.parts);
         let vetted = self.check_body(&plan, &body);
         if let Err(error) = vetted.and_then(|()| head::strip_request(&mut self.parts.headers, &self.scan)) {
-            return Box::pin(unread(refuse(error, self.exchange, &self.id), body, expects)).await;
+            let (client, deadlines) = self.parties();
+            let answer = refuse(error, self.exchange, &self.id);
+            return Box::pin(unread(answer, body, &client, &deadlines, expects)).await;
         }
         self.exchange.chosen(choice);
         let multiplexed =
@@ -206,6 +210,11 @@ impl Story {
         }
     }
 
+    /// Who sends the body, and the clock it is held to.
+    fn parties(&self) -> (Rc<Client>, Rc<Deadlines>) {
+        (Rc::clone(&self.client), Rc::clone(&self.exchange.worker().deadlines))
+    }
+
     /// A declared length over the limit is refused before any upstream hears of it.
     fn check_body(&self, plan: &Plan, body: &Incoming) -> Result<(), ProxyError> {
         let limit = plan.listeners.get(self.client.listener).map_or(0, |one| one.limits.body_bytes.0);
@@ -221,20 +230,14 @@ impl Story {
         if body.is_end_stream() {
             return RequestBody::Empty;
         }
-        let upload = Rc::new(Upload {
-            client: Rc::clone(&self.client),
-            deadlines: Rc::clone(&self.exchange.worker().deadlines),
-            bytes: std::cell::Cell::new(0),
-            limit: plan.listeners.get(self.client.listener).map_or(0, |one| one.limits.body_bytes.0),
-            ended: std::cell::Cell::new(false),
-            broken: std::cell::Cell::new(false),
-            too_large: std::cell::Cell::new(false),
-            trailers: match body.size_hint().exact() {
-                _ if multiplexed && self.parts.version == Version::HTTP_2 => Announced::Any,
-                Some(_) => Announced::None,
-                None => Announced::by(&self.parts.headers),
-            },
-        });
+        let trailers = match body.size_hint().exact() {
+            _ if multiplexed && self.parts.version == Version::HTTP_2 => Announced::Any,
+            Some(_) => Announced::None,
+            None => Announced::by(&self.parts.headers),
+        };
+        let limit = plan.listeners.get(self.client.listener).map_or(0, |one| one.limits.body_bytes.0);
+        let (client, deadlines) = self.parties();
+        let upload = Rc::new(Upload::new(&client, &deadlines, limit, trailers));
         self.exchange.uploading(&upload);
         RequestBody::Streaming(body, upload)
     }

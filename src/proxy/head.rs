@@ -84,6 +84,7 @@ pub fn scan(headers: &HeaderMap) -> Scan {
             "cookie" => found.cookies += 1,
             "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host"
             | "x-forwarded-port" | "x-real-ip" => found.forwarded = true,
+            _ if text.starts_with("x-forwarded-") => found.forwarded = true,
             _ => found.underscore |= text.contains('_'),
         }
     }

@@ -18,8 +18,6 @@ pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// `x-forwarded-host`.
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// `x-forwarded-port`.
-const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 /// `x-real-ip`.
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// `x-request-id`.
@@ -105,9 +103,12 @@ pub fn forward(
         return;
     }
     if any_forwarded {
-        for name in [&FORWARDED, &X_FORWARDED_PORT, &X_REAL_IP] {
+        // Frameworks believe more of the family than we author: `-prefix`, `-ssl`, `-scheme`.
+        let claimed = |name: &&HeaderName| name.as_str().starts_with("x-forwarded-");
+        let claimed: Vec<HeaderName> = headers.keys().filter(claimed).cloned().collect();
+        claimed.iter().chain([&FORWARDED, &X_REAL_IP]).for_each(|name| {
             headers.remove(name);
-        }
+        });
     }
     headers.insert(X_FORWARDED_FOR, peer.clone());
     headers.insert(X_FORWARDED_PROTO, proto);

@@ -24,7 +24,7 @@ use crate::model::trailers::Announced;
 use crate::model::{Client, FailureReason};
 use crate::plan::Route;
 use crate::split::Choice;
-use crate::upstream::{Arrived, DRAIN_BYTES};
+use crate::upstream::{Arrived, DRAIN_BYTES, Deadlines, RequestBody, Upload};
 
 /// The upstream's response, cleaned and edited, with the exchange riding on its body.
 pub fn respond(
@@ -101,10 +101,21 @@ pub fn issue_cookie(headers: &mut HeaderMap, route: &Route, choice: &Choice) {
 /// An answer given before the request's body was read: a short body is read and thrown away, so that
 /// the connection stays in step; a long one, or one the client waits to be asked for, ends the
 /// connection, and says so. An answer that ends the connection anyway waits for nothing.
-pub async fn unread(mut response: Response<Body>, mut body: Incoming, expects: bool) -> Response<Body> {
+pub async fn unread(
+    mut response: Response<Body>,
+    body: Incoming,
+    client: &Rc<Client>,
+    deadlines: &Rc<Deadlines>,
+    expects: bool,
+) -> Response<Body> {
+    if body.is_end_stream() {
+        return response;
+    }
     let mut left = DRAIN_BYTES;
+    // Watched as any upload: who does not send what was announced is ended.
+    let mut body = RequestBody::Streaming(body, Rc::new(Upload::new(client, deadlines, 0, Announced::None)));
     let ends = response.headers().contains_key(CONNECTION) || body.size_hint().lower() > DRAIN_BYTES;
-    if (ends || expects) && !body.is_end_stream() {
+    if ends || expects {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         return response;
     }

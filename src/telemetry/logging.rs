@@ -9,9 +9,13 @@ use tracing_subscriber::EnvFilter;
 /// Variable that says what is logged, in `tracing` directives; default `info`.
 pub const VARIABLE: &str = "SWITCHBACK_LOG";
 
+/// What is logged unless said otherwise. Libraries of the protocols write a line for what a peer does
+/// wrong, as often as it does it.
+const DEFAULT: &str = "info,h2=off,hyper=off";
+
 /// Starts logging; later calls in the same process change nothing.
 pub fn init() {
-    let filter = EnvFilter::try_from_env(VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env(VARIABLE).unwrap_or_else(|_| EnvFilter::new(DEFAULT));
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let started = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use super::upload::Upload;
 use crate::model::time::{CoarseClock, Tick};
 
 /// The pending deadlines of one worker.
@@ -52,6 +53,7 @@ impl Deadlines {
 pub struct Deadline {
     owner: Rc<Deadlines>,
     at: Tick,
+    span: Duration,
     slot: Option<usize>,
 }
 
@@ -59,13 +61,19 @@ impl Deadline {
     /// A deadline `span` from now; a zero span never comes.
     #[must_use]
     pub fn new(owner: &Rc<Deadlines>, span: Duration) -> Self {
-        Self { at: owner.clock.tick().after(span), owner: Rc::clone(owner), slot: None }
+        Self { at: owner.clock.tick().after(span), span, owner: Rc::clone(owner), slot: None }
     }
 
     /// Moves it to `span` from now.
     pub fn restart(&mut self, span: Duration) {
         self.clear();
+        self.span = span;
         self.at = self.owner.clock.tick().after(span);
+    }
+
+    /// Moves it to its whole span from now.
+    pub fn begin_anew(&mut self) {
+        self.restart(self.span);
     }
 
     /// Ready once the time has come; registers the task otherwise.
@@ -106,7 +114,19 @@ pub fn within<'a, F: Future>(
     inner: &'a mut Deadline,
     future: F,
 ) -> Within<'a, F> {
-    Within { outer, inner, future }
+    Within { outer, inner, upload: None, seen: 0, future }
+}
+
+/// The same for a request whose body is still coming: as long as the client owes bytes, or bytes
+/// pass, both deadlines begin anew. An upload may take its time; an origin that stops taking it, or
+/// does not answer after it, may not.
+pub fn within_upload<'a, F: Future>(
+    outer: &'a mut Deadline,
+    inner: &'a mut Deadline,
+    upload: Option<Rc<Upload>>,
+    future: F,
+) -> Within<'a, F> {
+    Within { outer: Some(outer), inner, upload, seen: 0, future }
 }
 
 pin_project_lite::pin_project! {
@@ -115,6 +135,8 @@ pin_project_lite::pin_project! {
     pub struct Within<'a, F> {
         outer: Option<&'a mut Deadline>,
         inner: &'a mut Deadline,
+        upload: Option<Rc<Upload>>,
+        seen: u64,
         #[pin]
         future: F,
     }
@@ -127,6 +149,13 @@ impl<F: Future> Future for Within<'_, F> {
         let this = self.project();
         if let Poll::Ready(output) = this.future.poll(cx) {
             return Poll::Ready(Some(output));
+        }
+        if let Some(upload) = this.upload {
+            let bytes = upload.bytes.get();
+            if upload.is_owed() || std::mem::replace(this.seen, bytes) != bytes {
+                this.inner.begin_anew();
+                this.outer.iter_mut().for_each(|outer| outer.begin_anew());
+            }
         }
         let outer = this.outer.as_mut().map_or(Poll::Pending, |outer| outer.poll_over(cx));
         if outer.is_ready() || this.inner.poll_over(cx).is_ready() {

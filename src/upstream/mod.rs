@@ -15,6 +15,6 @@ pub mod pool;
 pub mod upload;
 
 pub use arrived::{Arrived, Broken, Tunnel};
-pub use deadline::{Deadline, Deadlines, within};
+pub use deadline::{Deadline, Deadlines, within, within_upload};
 pub use pool::{Pool, Pools, Refused};
 pub use upload::{DRAIN_BYTES, RequestBody, Upload};

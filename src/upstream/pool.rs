@@ -238,6 +238,10 @@ impl Pool {
             if let Some(place) = self.gate.open(bounds) {
                 break self.open(endpoint, settings, place).await?;
             }
+            // A tunnel uses no connection that served others, but may have the place of an unused one.
+            if tunnel && self.idle.borrow_mut().pop().is_some() {
+                continue;
+            }
             pending.freed(&self.shared.deadlines).await;
             if let Some(connection) = (!tunnel).then(|| self.checkout(settings)).flatten() {
                 break connection;

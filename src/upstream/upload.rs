@@ -51,6 +51,29 @@ pub struct Upload {
     pub trailers: Announced,
 }
 
+impl Upload {
+    /// Nothing passed on yet; `limit` 0 is no bound.
+    #[must_use]
+    pub fn new(client: &Rc<Client>, deadlines: &Rc<Deadlines>, limit: u64, trailers: Announced) -> Self {
+        Self {
+            client: Rc::clone(client),
+            deadlines: Rc::clone(deadlines),
+            bytes: Cell::new(0),
+            limit,
+            ended: Cell::new(false),
+            broken: Cell::new(false),
+            too_large: Cell::new(false),
+            trailers,
+        }
+    }
+
+    /// Whether the client still owes bytes that somebody waits for.
+    #[must_use]
+    pub fn is_owed(&self) -> bool {
+        !self.ended.get() && self.client.body_wait().is_some()
+    }
+}
+
 /// A request body that could not be read to its end: the client's fault.
 pub type UploadError = Box<dyn std::error::Error + Send + Sync>;
 

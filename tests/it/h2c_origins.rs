@@ -154,9 +154,10 @@ fn thousands_of_clients_that_leave_cost_no_connection() {
     const CANCELS: usize = 5_000;
     let origin = H2Origin::with(200);
     let proxy = speaking_h2(&origin);
-    let caller = Caller::open(proxy.web());
     runtime().block_on(async {
         for _ in 0..CANCELS / 100 {
+            // One client that leaves so often would itself be cut.
+            let caller = Caller::open_within(proxy.web()).await;
             let mut responses = Vec::new();
             for _ in 0..100 {
                 let (response, _) = caller.begin(plain("/download/65536"), true).await;
@@ -168,9 +169,10 @@ fn thousands_of_clients_that_leave_cost_no_connection() {
             }
         }
     });
+    let caller = Caller::open(proxy.web());
     assert_eq!(runtime().block_on(caller.call(plain("/"), None, None)).unwrap().status, 200);
     assert!(origin.streams() > CANCELS, "{}", origin.streams());
-    assert_eq!(origin.connections(), 1, "one connection served all");
+    assert!(origin.connections() <= 2, "one connection a worker served all: {}", origin.connections());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::counts::{Counts, Epoch};
 use crate::analysis::{Analyzer, Finding, Policy};
-use crate::model::{ArmIx, Compared, Guided};
+use crate::model::{Compared, Guided};
 use crate::plan::Route;
 use crate::rollout::moves::Analyze;
 use crate::rollout::{Identity, Rollout, Scheme};
@@ -95,17 +95,7 @@ impl Live {
     /// The plan with the present epoch is in force.
     pub fn published(&mut self, route: &Route) {
         let Some(compare) = &route.trial else { return };
-        let width = |arm: ArmIx| {
-            let ranges = route.split.ranges.iter().flat_map(crate::split::Ranges::iter);
-            ranges
-                .filter(|(_, _, owner)| *owner == arm)
-                .map(|(first, last, _)| f64::from(last - first) + 1.0)
-                .sum()
-        };
-        let (candidate, reference): (f64, f64) = (width(compare.candidate), width(compare.reference));
-        let both = candidate + reference;
-        let w = if both > 0.0 { candidate / both } else { 0.0 };
-        let epoch = Epoch { w, step: self.rollout.step, sticky: !route.split.keys.is_empty() };
+        let epoch = Epoch { w: compare.w, step: self.rollout.step, sticky: !route.split.keys.is_empty() };
         self.counts.begin(compare.trial.epoch, epoch);
     }
 

@@ -11,11 +11,12 @@ use crate::analysis::Policy;
 use crate::analysis::policy::Status;
 use crate::ledger::Trial;
 use crate::ledger::trial::SLOTS;
-use crate::model::{ArmIx, Guided};
-use crate::plan::{Compare, StatusSet};
+use crate::model::{ArmIx, Guided, RouteOverlay};
+use crate::plan::{Compare, StatusSet, WeightSource};
 use crate::spec::route::Route as Written;
 use crate::split::Ranges;
 use crate::split::bucket::BUCKETS;
+use crate::split::choose::ArmState;
 
 /// Everything, in parts per million.
 const ALL: u64 = 1_000_000;
@@ -24,7 +25,10 @@ const ALL: u64 = 1_000_000;
 pub(super) fn policy(context: &mut Context<'_>, written: &Written) -> Option<Arc<Policy>> {
     written.rollout.as_ref()?;
     match Policy::compile(written, &context.findings.file) {
-        Ok(policy) => Some(Arc::new(policy)),
+        Ok(policy) => {
+            not_yet(context, written, &policy);
+            Some(Arc::new(policy))
+        }
         Err(found) => {
             context.findings.extend(found);
             None
@@ -32,8 +36,60 @@ pub(super) fn policy(context: &mut Context<'_>, written: &Written) -> Option<Arc
     }
 }
 
+/// What a policy may say that nobody does yet.
+fn not_yet(context: &mut Context<'_>, written: &Written, policy: &Policy) {
+    let Some(block) = &written.rollout else { return };
+    let rows = [
+        ("a shadow step", policy.shadow.is_some()),
+        ("analysis.checks", !policy.checks.is_empty()),
+        ("a rollout of blueGreen", written.blue_green.is_some()),
+        ("https hooks", policy.conduct.hooks.iter().any(|hook| hook.url.starts_with("https:"))),
+    ];
+    for (what, _) in rows.into_iter().filter(|(_, written)| *written) {
+        let message = format!("`rollout`: {what} is not yet supported");
+        context.findings.error(block, "not-yet", message, "remove it; the feature is planned");
+    }
+}
+
+/// The weights in arm order: what a person set, else what a rollout says, else the file's.
+pub(super) fn in_force(
+    overlay: Option<&RouteOverlay>,
+    guide: Option<&Guided>,
+    policy: Option<&Policy>,
+    names: &[&str],
+    written: Vec<u32>,
+) -> Vec<u32> {
+    match (overlay, guide) {
+        (Some(one), _) => names.iter().map(|name| one.weights.get(*name).copied().unwrap_or(0)).collect(),
+        (None, Some(guide)) => weights(guide, names, written),
+        (None, None) => before_any(policy, names, written),
+    }
+}
+
+/// What run-time intent says of each arm.
+pub(super) fn states(
+    overlay: Option<&RouteOverlay>,
+    guide: Option<&Guided>,
+    names: &[&str],
+    weights: &[u32],
+) -> Box<[ArmState]> {
+    let zeroed = |weight: u32| overlay.is_some() && weight == 0;
+    let voided = |name: &str| guide.is_some_and(|guide| guide.void.as_deref() == Some(name));
+    let arms = names.iter().zip(weights);
+    arms.map(|(name, weight)| ArmState { void: zeroed(*weight) || voided(name) }).collect()
+}
+
+/// Where the weights in force come from.
+pub(super) fn source(overlay: Option<&RouteOverlay>, guide: Option<&Guided>) -> WeightSource {
+    match (overlay, guide) {
+        (Some(_), _) => WeightSource::Operator,
+        (None, Some(guide)) if guide.share.is_some() => WeightSource::Rollout,
+        _ => WeightSource::Spec,
+    }
+}
+
 /// The weights in arm order while a rollout guides two of them.
-pub(super) fn weights(guide: &Guided, names: &[&str], written: Vec<u32>) -> Vec<u32> {
+fn weights(guide: &Guided, names: &[&str], written: Vec<u32>) -> Vec<u32> {
     match guide.share {
         Some(share) => divided(names, written, &guide.from, &guide.to, share),
         None => written,
@@ -41,7 +97,7 @@ pub(super) fn weights(guide: &Guided, names: &[&str], written: Vec<u32>) -> Vec<
 }
 
 /// The weights before a rollout was ever begun: the new version has none.
-pub(super) fn before_any(policy: Option<&Policy>, names: &[&str], written: Vec<u32>) -> Vec<u32> {
+fn before_any(policy: Option<&Policy>, names: &[&str], written: Vec<u32>) -> Vec<u32> {
     match policy {
         Some(policy) => divided(names, written, &policy.from, &policy.to, 0),
         None => written,
@@ -98,10 +154,17 @@ pub(super) fn compare(
     let book = context.inputs.book;
     let fresh =
         || Trial::new(compared.epoch, book.workers(), compared.seed, ranges.map(cut).unwrap_or_default());
+    let (reference, candidate) = (arm(reference)?, arm(&compared.candidate)?);
+    let width = |arm: ArmIx| {
+        let ranges = ranges.into_iter().flat_map(Ranges::iter).filter(|(_, _, owner)| *owner == arm);
+        ranges.map(|(first, last, _)| f64::from(last - first) + 1.0).sum::<f64>()
+    };
+    let both = width(candidate) + width(reference);
     Some(Compare {
         trial: book.trial(route, compared.epoch, fresh),
-        reference: arm(reference)?,
-        candidate: arm(&compared.candidate)?,
+        reference,
+        candidate,
+        w: if both > 0.0 { width(candidate) / both } else { 0.0 },
         bad_statuses: statuses(&policy.bad_statuses),
         bad_grpc: policy
             .bad_grpc

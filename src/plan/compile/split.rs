@@ -15,7 +15,6 @@ use crate::spec::parse::guess;
 use crate::spec::route::Route as Written;
 use crate::spec::split::{Arm as WrittenArm, BlueGreen};
 use crate::spec::{Short, Spot};
-use crate::split::choose::ArmState;
 use crate::split::ranges::{Claim, Ranges, SLOTS, widths};
 use crate::split::{Salt, Split};
 
@@ -53,11 +52,7 @@ pub(super) fn compile(
     let policy = guided::policy(context, written);
     let guide = context.inputs.overlay.guided.get(&**route).filter(|_| overlay.is_none());
     let written_weights: Vec<u32> = named.values().map(|(_, arm)| arm.weight.0).collect();
-    let weights: Vec<u32> = match (overlay, guide) {
-        (Some(one), _) => names.iter().map(|name| one.weights.get(*name).copied().unwrap_or(0)).collect(),
-        (None, Some(guide)) => guided::weights(guide, &names, written_weights),
-        (None, None) => guided::before_any(policy.as_deref(), &names, written_weights),
-    };
+    let weights = guided::in_force(overlay, guide, policy.as_deref(), &names, written_weights);
     if weights.iter().all(|weight| *weight == 0) && !named.is_empty() && overlay.is_none() {
         let message = format!("no arm of route `{route}` has weight: every request will get a 503");
         context.findings.warn(&written.name, "no-weight", message, "give one arm a weight above 0");
@@ -66,7 +61,7 @@ pub(super) fn compile(
     let ranges = lay_out(context, written, &named, &weights, default_arm);
     let split = Split {
         salt: Salt::new(&guided::salt(
-            sticky.and_then(|sticky| sticky.salt.as_deref()).map(std::string::String::as_str),
+            sticky.and_then(|sticky| sticky.salt.as_deref()).map(String::as_str),
             route,
             policy.as_deref(),
         )),
@@ -74,23 +69,12 @@ pub(super) fn compile(
         issue,
         ranges,
         overrides: overrides::compile(context, written, &names, default_arm).into(),
-        arms: names
-            .iter()
-            .zip(&weights)
-            .map(|(name, weight)| ArmState {
-                void: overlay.is_some() && *weight == 0
-                    || guide.is_some_and(|guide| guide.void.as_deref() == Some(name)),
-            })
-            .collect(),
+        arms: guided::states(overlay, guide, &names, &weights),
     };
     let trial = guide.and_then(|guide| {
         guided::compare(context, guide, route, &names, policy.as_deref(), split.ranges.as_ref())
     });
-    let source = match (overlay, guide) {
-        (Some(_), _) => WeightSource::Operator,
-        (None, Some(guide)) if guide.share.is_some() => WeightSource::Rollout,
-        _ => WeightSource::Spec,
-    };
+    let source = guided::source(overlay, guide);
     let arms = arms(context, route, &named, &weights, source, upstreams)?;
     let rule_cells = split
         .overrides

@@ -137,7 +137,9 @@ impl Body {
             }
             match ready!(self.read(cx)) {
                 Ok(0) => match &mut self.kind {
-                    Kind::Close { over } => *over = true,
+                    Kind::Close { over } if !self.rest.as_ref().is_some_and(|rest| rest.0.broken.get()) => {
+                        *over = true;
+                    }
                     _ => return Poll::Ready(Some(Err(Broken::Truncated))),
                 },
                 Ok(_) => {}
@@ -164,6 +166,8 @@ pub struct Rest(Rc<Going>);
 #[derive(Debug, Default)]
 struct Going {
     done: Cell<bool>,
+    /// The client broke its body, and the connection was ended for it.
+    broken: Cell<bool>,
     stop: Notify,
 }
 
@@ -178,7 +182,8 @@ impl Rest {
                     sent = poll_fn(|cx| sending.poll(&mut io.borrow_mut(), cx)) => match sent {
                         Ok(()) => told.done.set(true),
                         // The origin must not take the broken body for a whole one, nor wait for its end.
-                        Err(Stopped::Client(_)) => { let _ = SockRef::from(&*io.borrow()).shutdown(Shutdown::Both); }
+                        Err(Stopped::Client(_)) => {
+                            told.broken.set(true); let _ = SockRef::from(&*io.borrow()).shutdown(Shutdown::Both); }
                         Err(Stopped::Transport) => {}
                     },
                     () = told.stop.notified() => {}

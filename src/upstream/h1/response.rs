@@ -164,7 +164,8 @@ impl Head {
         }
         if status == 204 || status < 200 {
             self.headers.remove(CONTENT_LENGTH);
-            return Ok((Framing::Length(0), keep));
+            // Who says that a body follows may send one: nobody else's request goes there.
+            return Ok((Framing::Length(0), keep && !coded && length.is_none_or(|length| length == 0)));
         }
         Ok(match (coded, length) {
             // A length beside the coding, or a coding in HTTP/1.0, is framing that others may read
@@ -255,7 +256,7 @@ mod tests {
             ),
             ("200 OK", "content-length: 9", true, Some((Length(0), true)), Some("9")),
             ("200 OK", "transfer-encoding: chunked", true, Some((Length(0), true)), None),
-            ("204 No Content", "content-length: 9", false, Some((Length(0), true)), None),
+            ("204 No Content", "content-length: 9", false, Some((Length(0), false)), None),
             ("304 Not Modified", "content-length: 9", false, Some((Length(0), true)), Some("9")),
         ];
         for (status, fields, to_head, expected, length) in rows {

@@ -20,10 +20,14 @@ const LATE: Duration = Duration::from_secs(2);
 const EARLY: Duration = Duration::from_millis(100);
 
 fn stage(timeouts: &str, up: Recorder) -> Stage {
+    stage_with(timeouts, up, "")
+}
+
+fn stage_with(timeouts: &str, up: Recorder, route: &str) -> Stage {
     let listener = format!(
         "listeners: [{{ name: web, address: \"127.0.0.1:@web@\", protocol: h2c, timeouts: {{ {timeouts} }} }}]\n"
     );
-    Stage::new(up, &listener, "")
+    Stage::new(up, &listener, route)
 }
 
 /// Everything said until the end, which must come at the limit counted from `since`.
@@ -164,6 +168,40 @@ fn bodies_that_stop() {
         in_time(since);
         assert_eq!(stage.charged(), mark.charged, "no arm is to blame");
     });
+    let answering = self::stage_with(
+        "bodyIdle: 2s, header: 2s, idle: 60s",
+        Recorder::polite(),
+        ", matches: [{ path: /only }]",
+    );
+    for framing in ["Content-Length: 10", "Transfer-Encoding: chunked"] {
+        table.row("L04", &format!("a body that stops, of a request nobody serves ({framing})"), || {
+            let (since, mut conn) = (Instant::now(), Conn::open(answering.proxy.web()));
+            conn.write(format!("POST /none HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n").as_bytes())
+                .expect("send");
+            ends_at_limit(&mut conn, since);
+        });
+    }
+    table.row("L03", "a head that drips after a body that was thrown away", || {
+        let begin =
+            "POST /none HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhiGET / HTTP/1.1\r\nHost: a\r\nX: ";
+        let since = Instant::now();
+        let said = drips(answering.proxy.web(), begin);
+        in_time(since);
+        assert!(said.contains("HTTP/1.1 408 "), "{said:?}");
+    });
+    let hurried =
+        self::stage_with("bodyIdle: 60s", Recorder::polite(), ", timeouts: { request: 2s, upstream: 2s }");
+    table.row("L04", "an upload may take longer than an upstream may take to answer", || {
+        let mark = hurried.mark("client_timeout");
+        let mut conn = Conn::open(hurried.proxy.web());
+        conn.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n").expect("send");
+        for _ in 0..6 {
+            std::thread::sleep(LIMIT / 4);
+            conn.write(b"x").expect("send a byte");
+        }
+        assert_eq!(conn.read_head("POST").expect("an answer").status, 200);
+        assert_eq!(hurried.charged(), mark.charged);
+    });
     let early = Recorder::start(|exchange| {
         exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
         After::Hang
@@ -188,6 +226,42 @@ fn bodies_that_stop() {
         assert!(since.elapsed() < LIMIT + LATE, "an upload left over ends at the body's limit");
         assert!(early.up.messages().iter().all(|one| one.target == "/"), "{:?}", early.up.messages());
     });
+    table.end();
+}
+
+#[test]
+fn floods() {
+    let mut table = Table::new();
+    let stage = stage("idle: 60s", Recorder::polite());
+    let mut neighbour = H2Raw::open(stage.proxy.web());
+    let frames: [(&str, &str, u8, &[u8]); 4] = [
+        ("D15", "pings", h2raw::PING, b"12345678"),
+        ("D15", "pings nobody asked for", h2raw::PING, b"unasked!"),
+        ("D15", "settings", SETTINGS, b""),
+        ("D15", "frames of no known kind", 0x42, b"?"),
+    ];
+    for (id, what, kind, payload) in frames {
+        table.row(id, what, || {
+            let mut conn = H2Raw::open(stage.proxy.web());
+            let flags = if what.contains("nobody") { h2raw::ACK } else { 0 };
+            for _ in 0..5_000 {
+                conn.frame(kind, flags, 0, payload);
+            }
+            conn.ended();
+        });
+    }
+    table.row("D11", "streams opened and reset, one after the other", || {
+        let before = stage.up.connections();
+        let mut conn = H2Raw::open(stage.proxy.web());
+        for _ in 0..2_000 {
+            let stream = conn.open_stream(&h2raw::request("GET", "shop.test", "/x"), true);
+            conn.frame(h2raw::RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+        }
+        conn.ended();
+        let opened = stage.up.connections() - before;
+        assert!(opened <= 220, "{opened} upstream connections for one client connection");
+    });
+    assert!(neighbour.is_alive(), "nobody else is cut");
     table.end();
 }
 

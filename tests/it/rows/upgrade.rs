@@ -63,6 +63,20 @@ fn a_tunnel_opens_after_the_upstream_agreed() {
         assert_eq!(conn.read_head("GET").expect("an answer").status, 101);
         assert_eq!(heard(&mut conn, 5), "early");
     });
+    table.row("U01", "a tunnel takes the place of an unused connection", || {
+        let stage = echoing(ALLOWED);
+        // One connection for everybody: an idle one must not keep a tunnel waiting for its end.
+        let text = format!(
+            "upstreams: {{ app: {{ endpoints: [\"{}\"], limits: {{ maxConnections: 1 }}, connection: {{ idleTimeout: 60s }} }} }}\n\
+             routes: [{{ name: all, split: {{ app: 1 }}{ALLOWED}, timeouts: {{ upstream: 10s }} }}]\n",
+            stage.up.url()
+        );
+        let proxy = crate::support::Proxy::start(&text);
+        proxy.ask(&get("/first")).expect_status(200);
+        let mut conn = Conn::open(proxy.web());
+        conn.write(ASK.as_bytes()).expect("send");
+        assert_eq!(conn.read_head("GET").expect("an answer").status, 101);
+    });
     table.row("U01", "a tunnel without a byte ends after streamIdle", || {
         let stage = echoing(", upgrades: [websocket], timeouts: { streamIdle: 300ms }");
         let mut conn = Conn::open(stage.proxy.web());

@@ -305,6 +305,24 @@ fn resets_at_five_points() {
             }
         }
     }
+    for (what, bytes) in [
+        (
+            "a good chunk and a broken one",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nbad\r\n",
+        ),
+        ("half a body", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"),
+    ] {
+        table.row("R14", &format!("{what} at once: never an empty reply"), || {
+            let stage = says(bytes, After::Close);
+            for _ in 0..20 {
+                let mut conn = Conn::open(stage.proxy.web());
+                conn.write(b"GET /odd HTTP/1.1\r\nHost: a\r\n\r\n").expect("send");
+                let said = String::from_utf8_lossy(&conn.rest()).into_owned();
+                assert!(said.starts_with("HTTP/1.1 "), "{said:?}");
+                assert!(said.starts_with("HTTP/1.1 502") || !said.ends_with("0\r\n\r\n"), "{said:?}");
+            }
+        });
+    }
     table.row("R14", "reset inside a body that ends with its connection", || {
         cut(&says("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello", After::Reset), &get("/odd"));
     });

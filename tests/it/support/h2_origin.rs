@@ -313,16 +313,19 @@ pub struct Caller(h2::client::SendRequest<Bytes>);
 
 impl Caller {
     pub fn open(addr: SocketAddr) -> Self {
-        runtime().block_on(async {
-            let stream = TcpStream::connect(addr).await.expect("connect");
-            let mut settings = h2::client::Builder::new();
-            settings.initial_window_size(4 << 20).initial_connection_window_size(16 << 20);
-            // Its own cancels are not what is tested.
-            settings.max_local_error_reset_streams(None).max_concurrent_reset_streams(10_000);
-            let (sender, connection) = settings.handshake(stream).await.expect("a handshake");
-            tokio::spawn(connection);
-            Self(sender)
-        })
+        runtime().block_on(Self::open_within(addr))
+    }
+
+    /// The same from within the runtime.
+    pub async fn open_within(addr: SocketAddr) -> Self {
+        let stream = TcpStream::connect(addr).await.expect("connect");
+        let mut settings = h2::client::Builder::new();
+        settings.initial_window_size(4 << 20).initial_connection_window_size(16 << 20);
+        // Its own cancels are not what is tested.
+        settings.max_local_error_reset_streams(None).max_concurrent_reset_streams(10_000);
+        let (sender, connection) = settings.handshake(stream).await.expect("a handshake");
+        tokio::spawn(connection);
+        Self(sender)
     }
 
     /// Begins an exchange; the stream sends the body.

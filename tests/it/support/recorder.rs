@@ -198,6 +198,11 @@ impl Recorder {
         self.shared.bytes.load(Ordering::SeqCst)
     }
 
+    /// Connections accepted since the start.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
     /// Connections open now.
     pub fn open(&self) -> usize {
         self.shared.open.load(Ordering::SeqCst)
