@@ -377,9 +377,19 @@ fn a_kill_never_starts_again_what_was_put_back() {
     assert_eq!(back["share"].as_f64(), Some(0.0), "{back:#}");
     no_canary(&proxy, &origins);
     assert_eq!(rollout(&proxy)["state"], "REVERTED");
+}
+
+#[test]
+fn history_outlives_a_kill() {
+    let origins = pair();
+    let proxy = Proxy::start(&text(&origins, &format!("version: v2, steps: [10, 50, 100], {LONG}")));
+    await_state(&proxy, &["STAGE"]);
+    let aborted = json!({ "reason": "no", "actor": "ann" });
+    assert_eq!(verb(&proxy, "abort", &aborted).0, 200);
+    let proxy = killed(proxy, |_| {});
     let told = history(&proxy);
     let records = told["records"].as_array().expect("records");
-    assert!(records.iter().any(|one| one["to"] == "REVERTING"), "history is remembered: {told:#}");
+    assert!(records.iter().any(|one| one["to"] == "ABORTED" && one["actor"] == "ann"), "{told:#}");
 }
 
 #[test]
