@@ -157,7 +157,8 @@ impl Controller {
             self.happen(&route, event).await;
         }
         let live = self.rollouts.iter().any(|(_, live)| live.rollout.is_live());
-        if live && self.rollouts.second(now).is_multiple_of(WRITE_EVERY) {
+        // What could not be written down is tried again every second.
+        if !self.rollouts.store || live && self.rollouts.second(now).is_multiple_of(WRITE_EVERY) {
             self.rollouts.store = self.save(self.overlay.clone()).await.is_ok();
         }
         self.tell();

@@ -107,6 +107,8 @@ struct Arm {
     e: Counter,
     client_errors: Counter,
     trusted: [Counter; 2],
+    /// Slots whose first outcome was bad.
+    first_bad: Counter,
     latency: Bins,
     left: Bins,
     /// Second of the last bad outcome, and in which tenths of it bad ones fell: `second << 16 | mask`.
@@ -233,6 +235,8 @@ pub struct ArmTotals {
     pub trusted: (u64, u64),
     /// Of good ones; on a sticky route of each slot's first outcome.
     pub latency: BinCounts,
+    /// Slots whose first outcome was bad: they stand beside `latency` on a sticky route.
+    pub first_bad: u64,
     /// How long those waited who left.
     pub left: BinCounts,
     /// Tenths of the asked second in which bad outcomes fell.
@@ -288,6 +292,7 @@ impl Arm {
         }
         if ended.fate == Fate::Bad {
             self.e.add(1);
+            self.first_bad.add(u64::from(first && slots.is_some()));
             self.moment(ended.unix_millis);
             slots.inspect(|(slots, slot)| _ = slots.bad.mark(*slot));
         } else if let Some(nanos) = ended.nanos.filter(|_| first) {
@@ -306,6 +311,7 @@ impl Arm {
         sum.n += self.n.get();
         sum.e += self.e.get();
         sum.client_errors += self.client_errors.get();
+        sum.first_bad += self.first_bad.get();
         sum.trusted.0 += self.trusted[0].get();
         sum.trusted.1 += self.trusted[1].get();
         self.latency.add_to(&mut sum.latency);
@@ -435,5 +441,6 @@ mod tests {
         let canary = trial.totals(7).canary;
         assert_eq!((canary.slots, canary.bad_slots, canary.n, canary.e), (2, 1, 5, 3));
         assert_eq!(canary.latency.total(), 1, "of a slot's good outcomes the first");
+        assert_eq!(canary.first_bad, 2, "each worker saw the same user begin badly");
     }
 }

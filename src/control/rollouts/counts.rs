@@ -71,7 +71,7 @@ fn arm(sticky: bool, now: &ArmTotals, before: &ArmTotals) -> ArmCounts {
         e: now.e.saturating_sub(before.e),
         latency: Some(bins(&now.latency.since(&before.latency))),
         left: bins(&now.left.since(&before.left)),
-        latency_bad: None,
+        latency_bad: sticky.then(|| now.first_bad.saturating_sub(before.first_bad)),
         slots: sticky.then_some(now.slots),
         bad_slots: now.bad_slots,
         client_errors: now.client_errors.saturating_sub(before.client_errors),
