@@ -158,22 +158,10 @@ pub(super) fn series(conducted: &Conducted) -> Vec<RolloutSeries> {
     series.collect()
 }
 
-/// Decisions by kind, as far as they are in memory.
+/// Decisions by kind.
 pub(super) fn transitions(conducted: &Conducted) -> Vec<TransitionSeries> {
-    let mut counts: BTreeMap<[String; 5], u64> = BTreeMap::new();
-    for (route, records) in &conducted.history {
-        for one in records {
-            let labels = [
-                route.clone(),
-                one.from.to_string(),
-                one.to.to_string(),
-                word(one.actor),
-                one.code.to_string(),
-            ];
-            *counts.entry(labels).or_default() += 1;
-        }
-    }
-    counts.into_iter().map(|(labels, count)| TransitionSeries { labels, count }).collect()
+    let counts = conducted.transitions.iter();
+    counts.map(|(labels, count)| TransitionSeries { labels: labels.clone(), count: *count }).collect()
 }
 
 pub(super) async fn history(

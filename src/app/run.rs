@@ -91,7 +91,7 @@ pub async fn start(path: &Path) -> Result<Proxy, Refused> {
     for failure in dns::resolve(&plan).await {
         tracing::warn!("name lookup failed, its endpoint has no address yet: {failure}");
     }
-    Ok(Assembly { booted, clock, base }.spawn(sockets, admin_bound, metrics_bound, tokens))
+    Ok(Assembly { booted, clock, base }.spawn(sockets, admin_bound, metrics_bound, tokens).await)
 }
 
 fn cannot(text: String) -> Refused {
@@ -123,7 +123,7 @@ struct Assembly {
 }
 
 impl Assembly {
-    fn spawn(
+    async fn spawn(
         self,
         sockets: Vec<Vec<TcpListener>>,
         admin_bound: admin::Bound,
@@ -145,7 +145,8 @@ impl Assembly {
             clock: Arc::clone(&clock),
             upkeep: Arc::new(move || upkeep.upkeep()),
         };
-        let running = control::start(booted, options);
+        let mut running = control::start(booted, options);
+        running.has_begun().await;
         let (stop, stopped) = watch::channel(false);
         let workers = spawn_workers(sockets, |id, sockets| Birth {
             id,

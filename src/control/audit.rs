@@ -1,6 +1,6 @@
-//! The journal: who changed what, when and why, one JSON line each, never rewritten.
+//! Journals: who changed what, when and why, one JSON line each, never rewritten.
 //!
-//! Bounded by one rotation. It must never hold a secret, and a journal that cannot be written must
+//! Each is bounded by one rotation. It must never hold a secret, and a journal that cannot be written must
 //! never stop a change.
 
 use std::fs::{self, File, OpenOptions};
@@ -9,11 +9,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-/// File name in the state folder.
-pub const FILE: &str = "audit.jsonl";
-/// Where the journal goes when it is full; the one before that is dropped.
-const ROTATED: &str = "audit.1.jsonl";
+/// Who changed what.
+pub const AUDIT: &str = "audit";
+/// What rollouts decided.
+pub const HISTORY: &str = "history";
 /// Size at which the journal is rotated, in bytes.
 const MAX_BYTES: u64 = 8 << 20;
 
@@ -42,47 +43,69 @@ pub struct Entry {
     pub annotations: std::collections::BTreeMap<String, String>,
 }
 
-/// The journal of one state folder.
+/// One journal of a state folder: `NAME.jsonl`, and `NAME.1.jsonl` when that was full.
 #[derive(Debug)]
-pub struct Audit {
+pub struct Journal {
     dir: Option<PathBuf>,
+    name: &'static str,
     file: Option<(File, u64)>,
     failing: bool,
 }
 
-impl Audit {
+impl Journal {
     /// The journal in a folder; `None` writes nothing.
     #[must_use]
-    pub fn new(dir: Option<PathBuf>) -> Self {
-        Self { dir, file: None, failing: false }
+    pub fn new(dir: Option<PathBuf>, name: &'static str) -> Self {
+        Self { dir, name, file: None, failing: false }
+    }
+
+    /// Every line that can be read, oldest first. Waits for the disk.
+    #[must_use]
+    pub fn read<T: DeserializeOwned>(&self) -> Vec<T> {
+        let Some(dir) = &self.dir else { return Vec::new() };
+        let texts =
+            [self.rotated(), self.file()].map(|name| fs::read_to_string(dir.join(name)).unwrap_or_default());
+        texts
+            .iter()
+            .flat_map(|text| text.lines())
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+
+    fn file(&self) -> String {
+        format!("{}.jsonl", self.name)
+    }
+
+    fn rotated(&self) -> String {
+        format!("{}.1.jsonl", self.name)
     }
 
     /// Appends an entry; a failure is logged once until it works again.
-    pub fn append(&mut self, entry: &Entry) {
+    pub fn append(&mut self, entry: &impl Serialize) {
         let Some(dir) = self.dir.clone() else { return };
         match self.write(&dir, entry) {
             Ok(()) => self.failing = false,
             Err(error) => {
                 self.file = None;
                 if !self.failing {
-                    tracing::error!(%error, folder = %dir.display(), "the audit journal cannot be written");
+                    tracing::error!(%error, folder = %dir.display(), journal = self.name, "a journal cannot be written");
                 }
                 self.failing = true;
             }
         }
     }
 
-    fn write(&mut self, dir: &Path, entry: &Entry) -> io::Result<()> {
+    fn write(&mut self, dir: &Path, entry: &impl Serialize) -> io::Result<()> {
         let mut line = serde_json::to_vec(entry).map_err(io::Error::other)?;
         line.push(b'\n');
         let size = line.len() as u64;
         if self.file.as_ref().is_some_and(|(_, length)| length + size > MAX_BYTES) {
             self.file = None;
-            fs::rename(dir.join(FILE), dir.join(ROTATED))?;
+            fs::rename(dir.join(self.file()), dir.join(self.rotated()))?;
         }
         if self.file.is_none() {
             let options = OpenOptions::new().create(true).append(true).mode(0o600).clone();
-            let file = options.open(dir.join(FILE))?;
+            let file = options.open(dir.join(self.file()))?;
             let length = file.metadata()?.len();
             self.file = Some((file, length));
         }
@@ -101,15 +124,15 @@ mod tests {
     #[test]
     fn entries_are_appended_one_line_each_and_rotated() {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut audit = Audit::new(Some(dir.path().to_owned()));
+        let mut audit = Journal::new(Some(dir.path().to_owned()), AUDIT);
         let entry =
             Entry { actor: "op".into(), reason: "line\nfeed".into(), what: "weights", ..Entry::default() };
         audit.append(&entry);
         audit.append(&entry);
         drop(audit);
-        let mut audit = Audit::new(Some(dir.path().to_owned()));
+        let mut audit = Journal::new(Some(dir.path().to_owned()), AUDIT);
         audit.append(&entry);
-        let text = fs::read_to_string(dir.path().join(FILE)).expect("a journal");
+        let text = fs::read_to_string(dir.path().join("audit.jsonl")).expect("a journal");
         assert_eq!(text.lines().count(), 3);
         let read: serde_json::Value =
             serde_json::from_str(text.lines().next().expect("a line")).expect("JSON");
@@ -117,7 +140,7 @@ mod tests {
         let large = Entry { reason: "x".repeat(5 << 20), ..entry };
         audit.append(&large);
         audit.append(&large);
-        assert!(fs::metadata(dir.path().join(FILE)).expect("a journal").len() < MAX_BYTES);
-        assert!(fs::metadata(dir.path().join(ROTATED)).expect("a rotated journal").len() < MAX_BYTES);
+        assert!(fs::metadata(dir.path().join("audit.jsonl")).expect("a journal").len() < MAX_BYTES);
+        assert!(fs::metadata(dir.path().join("audit.1.jsonl")).expect("a rotated journal").len() < MAX_BYTES);
     }
 }

@@ -15,13 +15,14 @@ use super::order::{self, Direction};
 use super::outbox::{self, Delivered, Parcel};
 use super::refusal::{Refusal, RefusalKind, find, mismatch};
 use super::rollouts::live::{Live, identity};
-use super::rollouts::report::MAX_RECORDS;
+use super::rollouts::report::Line;
 use super::rollouts::{Now, Remembered};
 use super::store::Kept;
 use crate::model::{Diagnostic, Generation};
 use crate::plan::{Plan, Route};
+use crate::rollout::event::Role;
 use crate::rollout::moves::Level;
-use crate::rollout::{Event, Move, Order, Outcome, Record, Refused, Share};
+use crate::rollout::{Event, Identity, Move, Order, Outcome, Record, Refused, Rollout, Share};
 
 /// Seconds between two writes of a rollout that only gathers evidence.
 const WRITE_EVERY: u64 = 5;
@@ -55,8 +56,13 @@ impl Controller {
         }
         if let Some(why) = self.lost.take() {
             let plan = self.publisher.current();
-            for route in plan.routes.iter().filter(|route| route.policy.is_some()) {
-                self.declare(route);
+            for route in &plan.routes {
+                let (Some(policy), Some(Event::Version(identity))) = (&route.policy, version(route)) else {
+                    continue;
+                };
+                let mut live = Live::new(Arc::clone(policy));
+                live.rollout = Rollout::new(identity);
+                self.rollouts.insert(&route.name, live);
                 self.happen(&route.name, Event::StateLost { why: why.clone() }).await;
             }
         }
@@ -127,6 +133,33 @@ impl Controller {
             self.happen(&route.name, event).await;
         }
         self.tell();
+    }
+
+    /// Tells rollouts what an edit of their arms means.
+    pub(super) async fn follow_edits(&mut self, old: &Plan) {
+        let plan = self.publisher.current();
+        let mut events = Vec::new();
+        for (name, live) in self.rollouts.iter() {
+            let (Some(before), Some(after)) = (old.route_named(name), plan.route_named(name)) else {
+                continue;
+            };
+            let identity = &live.rollout.identity;
+            for (role, arm) in [(Role::From, &identity.from), (Role::To, &identity.to)] {
+                let leads = |route: &Route| {
+                    route.arms.iter().find(|one| *one.name == **arm).map(|one| Arc::clone(&one.upstream.name))
+                };
+                if leads(before) != leads(after) {
+                    events.push((name.clone(), Event::ArmEdited(role)));
+                }
+            }
+            let (before, after) = (written_share(before, identity), written_share(after, identity));
+            if before != after {
+                events.push((name.clone(), Event::SplitEdited { before, after }));
+            }
+        }
+        for (route, event) in events {
+            self.happen(&route, event).await;
+        }
     }
 
     fn declare(&mut self, route: &Route) {
@@ -313,12 +346,9 @@ impl Controller {
         let by = By { actor: record.who.clone().unwrap_or_else(|| "rollout".to_owned()), ..By::default() };
         let (before, after) = (json!(record.before), json!(record));
         self.journal("rollout-transition", route, &by, before, after);
+        self.history.append(&Line { route: route.to_owned(), record: record.clone() });
         let mut conducted = (*self.conducted.load_full()).clone();
-        let records = conducted.history.entry(route.to_owned()).or_default();
-        if records.len() >= MAX_RECORDS {
-            records.remove(0);
-        }
-        records.push(record.clone());
+        conducted.add(route, record.clone());
         self.conducted.store(Arc::new(conducted));
     }
 
@@ -328,6 +358,16 @@ impl Controller {
         conducted.rollouts = self.rollouts.report();
         self.conducted.store(Arc::new(conducted));
     }
+}
+
+/// The `to` arm's share of both as the file's own split has it.
+fn written_share(route: &Route, identity: &Identity) -> Share {
+    let weight = |name: &str| {
+        let arm = route.arms.iter().find(|arm| &*arm.name == name);
+        arm.map_or(0.0, |arm| f64::from(arm.written))
+    };
+    let (from, to) = (weight(&identity.from), weight(&identity.to));
+    Share::of(if from + to > 0.0 { to / (from + to) } else { 0.0 })
 }
 
 /// What a route's block says of its rollout.

@@ -10,11 +10,11 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::audit::{Audit, Entry};
+use super::audit::{AUDIT, Entry, HISTORY, Journal};
 use super::boot::{Booted, needs_restart};
 use super::command::{By, Command, Expected, ReloadDone};
 use super::health::Health;
@@ -25,7 +25,7 @@ use super::outbox::{ANSWERS, Delivered, Outbox};
 use super::publisher::Publisher;
 use super::refusal::{Refusal, RefusalKind, mismatch, refused};
 use super::report::{Attempt, Report};
-use super::rollouts::report::Conducted;
+use super::rollouts::report::{Conducted, Line};
 use super::rollouts::{Rollouts, recall};
 use super::start::Options;
 use super::store::{Kept, Store};
@@ -52,7 +52,9 @@ pub(super) struct Controller {
     pub(super) loaded: Arc<Loaded>,
     pub(super) overlay: Overlay,
     pub(super) store: Store,
-    pub(super) audit: Audit,
+    pub(super) audit: Journal,
+    /// What rollouts decided.
+    pub(super) history: Journal,
     pub(super) report: Arc<ArcSwap<Report>>,
     /// What was last looked at, whether it was accepted or not.
     pub(super) seen: watch::Sender<Arc<Seen>>,
@@ -126,6 +128,11 @@ impl Controller {
         let (told, answers) = mpsc::channel(ANSWERS);
         let outbox = Outbox::new(kept.outbox.clone(), told);
         let rollouts = recall(kept, &plan, clock.now());
+        let history = Journal::new(writable.then(|| booted.state_dir.clone()), HISTORY);
+        let mut conducted = Conducted { rollouts: rollouts.report(), ..Conducted::default() };
+        for line in history.read::<Line>() {
+            conducted.add(&line.route, line.record);
+        }
         let mut controller = Self {
             path: booted.path,
             book: booted.book,
@@ -133,7 +140,8 @@ impl Controller {
             loaded: booted.loaded,
             overlay: booted.overlay,
             store: booted.state.store,
-            audit: Audit::new(writable.then(|| booted.state_dir.clone())),
+            audit: Journal::new(writable.then(|| booted.state_dir.clone()), AUDIT),
+            history,
             report: Arc::new(ArcSwap::from_pointee(report)),
             seen: watch::channel(seen).0,
             health,
@@ -145,7 +153,7 @@ impl Controller {
             rollouts,
             outbox,
             answers: Some(answers),
-            conducted: Arc::default(),
+            conducted: Arc::new(ArcSwap::from_pointee(conducted)),
             lost,
             began: Instant::now(),
         };
@@ -161,9 +169,11 @@ impl Controller {
         Arc::clone(&self.conducted)
     }
 
-    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>, begun: oneshot::Sender<()>) {
         let Some(mut answers) = self.answers.take() else { return };
         self.begin_rollouts().await;
+        // Nobody may wait for it.
+        let _ = begun.send(());
         let mut second = Instant::now() + self.to_next_second();
         let mut reclaim = interval(RECLAIM);
         reclaim.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -286,6 +296,7 @@ impl Controller {
             plan.routes.iter().map(|route| (route.name.to_string(), route.split_fingerprint)).collect();
         let ended = order::drop_stale(&mut self.overlay, |name| fingerprints.get(name).copied());
         let before = generation.0;
+        let old = self.publisher.current();
         let generation = self.publish(plan);
         self.loaded = Arc::clone(&loaded);
         self.warnings.clone_from(&warnings);
@@ -306,6 +317,7 @@ impl Controller {
             }
             self.remember().await;
         }
+        self.follow_edits(&old).await;
         self.follow_file().await;
         let generation = self.publisher.current().generation;
         Ok(ReloadDone { generation, changes, warnings })

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::boot::Booted;
@@ -41,9 +41,19 @@ pub struct Running {
     pub recent: Arc<Mutex<Recent>>,
     /// Controller, watcher, SIGHUP, ticker.
     pub tasks: Vec<JoinHandle<()>>,
+    begun: Option<oneshot::Receiver<()>>,
 }
 
 impl Running {
+    /// Waits until rollouts are what the file and the state say: before, their weights are only what
+    /// was written down.
+    pub async fn has_begun(&mut self) {
+        if let Some(begun) = self.begun.take() {
+            // A controller that is gone has nothing to wait for.
+            let _ = begun.await;
+        }
+    }
+
     /// Ends every task; plans in force stay.
     pub fn stop(&self) {
         self.tasks.iter().for_each(JoinHandle::abort);
@@ -55,6 +65,7 @@ impl Running {
 pub fn start(booted: Booted, options: Options) -> Running {
     let recent = Arc::new(Mutex::new(Recent::default()));
     let (sender, commands) = mpsc::channel(QUEUE);
+    let (begun, has_begun) = oneshot::channel();
     let book = Arc::clone(&booted.book);
     let clock = Arc::clone(&options.clock);
     let upkeep = Arc::clone(&options.upkeep);
@@ -62,10 +73,10 @@ pub fn start(booted: Booted, options: Options) -> Running {
     let control = ControlHandle::new(sender, controller.report(), controller.conducted());
     let seen = controller.seen();
     let tasks = vec![
-        tokio::spawn(controller.run(commands)),
+        tokio::spawn(controller.run(commands, begun)),
         tokio::spawn(watcher::run(control.clone(), seen)),
         tokio::spawn(watcher::hangups(control.clone())),
         tokio::spawn(ticker::run(book, Arc::clone(&recent), clock, upkeep)),
     ];
-    Running { control, recent, tasks }
+    Running { control, recent, tasks, begun: Some(has_begun) }
 }

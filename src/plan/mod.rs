@@ -280,6 +280,8 @@ pub struct Arm {
     pub upstream: Arc<Upstream>,
     /// Relative weight in force.
     pub weight: u32,
+    /// Relative weight as the file has it.
+    pub written: u32,
     /// Where the weight comes from.
     pub source: WeightSource,
     /// Edits of requests sent to it.

@@ -514,17 +514,16 @@ fn a_version_that_was_put_back_is_not_started_by_writing_it_again() {
 
 #[test]
 fn an_arm_that_leads_elsewhere_ends_the_comparison() {
-    let [stable, canary] = pair();
-    let other = Origin::start("canary");
+    let origins = pair();
+    let other = Origin::start("other");
     let block = format!("version: v2, steps: [10, 50, 100], {LONG}");
-    let origins = [stable, canary];
-    let proxy = Proxy::start(&text(&origins, &block));
+    let written = text(&origins, &block).replacen(" }\n", &format!(", other: \"{}\" }}\n", other.url()), 1);
+    let proxy = Proxy::start(&written);
     await_state(&proxy, &["STAGE"]);
     verb(&proxy, "advance", &json!({ "force": true, "reason": "a test" }));
     let run = rollout(&proxy)["run"].as_u64();
-    let [stable, _canary] = origins;
-    let edited = text(&[stable, other], &block);
-    proxy.reload(&edited);
+    // Another address of the same upstream is a deployment going on; another upstream is another canary.
+    proxy.reload(&written.replace("canary: 5", "canary: { weight: 5, upstream: other }"));
     eventually("it begins again", || {
         let now = rollout(&proxy);
         now["run"].as_u64() > run && now["state"] == "STAGE" && now["step"] == 0

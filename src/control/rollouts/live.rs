@@ -128,6 +128,8 @@ impl Live {
         #[expect(clippy::cast_precision_loss, reason = "requests of one second")]
         let now = requests as f64;
         self.rate += RATE_PART * (now - self.rate);
+        // What comes after a decision, on the way back or at the end, is no evidence for it.
+        self.rollout.phase.base()?;
         let analyzer = self.analyzer.as_mut()?;
         let finding = ticks.iter().map(|tick| analyzer.tick(&self.policy, tick)).last()?;
         self.finding = Some(finding.clone());

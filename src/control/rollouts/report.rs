@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::live::Live;
 use crate::analysis::{Finding, Policy};
 use crate::rollout::{Record, Rollout};
@@ -15,8 +17,40 @@ pub const MAX_RECORDS: usize = 100;
 pub struct Conducted {
     /// Rollouts.
     pub rollouts: BTreeMap<String, RolloutReport>,
-    /// Decisions, the latest last.
+    /// Decisions, the latest last; of each route the last [`MAX_RECORDS`].
     pub history: BTreeMap<String, Vec<Record>>,
+    /// Decisions ever made by route, state before, state after, kind of actor and code.
+    pub transitions: BTreeMap<[String; 5], u64>,
+}
+
+/// A decision as the journal keeps it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Line {
+    /// The route.
+    pub route: String,
+    /// The decision.
+    pub record: Record,
+}
+
+impl Conducted {
+    /// Adds a decision.
+    pub fn add(&mut self, route: &str, record: Record) {
+        let actor = serde_json::to_value(record.actor).ok();
+        let actor = actor.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+        let labels = [
+            route.to_owned(),
+            record.from.to_string(),
+            record.to.to_string(),
+            actor,
+            record.code.to_string(),
+        ];
+        *self.transitions.entry(labels).or_default() += 1;
+        let records = self.history.entry(route.to_owned()).or_default();
+        if records.len() >= MAX_RECORDS {
+            records.remove(0);
+        }
+        records.push(record);
+    }
 }
 
 /// How a rollout is.

@@ -352,6 +352,7 @@ fn arms(
         Arm {
             header_value: HeaderValue::try_from(&*name).unwrap_or(HeaderValue::from_static("")),
             weight: *weight,
+            written: arm.weight.0,
             source,
             request_ops: ops(context, &arm.request_headers),
             response_ops: ops(context, &arm.response_headers),
