@@ -126,7 +126,8 @@ impl Controller {
             Err(why) => (Kept::default(), Some(why)),
         };
         let (told, answers) = mpsc::channel(ANSWERS);
-        let outbox = Outbox::new(kept.outbox.clone(), told);
+        let folder = if booted.path.is_dir() { booted.path.clone() } else { load::parent(&booted.path) };
+        let outbox = Outbox::new(kept.outbox.clone(), told, folder);
         let rollouts = recall(kept, &plan, clock.now());
         let history = Journal::new(writable.then(|| booted.state_dir.clone()), HISTORY);
         let mut conducted = Conducted { rollouts: rollouts.report(), ..Conducted::default() };

@@ -5,6 +5,7 @@
 //! up a decision, nor keep a secret.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -65,14 +66,16 @@ pub struct Outbox {
     parcels: BTreeMap<u64, Parcel>,
     next: u64,
     told: mpsc::Sender<Delivered>,
+    /// Folder from which relative paths of secrets are meant.
+    base: PathBuf,
 }
 
 impl Outbox {
-    /// With what was left of the last time.
+    /// With what was left of the last time; `base` is the configuration's folder.
     #[must_use]
-    pub fn new(left: Vec<Parcel>, told: mpsc::Sender<Delivered>) -> Self {
+    pub fn new(left: Vec<Parcel>, told: mpsc::Sender<Delivered>, base: PathBuf) -> Self {
         let parcels: BTreeMap<u64, Parcel> = (0..).zip(left).collect();
-        Self { next: parcels.len() as u64, parcels, told }
+        Self { next: parcels.len() as u64, parcels, told, base }
     }
 
     /// Adds a call; gives its number.
@@ -114,10 +117,10 @@ impl Outbox {
     /// given up.
     pub fn send(&self, number: u64, hook: Option<&Hook>) {
         let Some(parcel) = self.parcels.get(&number).cloned() else { return };
-        let (told, hook) = (self.told.clone(), hook.cloned());
+        let (told, hook, base) = (self.told.clone(), hook.cloned(), self.base.clone());
         tokio::spawn(async move {
             let good = match &hook {
-                Some(hook) => say(hook, &parcel).await,
+                Some(hook) => say(hook, &parcel, &base).await,
                 None => false,
             };
             let answer =
@@ -145,10 +148,10 @@ pub fn body(route: &str, call: &Call, hook: &Hook, phase: &str, canary: f64) -> 
 }
 
 /// Says it, again if need be; whether it was answered with a 2xx.
-async fn say(hook: &Hook, parcel: &Parcel) -> bool {
+async fn say(hook: &Hook, parcel: &Parcel, base: &Path) -> bool {
     let mut pause = BACKOFF;
     for attempt in 0..=RETRIES {
-        match once(hook, parcel).await {
+        match once(hook, parcel, base).await {
             Ok(true) => return true,
             Ok(false) if parcel.answer => return false,
             Ok(false) => {
@@ -166,7 +169,7 @@ async fn say(hook: &Hook, parcel: &Parcel) -> bool {
     false
 }
 
-async fn once(hook: &Hook, parcel: &Parcel) -> Result<bool, String> {
+async fn once(hook: &Hook, parcel: &Parcel, base: &Path) -> Result<bool, String> {
     let (target, path) = address(&hook.url).ok_or_else(|| format!("{} is no http:// address", hook.url))?;
     let body = Bytes::from(parcel.body.to_string());
     let key = format!("{}-{}-{}", parcel.route, parcel.hook, parcel.key);
@@ -175,7 +178,7 @@ async fn once(hook: &Hook, parcel: &Parcel) -> Result<bool, String> {
         (IDEMPOTENCY_KEY, HeaderValue::try_from(key).map_err(|error| error.to_string())?),
     ];
     if let Some(file) = &hook.secret_file {
-        let path = file.clone();
+        let path = base.join(file);
         let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await;
         let secret = read.map_err(std::io::Error::other).and_then(|read| read);
         let secret = secret.map_err(|error| format!("{file}: {error}"))?;

@@ -172,6 +172,38 @@ fn a_canary_that_only_fails_is_put_back_and_history_names_the_rule() {
 }
 
 #[test]
+fn hooks_are_told_signed_and_a_gate_that_says_no_is_heard() {
+    let (origins, outside) = (pair(), Origin::start("outside"));
+    outside.on("/no", Behaviour::Answer(403, "not yet"));
+    let url = outside.url();
+    let block = format!(
+        "version: v2, steps: [50, 100], {QUICK}, hooks: [\
+         {{ name: smoke, event: preRollout, url: \"{url}/smoke?x=1\", metadata: {{ cmd: run }}, secretFile: secret }}, \
+         {{ name: told, event: onTransition, url: \"{url}/told\" }}, \
+         {{ name: gate, event: confirmPromotion, url: \"{url}/no\" }}]"
+    );
+    let site = Site::new(&text(&origins, &block));
+    site.place("secret", "key\n");
+    let proxy = site.start();
+    let load = load(&proxy);
+    eventually("the gate is asked", || outside.seen().iter().any(|one| one.target == "/no"));
+    let now = await_state(&proxy, &["HOLD", "BAKE", "PAUSED"]);
+    assert_ne!(now["state"], "PROMOTED", "{now:#}");
+    let seen = outside.seen();
+    let smoke = seen.iter().find(|one| one.target == "/smoke?x=1").expect("asked before the first traffic");
+    let body: Value = serde_json::from_slice(&smoke.body).expect("JSON");
+    assert_eq!(
+        (&body["name"], &body["metadata"]["cmd"], &body["canaryWeight"]),
+        (&json!("all"), &json!("run"), &json!(0.0))
+    );
+    let signature = smoke.header("x-switchback-signature").expect("a signature");
+    assert!(signature.starts_with("sha256=") && signature.len() == 71, "{signature}");
+    assert!(smoke.header("idempotency-key").is_some());
+    assert!(seen.iter().any(|one| one.target == "/told"), "{seen:?}");
+    load.stop();
+}
+
+#[test]
 fn nobody_is_promoted_on_silence() {
     let origins = pair();
     let proxy = Proxy::start(&text(&origins, &format!("version: v2, steps: [50, 100], {QUICK}")));
