@@ -289,7 +289,10 @@ impl Analyzer {
         let threshold = policy.ln_threshold();
         let Words { guard, look, metrics, open, .. } = words;
         let through = sum(std::array::from_fn(|at| if open[at] { metrics[at] } else { NOTHING }));
-        let (evidence, strongest) = (sum(*metrics), strongest(metrics));
+        let waits = |at: usize| at == 0 || self.latency.is_slower(at - 1);
+        let (held, strongest) =
+            (std::array::from_fn(|at| if waits(at) { metrics[at] } else { NOTHING }), strongest(metrics));
+        let evidence = sum(held);
         let breach = |breach: &Option<Breach>| breach.map_or(Rule::None, Rule::Threshold);
         let refused = self.behaviour.ln() >= threshold && self.behaviour.matters();
         if guard.fires {

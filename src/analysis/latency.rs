@@ -29,6 +29,8 @@ const RECENT: u64 = 60;
 const EFFECT_RATIO: f64 = 1.25;
 /// … and this many nanoseconds.
 const EFFECT_NANOS: f64 = 5_000_000.0;
+/// Nanoseconds below which a difference is nobody's, in no rule: one millisecond.
+const NOTICED_NANOS: f64 = 1e6;
 /// The ratio must outgrow the chance of few requests: `exp` of this over the root of their number.
 const NOISE: f64 = 1.5;
 
@@ -51,6 +53,12 @@ impl Window {
     fn add(&mut self, tick: &Tick) {
         self.stable.merge(tick.stable.latency.as_ref().unwrap_or(&Bins::default()));
         self.canary.merge(tick.canary.latency.as_ref().unwrap_or(&Bins::default()));
+    }
+
+    /// Whether the canary is slower by anything that could be noticed.
+    fn is_slower(&self, part: f64) -> bool {
+        let both = self.stable.within(part).zip(self.canary.within(part));
+        both.is_some_and(|(stable, canary)| canary - stable >= NOTICED_NANOS)
     }
 
     fn shows_effect(&self, part: f64) -> bool {
@@ -153,6 +161,15 @@ impl Latency {
     pub fn edges(&self) -> Option<[u64; 3]> {
         let edge = |index: usize| self.cuts.get(index).map(|cut| cut.edge);
         Some([edge(0)?, edge(1)?, edge(2)?])
+    }
+
+    /// Whether the canary is slower at this cut by so much that waiting for more makes sense. Two equal
+    /// servers differ by microseconds, for the smaller arm's connections are colder, and evidence for
+    /// that grows for ever.
+    #[must_use]
+    pub fn is_slower(&self, cut: usize) -> bool {
+        let Some(part) = CUTS.get(cut) else { return false };
+        self.recent.iter().chain([&self.frozen]).any(|window| window.is_slower(*part))
     }
 
     /// Whether the canary is slower at this cut by enough to matter: over the last minute or two,

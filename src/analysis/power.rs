@@ -80,13 +80,17 @@ impl Power {
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "requests of one rollout")]
     pub fn reach(&self, policy: &Policy, w: f64, target: f64, sticky: bool) -> Reach {
-        let share = if self.stable.0 > 0 { self.stable.1 as f64 / self.stable.0 as f64 } else { 0.0 };
+        let bad = self.stable.1 as f64;
+        // Users are few: one or two that always fail must not make every ratio look provable.
+        let bad = if sticky { (bad - 2.0 * bad.sqrt()).max(0.0) } else { bad };
+        let share = if self.stable.0 > 0 { bad / self.stable.0 as f64 } else { 0.0 };
         let p0 = share.max(1.0 - policy.availability).min(1.0);
         let requests = self.requests as f64;
         let rate = if self.seconds > 0 { requests / self.seconds as f64 } else { 0.0 };
         // What a burst is worth is only known when one tick is one trial.
         let tempered = (!sticky && policy.bursts != Some(1)).then_some(rate);
-        let need = |ratio| needed(policy.alpha, p0, w, ratio, tempered);
+        // No share is above everything.
+        let need = |ratio: f64| needed(policy.alpha, p0.min(1.0 / ratio), w, ratio, tempered);
         let detectable = GRID.into_iter().find(|ratio| need(*ratio) <= requests);
         Reach { detectable, more: (need(target) - requests).max(0.0), rate }
     }

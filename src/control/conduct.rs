@@ -67,6 +67,13 @@ impl Controller {
             }
         }
         self.follow_file().await;
+        // The plan of the start counts for nobody: from now on it does.
+        if self.rollouts.renew_epochs() {
+            let compiled = self.compile(Arc::clone(&self.loaded), self.overlay.clone()).await;
+            if let Ok(Ok(Candidate { plan, .. })) = compiled {
+                self.publish(plan);
+            }
+        }
         for (number, route, hook) in self.outbox.numbers() {
             self.send(number, &route, &hook);
         }
@@ -190,8 +197,11 @@ impl Controller {
             self.happen(&route, event).await;
         }
         let live = self.rollouts.iter().any(|(_, live)| live.rollout.is_live());
-        // What could not be written down is tried again every second.
-        if !self.rollouts.store || live && self.rollouts.second(now).is_multiple_of(WRITE_EVERY) {
+        // What could not be written down is tried again every second, and what speaks against a canary
+        // must outlive a crash that it may have caused.
+        let bad = self.rollouts.bad_seen();
+        let news = std::mem::replace(&mut self.bad_written, bad) != bad;
+        if !self.rollouts.store || live && (news || self.rollouts.second(now).is_multiple_of(WRITE_EVERY)) {
             self.rollouts.store = self.save(self.overlay.clone()).await.is_ok();
         }
         self.tell();

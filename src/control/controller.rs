@@ -71,6 +71,8 @@ pub(super) struct Controller {
     pub(super) outbox: Outbox,
     /// What became of it; taken by the loop.
     answers: Option<mpsc::Receiver<Delivered>>,
+    /// Bad outcomes of canaries when rollouts were last written.
+    pub(super) bad_written: u64,
     /// Rollouts under way.
     pub(super) rollouts: Rollouts,
     /// How they are, for whoever shows it.
@@ -152,6 +154,7 @@ impl Controller {
             warnings: booted.warnings,
             started_with,
             rollouts,
+            bad_written: 0,
             outbox,
             answers: Some(answers),
             conducted: Arc::new(ArcSwap::from_pointee(conducted)),

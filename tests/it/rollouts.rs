@@ -398,6 +398,21 @@ fn a_kill_in_the_middle_resumes_at_the_same_weight() {
 }
 
 #[test]
+fn a_canary_that_turns_bad_over_a_restart_is_put_back() {
+    let origins = pair();
+    let block = format!("version: v2, steps: [50, 100], {LONG}");
+    let proxy = Proxy::start(&text(&origins, &block));
+    await_state(&proxy, &["STAGE"]);
+    let proxy = killed(proxy, |_| {});
+    origins[1].on("/", Behaviour::Answer(500, "broken"));
+    let load = load(&proxy);
+    // Nothing but traffic may be needed for it to be judged again: no edit, no verb.
+    await_state(&proxy, &["REVERTED"]);
+    load.stop();
+    assert_eq!(weight(&proxy, "canary"), 0);
+}
+
+#[test]
 fn a_kill_never_starts_again_what_was_put_back() {
     let origins = broken();
     let proxy = Proxy::start(&text(&origins, &format!("version: v2, steps: [50, 100], {QUICK}")));

@@ -74,6 +74,22 @@ impl Rollouts {
         self.lives.iter()
     }
 
+    /// Begins a new weight epoch wherever two arms are compared; whether there is one.
+    pub fn renew_epochs(&mut self) -> bool {
+        let mut any = false;
+        for live in self.lives.values_mut().filter(|live| live.guided().compared.is_some()) {
+            live.next_epoch(fastrand::u64(..));
+            any = true;
+        }
+        any
+    }
+
+    /// Bad outcomes of all canaries in their present steps.
+    #[must_use]
+    pub fn bad_seen(&self) -> u64 {
+        self.lives.values().filter_map(|live| live.finding.as_ref()).map(|finding| finding.canary.e).sum()
+    }
+
     /// What the plan must be compiled with.
     #[must_use]
     pub fn guided(&self) -> BTreeMap<String, Guided> {
