@@ -129,12 +129,15 @@ impl Store {
         understand(&text)
     }
 
-    /// Moves the file out of the way; gives the sentence to show.
+    /// Keeps the file beside what will replace it; gives the sentence to show. Until something does,
+    /// it stays where it is: a crash before that must not make the next start look like the first.
     fn set_aside(&self, why: &str, now: UnixMillis) -> String {
         let aside = self.dir.join(format!("{FILE}.corrupt-{}", now.0));
-        match fs::rename(self.dir.join(FILE), &aside) {
+        let file = self.dir.join(FILE);
+        let kept = fs::hard_link(&file, &aside).or_else(|_| fs::copy(&file, &aside).map(|_| ()));
+        match kept {
             Ok(()) => format!("{FILE} was not understood ({why}) and set aside as {}", aside.display()),
-            Err(error) => format!("{FILE} was not understood ({why}) and cannot be moved: {error}"),
+            Err(error) => format!("{FILE} was not understood ({why}) and cannot be kept aside: {error}"),
         }
     }
 }

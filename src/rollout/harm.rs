@@ -134,6 +134,17 @@ fn alert(turn: &mut Turn<'_>, code: &'static str, text: &str) {
 }
 
 fn evidence(found: &Finding) -> String {
+    if let Rule::Latency(cut) = found.rule {
+        let edge = found.cuts.and_then(|cuts| cuts.get(cut).copied()).unwrap_or_default();
+        #[expect(clippy::cast_precision_loss, reason = "shown with two decimals")]
+        let millis = edge as f64 / 1e6;
+        return format!(
+            "{}: the canary answers slower than stable's {millis:.2} ms more often than stable does, of {} against {}",
+            found.rule.label(),
+            found.canary.n,
+            found.stable.n
+        );
+    }
     let of = |seen: &Seen| format!("{} of {} failed", seen.e, seen.n);
     format!(
         "{}: on the canary {}, on stable {} in this step",
