@@ -313,7 +313,7 @@ pub fn until_told(path: &Path) -> io::Result<Exit> {
             }
         };
         let plan = proxy.plan();
-        for listener in &plan.listeners {
+        for listener in plan.listeners.iter() {
             tracing::info!("listener {} on {}", listener.name, listener.address);
         }
         for route in plan.routes.iter().filter(|route| route.operator.is_some()) {

@@ -98,7 +98,7 @@ fn settings(old: &Plan, new: &Plan) -> Vec<Change> {
     }
     let removed = was.keys().filter(|name| !is.contains_key(*name));
     texts.extend(removed.map(|name| format!("listener {name} removed: needs a restart")));
-    for one in &new.listeners {
+    for one in new.listeners.iter() {
         let rules = |one: &super::Listener| (one.h2c, one.limits, one.paths, one.via, one.timeouts);
         if old.listeners.iter().any(|before| before.name == one.name && rules(before) != rules(one)) {
             texts.push(format!("listener {}: protocol, limits, paths or timeouts change", one.name));

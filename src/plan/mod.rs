@@ -17,6 +17,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
@@ -28,7 +30,7 @@ use crate::spec;
 use crate::split::Split;
 
 pub use asked::Asked;
-pub use compile::{Compiled, Inputs, Lists, compile};
+pub use compile::{Compiled, Inputs, Lists, compile, reweigh};
 pub use filter::{Filters, HeaderOps};
 pub use plans::{PlanCache, Plans};
 pub use router::{Routed, Router};
@@ -38,17 +40,22 @@ pub use crate::spec::process::Admin as AdminSettings;
 pub use crate::spec::upstream::Connection as ConnectionSettings;
 pub use crate::spec::upstream::UpstreamProtocol;
 
+/// Indices of routes by name.
+type Names = HashMap<Arc<str>, usize, FixedState>;
+
 /// One immutable configuration of the data plane.
 #[derive(Debug)]
 pub struct Plan {
     /// Number of this plan, global.
     pub generation: Generation,
     /// Listeners in name order; the index is the same in every plan of a process.
-    pub listeners: Box<[Listener]>,
+    pub listeners: Arc<[Listener]>,
     /// Who owns which request.
-    pub router: Router,
+    pub router: Arc<Router>,
     /// Routes in file order.
     pub routes: Box<[Arc<Route>]>,
+    /// Indices of the routes by name.
+    names: Arc<Names>,
     /// Upstreams in name order.
     pub upstreams: Box<[Arc<Upstream>]>,
     /// Networks whose forwarded headers are believed.
@@ -66,7 +73,7 @@ impl Plan {
     /// A route by name.
     #[must_use]
     pub fn route_named(&self, name: &str) -> Option<&Arc<Route>> {
-        self.routes.iter().find(|route| &*route.name == name)
+        self.names.get(name).and_then(|at| self.routes.get(*at))
     }
 }
 

@@ -9,6 +9,7 @@ mod guided;
 mod listeners;
 mod overrides;
 mod retry;
+mod reweigh;
 mod routes;
 mod rules;
 mod split;
@@ -17,12 +18,16 @@ mod upstreams;
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 use xxhash_rust::xxh64::Xxh64;
 
-use super::{AccessLog, Plan, Process, Router};
+use super::{AccessLog, Names, Plan, Process, Router};
+
+pub use reweigh::reweigh;
+
 use crate::ledger::Book;
 use crate::model::{Diagnostic, Generation, Overlay, Place, Severity};
 use crate::spec::process::LogErrors;
@@ -148,7 +153,13 @@ fn build(context: &mut Context<'_>) -> Option<Plan> {
     Some(Plan {
         generation: context.generation,
         listeners: listeners.into(),
-        router: Router::new(rules),
+        router: Router::new(rules).into(),
+        names: routes
+            .iter()
+            .zip(0..)
+            .map(|(route, at)| (Arc::clone(&route.name), at))
+            .collect::<Names>()
+            .into(),
         routes: routes.into(),
         upstreams: upstreams.into_values().collect(),
         trusted_proxies: trusted,

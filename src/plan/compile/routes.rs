@@ -50,6 +50,18 @@ pub(super) fn compile(
     (routes, all)
 }
 
+/// One route again, against listeners and upstreams that stay.
+pub(super) fn again(
+    context: &mut Context<'_>,
+    written: &Written,
+    listeners: &[Listener],
+    upstreams: &Upstreams,
+) -> Option<Route> {
+    let served = listener_set(context, listeners, written);
+    let matched = matches(context, written, 0, served, 0);
+    one(context, written, upstreams, &matched.rules)
+}
+
 /// Checks a name that will be a label, a path segment and a log field.
 pub(super) fn name(context: &mut Context<'_>, name: &Spot<String>, noun: &str) {
     if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {

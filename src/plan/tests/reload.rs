@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{BASE, load_files};
 use crate::ledger::Book;
-use crate::model::{Generation, Overlay, Provenance, RouteOverlay};
-use crate::plan::{Compiled, Plan, WeightSource};
+use crate::model::{Compared, Generation, Guided, Overlay, Provenance, RouteOverlay};
+use crate::plan::{Compiled, Inputs, Plan, WeightSource, reweigh};
 
 const ROUTES: &str = "\
 routes:
@@ -80,6 +80,56 @@ fn only_routes_that_change_get_a_new_generation() {
     let fourth = load(&elsewhere, &none, &book, Some(&third)).plan;
     assert_eq!(generations(&fourth), [4, 4, 4], "an upstream belongs to the routes that use it");
     assert_eq!(first.generation, Generation(1));
+}
+
+#[test]
+fn routes_weighed_anew_are_what_a_whole_compilation_makes_of_them() {
+    let book = Book::new(1, 64);
+    let sticky = "{ name: c, hostnames: [c.example], matches: [{ path: /c }], priority: 3, sticky: { by: [{ header: x-u }] }, \
+                  filters: [{ rewrite: { path: { prefix: /d } } }], split: { stable: 90, canary: 5, other: { weight: 5, upstream: canary } }, \
+                  rollout: { version: v2, steps: [10, 100] } }";
+    let text = format!("{BASE}{ROUTES}  - {sticky}\n");
+    let mut overlay = Overlay::default();
+    let mut plan = load(&text, &overlay, &book, None).plan;
+    let spec = crate::spec::parse(vec![crate::spec::Source { name: "a.yaml".into(), text: text.clone() }])
+        .expect("a good file");
+    let guide = |share| Guided {
+        from: "stable".into(),
+        to: "canary".into(),
+        share: Some(share),
+        void: (share == 0).then(|| "canary".to_owned()),
+        compared: (share > 0).then(|| Compared {
+            candidate: "canary".into(),
+            epoch: u64::from(share),
+            seed: 7,
+        }),
+    };
+    let by_hand = operator("a", plan.routes[0].split_fingerprint, &[("stable", 60), ("canary", 40)]);
+    let rounds: [(&[&str], Option<u32>, bool); 4] = [
+        (&["c"], Some(100_000), false),
+        (&["a"], Some(100_000), true),
+        (&["c", "a", "gone"], Some(0), false),
+        (&["b"], Some(0), false),
+    ];
+    for (names, share, operated) in rounds {
+        overlay.guided = share.map(|share| ("c".to_owned(), guide(share))).into_iter().collect();
+        overlay.routes = if operated { by_hand.routes.clone() } else { Overlay::default().routes };
+        let whole = load(&text, &overlay, &book, Some(&plan)).plan;
+        let inputs = Inputs {
+            spec: &spec,
+            lists: &crate::plan::Lists::new(),
+            env: &std::collections::BTreeMap::new(),
+            overlay: &overlay,
+            book: &book,
+            previous: Some(&plan),
+            now: 0,
+        };
+        let part = reweigh(inputs, names).expect("it compiled before").expect("there is a plan before");
+        assert_eq!(format!("{part:?}"), format!("{whole:?}"), "{names:?}");
+        let kept = part.routes.iter().zip(&plan.routes).filter(|(new, old)| Arc::ptr_eq(new, old)).count();
+        assert_eq!(kept, 3 - names.iter().filter(|name| **name != "gone").count(), "{names:?}");
+        plan = part;
+    }
 }
 
 #[test]
