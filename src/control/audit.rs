@@ -49,14 +49,13 @@ pub struct Journal {
     dir: Option<PathBuf>,
     name: &'static str,
     file: Option<(File, u64)>,
-    failing: bool,
 }
 
 impl Journal {
     /// The journal in a folder; `None` writes nothing.
     #[must_use]
     pub fn new(dir: Option<PathBuf>, name: &'static str) -> Self {
-        Self { dir, name, file: None, failing: false }
+        Self { dir, name, file: None }
     }
 
     /// Every line that can be read, oldest first. Waits for the disk.
@@ -80,24 +79,21 @@ impl Journal {
         format!("{}.1.jsonl", self.name)
     }
 
-    /// Appends an entry; a failure is logged once until it works again.
-    pub fn append(&mut self, entry: &impl Serialize) {
-        let Some(dir) = self.dir.clone() else { return };
-        match self.write(&dir, entry) {
-            Ok(()) => self.failing = false,
-            Err(error) => {
-                self.file = None;
-                if !self.failing {
-                    tracing::error!(%error, folder = %dir.display(), journal = self.name, "a journal cannot be written");
-                }
-                self.failing = true;
-            }
+    /// Appends one line, without its end. Waits for the disk.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        let Some(dir) = self.dir.clone() else { return Ok(()) };
+        let written = self.write(&dir, line);
+        if written.is_err() {
+            self.file = None;
         }
+        written
     }
 
-    fn write(&mut self, dir: &Path, entry: &impl Serialize) -> io::Result<()> {
-        let mut line = serde_json::to_vec(entry).map_err(io::Error::other)?;
-        line.push(b'\n');
+    fn write(&mut self, dir: &Path, line: &[u8]) -> io::Result<()> {
+        let line = [line, b"\n"].concat();
         let size = line.len() as u64;
         if self.file.as_ref().is_some_and(|(_, length)| length + size > MAX_BYTES) {
             self.file = None;
@@ -127,19 +123,20 @@ mod tests {
         let mut audit = Journal::new(Some(dir.path().to_owned()), AUDIT);
         let entry =
             Entry { actor: "op".into(), reason: "line\nfeed".into(), what: "weights", ..Entry::default() };
-        audit.append(&entry);
-        audit.append(&entry);
+        let line = |entry: &Entry| serde_json::to_vec(entry).expect("JSON");
+        audit.append(&line(&entry)).expect("written");
+        audit.append(&line(&entry)).expect("written");
         drop(audit);
         let mut audit = Journal::new(Some(dir.path().to_owned()), AUDIT);
-        audit.append(&entry);
+        audit.append(&line(&entry)).expect("written");
         let text = fs::read_to_string(dir.path().join("audit.jsonl")).expect("a journal");
         assert_eq!(text.lines().count(), 3);
         let read: serde_json::Value =
             serde_json::from_str(text.lines().next().expect("a line")).expect("JSON");
         assert_eq!((&read["actor"], &read["reason"]), (&"op".into(), &"line\nfeed".into()));
         let large = Entry { reason: "x".repeat(5 << 20), ..entry };
-        audit.append(&large);
-        audit.append(&large);
+        audit.append(&line(&large)).expect("written");
+        audit.append(&line(&large)).expect("written");
         assert!(fs::metadata(dir.path().join("audit.jsonl")).expect("a journal").len() < MAX_BYTES);
         assert!(fs::metadata(dir.path().join("audit.1.jsonl")).expect("a rotated journal").len() < MAX_BYTES);
     }

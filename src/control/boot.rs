@@ -7,11 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::audit::{HISTORY, Journal};
 use super::load::{self, Env, Loaded, Look};
 use super::order;
 use super::publisher::Publisher;
 use super::rollouts::live::guided;
+use super::rollouts::report::Line;
 use super::store::{Opened, Store};
+use super::witness;
+use super::writer::Disk;
 use crate::ledger::Book;
 use crate::model::time::UnixMillis;
 use crate::model::{Diagnostic, Overlay};
@@ -34,6 +38,10 @@ pub struct Booted {
     pub(super) overlay: Overlay,
     pub(super) ended: Vec<String>,
     pub(super) state: Opened,
+    /// What rollouts decided, oldest first.
+    pub(super) history: Vec<Line>,
+    /// Where what is remembered goes.
+    pub(super) disk: Box<dyn Disk>,
 }
 
 impl Booted {
@@ -98,8 +106,13 @@ pub fn boot(
     };
     // A configuration that is refused leaves no trace on the disk, so the folder is opened after.
     let mut compiled = compile_with(&Overlay::default()).map_err(refused)?;
-    let state = Store::open(&state_dir, now);
+    let mut state = Store::open(&state_dir, now);
+    let history = Journal::new(Some(state_dir.clone()), HISTORY).read::<Line>();
     let mut overlay = state.overlay.clone();
+    if let Ok(kept) = &mut state.rollouts {
+        witness::believe(kept, &state.marks, &history);
+        witness::recall_put_back(kept, &history, &compiled.plan);
+    }
     if let Ok(kept) = &state.rollouts {
         let known = kept.by_route.iter();
         overlay.guided =
@@ -124,7 +137,9 @@ pub fn boot(
         loaded: Arc::new(*loaded),
         overlay,
         ended,
+        disk: Box::new(state.store.clone()),
         state,
+        history,
     })
 }
 

@@ -8,21 +8,22 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::command::{By, Changed, RolloutAsk, WeightsDone};
+use super::batch::{Asked, Change, Reply};
+use super::command::{By, RolloutAsk};
 use super::controller::{Candidate, Controller};
 use super::load::Loaded;
 use super::order::{self, Direction};
 use super::outbox::{self, Delivered, Parcel};
 use super::refusal::{Refusal, RefusalKind, find, mismatch};
+use super::rollouts::Now;
 use super::rollouts::live::{Live, identity};
 use super::rollouts::report::Line;
-use super::rollouts::{Now, Remembered};
 use super::store::Kept;
-use crate::model::{Diagnostic, Generation};
+use crate::model::{Diagnostic, Generation, Place, RouteOverlay};
 use crate::plan::{Plan, Route};
 use crate::rollout::event::Role;
 use crate::rollout::moves::Level;
-use crate::rollout::{Event, Identity, Move, Order, Outcome, Record, Refused, Rollout, Share};
+use crate::rollout::{Event, Identity, Move, Outcome, Record, Refused, Rollout, Share};
 
 /// Seconds between two writes of a rollout that only gathers evidence.
 const WRITE_EVERY: u64 = 5;
@@ -50,12 +51,12 @@ impl Controller {
 
     /// The process began: rollouts go on where they were, never above what was written down.
     pub(super) async fn begin_rollouts(&mut self) {
-        let known: Vec<String> = self.rollouts.iter().map(|(route, _)| route.clone()).collect();
-        for route in known {
-            self.happen(&route, Event::Restarted).await;
-        }
+        let known = self.rollouts.iter().map(|(route, _)| (route.clone(), Event::Restarted));
+        let known: Vec<_> = known.collect();
+        self.happen_all(known).await;
         if let Some(why) = self.lost.take() {
             let plan = self.publisher.current();
+            let mut events = Vec::new();
             for route in &plan.routes {
                 let (Some(policy), Some(Event::Version(identity))) = (&route.policy, version(route)) else {
                     continue;
@@ -63,8 +64,9 @@ impl Controller {
                 let mut live = Live::new(Arc::clone(policy));
                 live.rollout = Rollout::new(identity);
                 self.rollouts.insert(&route.name, live);
-                self.happen(&route.name, Event::StateLost { why: why.clone() }).await;
+                events.push((route.name.to_string(), Event::StateLost { why: why.clone() }));
             }
+            self.happen_all(events).await;
         }
         self.follow_file().await;
         // The plan of the start counts for nobody: from now on it does.
@@ -79,7 +81,7 @@ impl Controller {
         }
     }
 
-    fn send(&self, number: u64, route: &str, hook: &str) {
+    pub(super) fn send(&self, number: u64, route: &str, hook: &str) {
         let plan = self.publisher.current();
         let policy = plan.route_named(route).and_then(|route| route.policy.as_ref());
         let hooks = policy.map(|policy| policy.conduct.hooks.iter());
@@ -90,12 +92,12 @@ impl Controller {
     pub(super) async fn heard(&mut self, delivered: Delivered) {
         self.outbox.remove(delivered.number);
         if let Some(answer) = delivered.answer {
-            self.happen(&delivered.route, Event::Hook(answer)).await;
+            self.happen_all(vec![(delivered.route, Event::Hook(answer))]).await;
         }
     }
 
     /// What an outcome has to say to the outside, put into the outbox.
-    fn put_out(&mut self, route: &Route, outcome: &Outcome) -> Vec<(u64, String)> {
+    pub(super) fn put_out(&mut self, route: &Route, outcome: &Outcome) -> Vec<(u64, String)> {
         let Some(policy) = &route.policy else { return Vec::new() };
         let calls = outcome.moves.iter().filter_map(|one| match one {
             Move::Hook(call) => {
@@ -123,22 +125,22 @@ impl Controller {
     /// Makes rollouts what the file in force says.
     pub(super) async fn follow_file(&mut self) {
         let plan = self.publisher.current();
-        let gone: Vec<String> = self
+        let gone: Vec<(String, Event)> = self
             .rollouts
             .iter()
             .filter(|(route, live)| {
                 live.rollout.block && plan.route_named(route).is_none_or(|route| route.policy.is_none())
             })
-            .map(|(route, _)| route.clone())
+            .map(|(route, _)| (route.clone(), Event::BlockRemoved))
             .collect();
-        for route in gone {
-            self.happen(&route, Event::BlockRemoved).await;
-        }
+        self.happen_all(gone).await;
+        let mut events = Vec::new();
         for route in &plan.routes {
             let Some(event) = version(route) else { continue };
             self.declare(route);
-            self.happen(&route.name, event).await;
+            events.push((route.name.to_string(), event));
         }
+        self.happen_all(events).await;
         self.tell();
     }
 
@@ -164,9 +166,7 @@ impl Controller {
                 events.push((name.clone(), Event::SplitEdited { before, after }));
             }
         }
-        for (route, event) in events {
-            self.happen(&route, event).await;
-        }
+        self.happen_all(events).await;
     }
 
     fn declare(&mut self, route: &Route) {
@@ -181,9 +181,8 @@ impl Controller {
         let refused = plan.routes.iter().filter_map(|route| {
             let event = version(route)?;
             let refused = self.rollouts.decide(route, &event, now)?.err()?;
-            let file = loaded.spec.files.first().map_or_else(String::new, |(source, _)| source.name.clone());
             let message = format!("route `{}`: {}", route.name, refused.message);
-            let place = crate::model::Place { file: file.as_str().into(), line: 1, column: 1, length: 1 };
+            let place = place_of_version(loaded, &route.name);
             Some(Diagnostic::error(refused.code, message).at(place).hint(refused.hint))
         });
         refused.collect()
@@ -193,53 +192,60 @@ impl Controller {
     pub(super) async fn second(&mut self) {
         let now = self.moment();
         let book = Arc::clone(&self.book);
-        for (route, event) in self.rollouts.look(&book, now) {
-            self.happen(&route, event).await;
-        }
+        let events = self.rollouts.look(&book, now);
+        let written = self.happen_all(events).await;
         let live = self.rollouts.iter().any(|(_, live)| live.rollout.is_live());
         // What could not be written down is tried again every second, and what speaks against a canary
         // must outlive a crash that it may have caused.
         let bad = self.rollouts.bad_seen();
         let news = std::mem::replace(&mut self.bad_written, bad) != bad;
-        if !self.rollouts.store || live && (news || self.rollouts.second(now).is_multiple_of(WRITE_EVERY)) {
-            self.rollouts.store = self.save(self.overlay.clone()).await.is_ok();
+        let due = live && (news || self.rollouts.second(now).is_multiple_of(WRITE_EVERY));
+        if !written && (due || !self.rollouts.store) {
+            self.submit(Vec::new(), Vec::new(), Vec::new());
         }
         self.tell();
     }
 
-    /// An operator moves a rollout.
-    pub(super) async fn rollout(&mut self, ask: RolloutAsk) -> Result<WeightsDone, Refusal> {
+    /// An operator moves a rollout; the answer goes when it is done, and written if it can be.
+    pub(super) async fn rollout(&mut self, ask: RolloutAsk, reply: Reply) {
+        let words = Some(json!({ "verb": ask.verb.name(), "force": ask.force }));
+        let by = ask.by.clone();
+        match self.asked(ask) {
+            Ok(change) => {
+                let asked = Some(Asked { by, what: "rollout", words, reply });
+                self.change(Change { asked, ..change }).await;
+            }
+            // An asker that went away loses only the answer.
+            Err(refusal) => _ = reply.send(Err(refusal)),
+        }
+    }
+
+    fn asked(&self, ask: RolloutAsk) -> Result<Change, Refusal> {
         let plan = self.publisher.current();
         let route = find(&plan, &ask.route)?;
-        if self.rollouts.get(&ask.route).is_none() {
+        let no_rollout = || {
             let message = format!("route `{}` has no rollout", ask.route);
-            return Err(Refusal::new(RefusalKind::Conflict, "no-rollout", message)
+            Refusal::new(RefusalKind::Conflict, "no-rollout", message)
                 .hint("add a `rollout` block to the route")
-                .generation(route.generation));
+                .generation(route.generation)
+        };
+        if self.rollouts.get(&ask.route).is_none() {
+            return Err(no_rollout());
         }
         let direction =
             if ask.verb.needs_generation() { Direction::TowardCanary } else { Direction::TowardStable };
         order::check(direction, ask.expected, route.generation)
             .map_err(|found| mismatch(found, route.generation))?;
-        let by = crate::rollout::By {
-            actor: ask.by.actor.clone(),
-            reason: ask.by.reason.clone(),
-            annotations: ask.by.annotations.clone(),
-        };
-        let what = ask.verb.name();
-        let event = Event::Operator { verb: ask.verb, version: ask.version, force: ask.force, by };
-        let done = self.try_happen(&ask.route, event).await?;
-        let words = json!({ "verb": what, "force": ask.force });
-        self.journal("rollout", &ask.route, &ask.by, words, json!(done.generation.0));
-        self.tell();
-        Ok(done)
+        let event =
+            Event::Operator { verb: ask.verb, version: ask.version, force: ask.force, by: said(&ask.by) };
+        self.decide(&plan, &ask.route, &event)?.ok_or_else(no_rollout)
     }
 
-    /// Weights of a route were set by hand, or given back.
-    pub(super) async fn weights_were_set(&mut self, route: &str, by: By) {
-        let by = crate::rollout::By { actor: by.actor, reason: by.reason, annotations: by.annotations };
-        let Some(live) = self.rollouts.get(route) else { return };
-        let event = match self.overlay.routes.get(route) {
+    /// What weights set by hand, or given back, are to the rollout of their route.
+    pub(super) fn weights_event(&self, route: &str, set: Option<&RouteOverlay>, by: &By) -> Option<Event> {
+        let live = self.rollouts.get(route)?;
+        let by = said(by);
+        Some(match set {
             Some(set) => {
                 let weight = |arm: &str| f64::from(set.weights.get(arm).copied().unwrap_or(0));
                 let (from, to) = (weight(&live.rollout.identity.from), weight(&live.rollout.identity.to));
@@ -247,90 +253,10 @@ impl Controller {
                 Event::Weights { canary: Share::of(if both > 0.0 { to / both } else { 0.0 }), by }
             }
             None => Event::WeightsReset { by },
-        };
-        self.happen(route, event).await;
-        self.tell();
+        })
     }
 
-    /// Something happened that nobody waits for.
-    async fn happen(&mut self, route: &str, event: Event) {
-        if let Err(refusal) = self.try_happen(route, event).await {
-            tracing::warn!(
-                route,
-                code = refusal.code,
-                "a rollout did not take an event: {}",
-                refusal.message
-            );
-        }
-    }
-
-    async fn try_happen(&mut self, name: &str, event: Event) -> Result<WeightsDone, Refusal> {
-        let plan = self.publisher.current();
-        let route = find(&plan, name)?;
-        let now = self.moment();
-        let unchanged = || WeightsDone { generation: route.generation, changed: Vec::new() };
-        let Some(decided) = self.rollouts.decide(route, &event, now) else { return Ok(unchanged()) };
-        let outcome = decided.map_err(|refused| refusal(&refused, route.generation))?;
-        let before_publish = outcome.moves.contains(&Move::Persist(Order::BeforePublish));
-        let parcels = self.put_out(route, &outcome);
-        if before_publish && let Err(why) = self.write_ahead(name, &outcome, now).await {
-            for (number, _) in &parcels {
-                self.outbox.remove(*number);
-            }
-            self.rollouts.store = false;
-            return Err(Refusal::new(RefusalKind::Conflict, "state-not-writable", why)
-                .hint("more weight for a canary must survive a restart; repair the state folder")
-                .generation(route.generation));
-        }
-        let seed = fastrand::u64(..);
-        let weights_change = self.rollouts.accept(route, &outcome, seed, now);
-        let cleared =
-            outcome.moves.contains(&Move::ClearManualWeights) && self.overlay.routes.remove(name).is_some();
-        let mut changed = Vec::new();
-        if weights_change || cleared {
-            changed = self.republish(name).await?;
-        }
-        if outcome.moves.contains(&Move::Persist(Order::AfterPublish)) || cleared {
-            self.rollouts.store = self.save(self.overlay.clone()).await.is_ok();
-        } else if before_publish {
-            self.rollouts.store = true;
-        }
-        for (number, hook) in &parcels {
-            self.send(*number, name, hook);
-        }
-        self.tell_people(name, &outcome);
-        let generation =
-            self.publisher.current().route_named(name).map_or(route.generation, |now| now.generation);
-        Ok(WeightsDone { generation, changed })
-    }
-
-    /// Writes what will be, before it is.
-    async fn write_ahead(&self, route: &str, outcome: &Outcome, now: Now) -> Result<(), String> {
-        let mut kept = self.kept();
-        let known = kept.by_route.remove(route);
-        let (analyzer, epoch) = known.map_or((None, 0), |known| (known.analyzer, known.epoch));
-        let second = self.rollouts.second(now);
-        let rollout = outcome.next.clone();
-        kept.by_route.insert(route.to_owned(), Remembered { rollout, analyzer, epoch, second });
-        self.write(self.overlay.clone(), kept).await
-    }
-
-    async fn republish(&mut self, name: &str) -> Result<Vec<Changed>, Refusal> {
-        let compiled = self.compile(Arc::clone(&self.loaded), self.overlay.clone()).await?;
-        let Candidate { plan, .. } = compiled.map_err(|diagnostics| {
-            // What compiled a moment ago compiles with other weights.
-            super::refusal::refused(self.publisher.current().generation, diagnostics)
-        })?;
-        let before = self.publisher.current();
-        let changed = match (before.route_named(name), plan.route_named(name)) {
-            (Some(before), Some(after)) => order::changed(before, after),
-            _ => Vec::new(),
-        };
-        self.publish(plan);
-        Ok(changed)
-    }
-
-    fn tell_people(&mut self, route: &str, outcome: &Outcome) {
+    pub(super) fn tell_people(&mut self, route: &str, outcome: &Outcome) {
         for one in &outcome.moves {
             match one {
                 Move::Notify(notice) => match notice.level {
@@ -342,17 +268,16 @@ impl Controller {
                 _ => {}
             }
         }
+        // A decision is logged once: by the notice that goes with it, or for itself.
+        let noticed = outcome.moves.iter().any(|one| matches!(one, Move::Notify(_)));
+        for one in outcome.moves.iter().filter(|_| !noticed) {
+            if let Move::Record(record) = one {
+                tracing::info!(route, code = %record.code, "{}: {}", record.to, record.reason);
+            }
+        }
     }
 
     fn record(&mut self, route: &str, record: &Record) {
-        tracing::info!(
-            route,
-            version = %record.version,
-            from = %record.from,
-            to = %record.to,
-            "{}",
-            record.reason
-        );
         let by = By { actor: record.who.clone().unwrap_or_else(|| "rollout".to_owned()), ..By::default() };
         let (before, after) = (json!(record.before), json!(record));
         self.journal("rollout-transition", route, &by, before, after);
@@ -363,7 +288,7 @@ impl Controller {
     }
 
     /// Tells how rollouts are.
-    fn tell(&self) {
+    pub(super) fn tell(&self) {
         let mut conducted = (*self.conducted.load_full()).clone();
         conducted.rollouts = self.rollouts.report();
         self.conducted.store(Arc::new(conducted));
@@ -380,13 +305,31 @@ fn written_share(route: &Route, identity: &Identity) -> Share {
     Share::of(if from + to > 0.0 { to / (from + to) } else { 0.0 })
 }
 
+/// Where a route's version is written, else its block, else its name.
+fn place_of_version(loaded: &Loaded, name: &str) -> Place {
+    let routes =
+        loaded.spec.files.iter().flat_map(|(source, file)| file.routes.iter().map(move |one| (source, one)));
+    let Some((source, route)) = routes.into_iter().find(|(_, route)| route.name.value == name) else {
+        return Place::default();
+    };
+    let block = route.rollout.as_ref();
+    let version = block.and_then(|block| block.version.as_ref()).map(|version| version.with(()));
+    let spot = version.or_else(|| block.map(|block| block.with(()))).unwrap_or_else(|| route.name.with(()));
+    Place { file: source.name.clone(), line: spot.line, column: spot.column, length: spot.length }
+}
+
+fn said(by: &By) -> crate::rollout::By {
+    let By { actor, reason, annotations } = by.clone();
+    crate::rollout::By { actor, reason, annotations }
+}
+
 /// What a route's block says of its rollout.
 fn version(route: &Route) -> Option<Event> {
     let policy = route.policy.as_ref()?;
     Some(Event::Version(identity(policy, route.policy_fingerprint, route.slots.is_some())))
 }
 
-fn refusal(refused: &Refused, generation: Generation) -> Refusal {
+pub(super) fn refusal(refused: &Refused, generation: Generation) -> Refusal {
     use crate::rollout::moves::RefusedKind;
     let kind = match refused.kind {
         RefusedKind::Conflict => RefusalKind::Conflict,

@@ -14,7 +14,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::audit::{AUDIT, Entry, HISTORY, Journal};
+use super::ahead::Waiting;
+use super::audit::Entry;
 use super::boot::{Booted, needs_restart};
 use super::command::{By, Command, Expected, ReloadDone};
 use super::health::Health;
@@ -25,10 +26,11 @@ use super::outbox::{ANSWERS, Delivered, Outbox};
 use super::publisher::Publisher;
 use super::refusal::{Refusal, RefusalKind, mismatch, refused};
 use super::report::{Attempt, Report};
-use super::rollouts::report::{Conducted, Line};
+use super::rollouts::report::Conducted;
 use super::rollouts::{Rollouts, recall};
 use super::start::Options;
-use super::store::{Kept, Store};
+use super::store::Kept;
+use super::writer::{Done, Journals, Lines, Which, Writer};
 use crate::ledger::Book;
 use crate::model::time::Clock;
 use crate::model::{Diagnostic, Overlay};
@@ -51,10 +53,15 @@ pub(super) struct Controller {
     pub(super) publisher: Publisher,
     pub(super) loaded: Arc<Loaded>,
     pub(super) overlay: Overlay,
-    pub(super) store: Store,
-    pub(super) audit: Journal,
+    /// Folder of the state.
+    pub(super) state_dir: PathBuf,
+    /// Writes into it.
+    pub(super) writer: Writer,
+    /// What waits for it.
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) audit: Lines,
     /// What rollouts decided.
-    pub(super) history: Journal,
+    pub(super) history: Lines,
     pub(super) report: Arc<ArcSwap<Report>>,
     /// What was last looked at, whether it was accepted or not.
     pub(super) seen: watch::Sender<Arc<Seen>>,
@@ -81,6 +88,8 @@ pub(super) struct Controller {
     pub(super) lost: Option<String>,
     /// When the process began.
     pub(super) began: Instant,
+    /// What refused the file may be over: it is to be looked at again.
+    pub(super) look_again: bool,
 }
 
 /// A compilation and what it changes.
@@ -131,20 +140,23 @@ impl Controller {
         let folder = if booted.path.is_dir() { booted.path.clone() } else { load::parent(&booted.path) };
         let outbox = Outbox::new(kept.outbox.clone(), told, folder);
         let rollouts = recall(kept, &plan, clock.now());
-        let history = Journal::new(writable.then(|| booted.state_dir.clone()), HISTORY);
         let mut conducted = Conducted { rollouts: rollouts.report(), ..Conducted::default() };
-        for line in history.read::<Line>() {
+        for line in booted.history {
             conducted.add(&line.route, line.record);
         }
+        let journals = Journals::of(writable.then_some(&*booted.state_dir));
+        let writer = Writer::start(booted.disk, booted.state.put_back, journals);
         let mut controller = Self {
             path: booted.path,
             book: booted.book,
             publisher: booted.publisher,
             loaded: booted.loaded,
             overlay: booted.overlay,
-            store: booted.state.store,
-            audit: Journal::new(writable.then(|| booted.state_dir.clone()), AUDIT),
-            history,
+            state_dir: booted.state_dir,
+            audit: writer.lines(Which::Audit),
+            history: writer.lines(Which::History),
+            writer,
+            waiting: Vec::new(),
             report: Arc::new(ArcSwap::from_pointee(report)),
             seen: watch::channel(seen).0,
             health,
@@ -160,6 +172,7 @@ impl Controller {
             conducted: Arc::new(ArcSwap::from_pointee(conducted)),
             lost,
             began: Instant::now(),
+            look_again: false,
         };
         controller.journal("start", "", &By::actor("start"), Value::Null, Value::Null);
         for route in &booted.ended {
@@ -175,14 +188,25 @@ impl Controller {
 
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>, begun: oneshot::Sender<()>) {
         let Some(mut answers) = self.answers.take() else { return };
+        let mut done = self.writer.done();
         self.begin_rollouts().await;
+        while let Some(due) = self.due() {
+            tokio::select! {
+                _ = done.changed() => self.written_by(&mut done).await,
+                () = sleep_until(due) => self.overdue(),
+            }
+        }
         // Nobody may wait for it.
         let _ = begun.send(());
         let mut second = Instant::now() + self.to_next_second();
         let mut reclaim = interval(RECLAIM);
         reclaim.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let retry_at = self.retry_at;
+            if std::mem::take(&mut self.look_again) && !self.report.load().last.ok {
+                // What was refused is in the report, the log and the metrics.
+                let _ = self.reload(false, false, By::actor("rollout"), Expected::Any).await;
+            }
+            let (retry_at, due) = (self.retry_at, self.due());
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) => self.obey(command).await,
@@ -193,6 +217,8 @@ impl Controller {
                     let _ = self.reload(false, true, By::actor("file"), Expected::Any).await;
                 }
                 Some(delivered) = answers.recv() => self.heard(delivered).await,
+                Ok(()) = done.changed() => self.written_by(&mut done).await,
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.overdue(),
                 () = sleep_until(second) => {
                     self.second().await;
                     second = Instant::now() + self.to_next_second();
@@ -207,6 +233,11 @@ impl Controller {
         }
     }
 
+    async fn written_by(&mut self, done: &mut watch::Receiver<Done>) {
+        let done = done.borrow_and_update().clone();
+        self.written(done).await;
+    }
+
     async fn obey(&mut self, command: Command) {
         match command {
             Command::Reload { dry_run, maybe, by, expected, reply } => {
@@ -214,15 +245,9 @@ impl Controller {
                 let _ = reply.send(self.reload(dry_run, maybe, by, expected).await);
             }
             Command::SetWeights { route, weights, by, expected, reply } => {
-                let done = self.set_weights(&route, weights, by.clone(), expected).await;
-                if done.is_ok() {
-                    self.weights_were_set(&route, by).await;
-                }
-                let _ = reply.send(done);
+                self.set_weights(&route, weights, by, expected, reply).await;
             }
-            Command::Rollout { ask, reply } => {
-                let _ = reply.send(self.rollout(ask).await);
-            }
+            Command::Rollout { ask, reply } => self.rollout(ask, reply).await,
         }
     }
 
@@ -319,7 +344,7 @@ impl Controller {
             for route in &ended {
                 self.weights_ended(route);
             }
-            self.remember().await;
+            self.submit(Vec::new(), Vec::new(), Vec::new());
         }
         self.follow_edits(&old).await;
         self.follow_file().await;
@@ -409,34 +434,6 @@ impl Controller {
         generation
     }
 
-    /// Writes run-time intent after the fact; a failure is told, not fatal.
-    pub(super) async fn remember(&self) {
-        if let Err(why) = self.save(self.overlay.clone()).await {
-            tracing::error!("{why}");
-        }
-    }
-
-    pub(super) async fn save(&self, overlay: Overlay) -> Result<(), String> {
-        let kept = self.kept();
-        self.write(overlay, kept).await
-    }
-
-    /// Writes run-time intent and rollouts as they shall be remembered.
-    pub(super) async fn write(&self, overlay: Overlay, kept: Kept) -> Result<(), String> {
-        let store = self.store.clone();
-        let saved = spawn_blocking(move || store.save(&overlay, &kept)).await;
-        let saved = saved.map_err(std::io::Error::other).and_then(|result| result);
-        let detail = match &saved {
-            Ok(()) => "ok".to_owned(),
-            Err(error) => format!("{} cannot be written: {error}", self.store.dir().display()),
-        };
-        self.health.set("state", detail.clone());
-        let mut report = Report::clone(&self.report.load());
-        report.state.clone_from(&detail);
-        self.report.store(Arc::new(report));
-        saved.map_err(|_| detail)
-    }
-
     pub(super) fn journal(&mut self, what: &'static str, route: &str, by: &By, before: Value, after: Value) {
         self.audit.append(&Entry {
             at: self.clock.now().0,
@@ -453,7 +450,9 @@ impl Controller {
 }
 
 /// Work that may take long, off the runtime.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
     spawn_blocking(work).await.map_err(|error| {
         tracing::error!(%error, "a step of the control plane failed");
         Refusal::new(RefusalKind::Stopped, "internal", "a step of the control plane failed")

@@ -15,6 +15,7 @@ pub struct Meters {
     last_ok: Gauge,
     last_ok_time: Gauge,
     generation: Gauge,
+    state_failures: Counter,
 }
 
 static METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
@@ -28,6 +29,10 @@ impl Meters {
             let label = Label::from_static_parts("result", result);
             recorder.register_counter(&Key::from_parts(family.name, vec![label]), &METADATA)
         };
+        let plain = |family: &Family| {
+            recorder.describe_counter(KeyName::from(family.name), None, family.help.into());
+            recorder.register_counter(&Key::from_static_name(family.name), &METADATA)
+        };
         let gauge = |family: &Family| {
             recorder.describe_gauge(KeyName::from(family.name), None, family.help.into());
             recorder.register_gauge(&Key::from_static_name(family.name), &METADATA)
@@ -38,6 +43,7 @@ impl Meters {
             last_ok: gauge(&names::RELOAD_OK),
             last_ok_time: gauge(&names::RELOAD_TIME),
             generation: gauge(&names::CONFIG_GENERATION),
+            state_failures: plain(&names::STATE_WRITE_FAILURES),
         }
     }
 
@@ -53,6 +59,11 @@ impl Meters {
     pub fn refused(&self) {
         self.failed.increment(1);
         self.last_ok.set(0.0);
+    }
+
+    /// So many writes of the state have failed by now.
+    pub fn state_failures(&self, count: u64) {
+        self.state_failures.absolute(count);
     }
 
     /// A plan was published.

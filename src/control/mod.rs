@@ -4,7 +4,9 @@
 //! compiles, persists, publishes, audits and answers with the generation. It must never touch a
 //! request, and the data plane serves on when it stops.
 
+mod ahead;
 pub mod audit;
+mod batch;
 pub mod boot;
 pub mod command;
 mod conduct;
@@ -15,6 +17,7 @@ pub mod meters;
 pub mod order;
 pub mod outbox;
 pub mod publisher;
+pub mod putback;
 pub mod refusal;
 pub mod report;
 pub mod rollouts;
@@ -23,6 +26,8 @@ pub mod store;
 pub mod ticker;
 pub mod watch;
 mod weights;
+mod witness;
+pub mod writer;
 
 pub use boot::{Booted, Refused, boot};
 pub use command::{By, Changed, Command, ControlHandle, Expected, ReloadDone, RolloutAsk, WeightsDone};

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use xxhash_rust::xxh64::xxh64;
 
 use super::outbox::Parcel;
+use super::putback::{Marks, PutBack};
 use super::rollouts::Remembered;
 use crate::model::Overlay;
 use crate::model::time::UnixMillis;
@@ -44,6 +45,10 @@ pub struct Opened {
     pub detail: String,
     /// Whether it can be written.
     pub writable: bool,
+    /// Where what is put back is marked.
+    pub put_back: PutBack,
+    /// What was marked.
+    pub marks: Marks,
 }
 
 /// Rollouts as they were written.
@@ -78,7 +83,8 @@ impl Store {
                 format!("{} cannot be written: {error}{more}", dir.display())
             }
         };
-        Opened { store, overlay, rollouts, detail, writable: writable.is_ok() }
+        let (put_back, marks) = PutBack::open(dir);
+        Opened { store, overlay, rollouts, detail, writable: writable.is_ok(), put_back, marks }
     }
 
     /// The folder.
@@ -101,11 +107,21 @@ impl Store {
             "at": rollouts.at_millis,
         });
         let whole = json!({ "schema": SCHEMA, "checksum": checksum(&what), "state": what });
-        let mut file = tempfile::Builder::new().prefix(".overlay-").tempfile_in(&self.dir)?;
-        serde_json::to_writer(&mut file, &whole).map_err(io::Error::other)?;
-        file.write_all(b"\n")?;
+        let mut text = serde_json::to_vec(&whole).map_err(io::Error::other)?;
+        text.push(b'\n');
+        self.replace(FILE, &text)
+    }
+
+    /// Replaces a file of the folder as a whole: whoever reads it after a crash reads the old content
+    /// or the new one. Waits for the disk.
+    ///
+    /// # Errors
+    /// When it cannot be written; the old file is then still whole.
+    pub fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let mut file = tempfile::Builder::new().prefix(".draft-").tempfile_in(&self.dir)?;
+        file.write_all(content)?;
         file.as_file().sync_all()?;
-        file.persist(self.dir.join(FILE)).map_err(|error| error.error)?;
+        file.persist(self.dir.join(name)).map_err(|error| error.error)?;
         File::open(&self.dir)?.sync_all()
     }
 

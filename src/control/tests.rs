@@ -212,14 +212,20 @@ async fn a_broken_file_keeps_the_plan_and_verbs_go_on() {
     // An edit of the split ends them.
     rename_over(&site.file(), &config(7));
     started.canary_becomes(7).await;
-    let journal = fs::read_to_string(site.path("state/audit.jsonl")).expect("a journal");
-    let whats: Vec<String> = journal
-        .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["what"].to_string())
-        .collect();
     let expected =
         ["start", "reload-refused", "reload-refused", "weights", "reload", "reload", "weights-ended"];
-    assert_eq!(whats, expected.map(|what| format!("{what:?}")));
+    let whats = || -> Vec<String> {
+        let journal = fs::read_to_string(site.path("state/audit.jsonl")).unwrap_or_default();
+        let entries = journal.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        entries.map(|entry| entry["what"].as_str().expect("a word").to_owned()).collect()
+    };
+    let noted = async {
+        while whats().len() < expected.len() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let _ = tokio::time::timeout(PATIENCE, noted).await;
+    assert_eq!(whats(), expected);
 }
 
 #[tokio::test]

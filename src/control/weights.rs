@@ -2,30 +2,55 @@
 //!
 //! It must never leave a weight of the file in force beside one that was set.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::batch::{Asked, Change, Reply};
 use super::command::{By, Expected, WeightsDone};
-use super::controller::{Candidate, Controller};
+use super::controller::Controller;
 use super::order::{self, Direction};
-use super::refusal::{Refusal, RefusalKind, find, mismatch, refused, whole_split};
-use crate::model::{Provenance, RouteOverlay};
+use super::refusal::{Refusal, find, mismatch, whole_split};
+use crate::model::{Overlay, Provenance, RouteOverlay};
 use crate::plan::Route;
 
 impl Controller {
+    /// Sets all weights of a route, or gives them back; the answer goes when it is done.
     pub(super) async fn set_weights(
         &mut self,
         name: &str,
         weights: Option<BTreeMap<String, u32>>,
         by: By,
         expected: Expected,
-    ) -> Result<WeightsDone, Refusal> {
+        reply: Reply,
+    ) {
+        let what = if weights.is_some() { "weights" } else { "weights-reset" };
+        let done = match self.weights_change(name, weights, &by, expected).await {
+            Ok(Some(change)) => {
+                let asked = Some(Asked { by, what, words: None, reply });
+                return self.change(Change { asked, ..change }).await;
+            }
+            Ok(None) => {
+                let generation = self.publisher.current().route_named(name).map(|route| route.generation);
+                Ok(WeightsDone { generation: generation.unwrap_or_default(), changed: Vec::new() })
+            }
+            Err(refusal) => Err(refusal),
+        };
+        // An asker that went away loses only the answer.
+        let _ = reply.send(done);
+    }
+
+    /// What was asked as a change; `None` when it already is so.
+    async fn weights_change(
+        &mut self,
+        name: &str,
+        weights: Option<BTreeMap<String, u32>>,
+        by: &By,
+        expected: Expected,
+    ) -> Result<Option<Change>, Refusal> {
         let current = self.publisher.current();
         let route = find(&current, name)?;
         let mut overlay = self.overlay.clone();
-        let what = if weights.is_some() { "weights" } else { "weights-reset" };
         match weights {
             Some(weights) => {
                 let entry = RouteOverlay {
@@ -41,35 +66,38 @@ impl Controller {
             }
             None => {
                 if overlay.routes.remove(name).is_none() {
-                    return Ok(WeightsDone { generation: route.generation, changed: Vec::new() });
+                    return Ok(None);
                 }
             }
         }
-        let compiled = self.compile(Arc::clone(&self.loaded), overlay.clone()).await?;
-        let Candidate { plan, .. } =
-            compiled.map_err(|diagnostics| refused(current.generation, diagnostics))?;
+        let set = overlay.routes.get(name).cloned();
+        let same = |old: &RouteOverlay, new: &RouteOverlay| {
+            old.weights == new.weights && old.split_fingerprint == new.split_fingerprint
+        };
+        if set.as_ref().zip(self.overlay.routes.get(name)).is_some_and(|(new, old)| same(old, new)) {
+            return Ok(None);
+        }
+        let event = self.weights_event(name, set.as_ref(), by);
+        let outcome = match event {
+            Some(event) => self.decide(&current, name, &event)?.and_then(|change| change.outcome),
+            None => None,
+        };
+        let names = BTreeSet::from([name.to_owned()]);
+        let guided = self.rollouts.guided_of(&names);
+        let plan = self.weigh(Overlay { guided, ..overlay }, names).await?;
         let after = find(&plan, name)?;
         let weights_of = |route: &Route| route.arms.iter().map(|arm| arm.weight).collect::<Vec<_>>();
         let direction = order::direction(&weights_of(route), &weights_of(after), route.default_arm.at());
         order::check(direction, expected, route.generation)
             .map_err(|found| mismatch(found, route.generation))?;
-        let done = WeightsDone { generation: after.generation, changed: order::changed(route, after) };
-        let (before, now) = (weights_json(route), weights_json(after));
-        if direction == Direction::TowardCanary {
-            self.save(overlay.clone()).await.map_err(|why| {
-                Refusal::new(RefusalKind::Conflict, "state-not-writable", why)
-                    .hint("more weight for a canary must survive a restart; repair the state folder")
-                    .generation(route.generation)
-            })?;
-        }
-        self.publish(plan);
-        self.overlay = overlay;
-        if direction == Direction::TowardStable {
-            self.remember().await;
-        }
-        tracing::info!(route = name, actor = %by.actor, reason = ?by.reason, before = %before, after = %now, what);
-        self.journal(what, name, &by, before, now);
-        Ok(done)
+        Ok(Some(Change {
+            route: name.to_owned(),
+            outcome,
+            weights: Some(set),
+            ahead: direction == Direction::TowardCanary,
+            parcels: Vec::new(),
+            asked: None,
+        }))
     }
 
     pub(super) fn weights_ended(&mut self, route: &str) {
@@ -78,7 +106,7 @@ impl Controller {
     }
 }
 
-fn weights_json(route: &Route) -> Value {
+pub(super) fn weights_json(route: &Route) -> Value {
     route
         .arms
         .iter()

@@ -49,6 +49,7 @@ families! {
     RELOAD_TIME = "switchback_config_last_reload_success_timestamp_seconds", "gauge", [], "Unix time of the last successful load.";
     RELOADS = "switchback_config_reloads_total", "counter", ["result"], "Attempts to load the configuration, by result.";
     CONFIG_GENERATION = "switchback_config_generation", "gauge", [], "Generation of the published plan.";
+    STATE_WRITE_FAILURES = "switchback_state_write_failures_total", "counter", [], "Writes of the state that failed; while it rises, nothing gives a canary more.";
     CONNECTIONS = "switchback_connections", "gauge", ["listener"], "Open client connections.";
     BUILD_INFO = "switchback_build_info", "gauge", ["version"], "1, with the version of the program.";
     LOG_DROPPED = "switchback_access_log_dropped_total", "counter", [], "Access log lines dropped because the writer could not keep up.";

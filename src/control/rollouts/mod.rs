@@ -7,7 +7,7 @@ pub mod counts;
 pub mod live;
 pub mod report;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::store::Kept;
@@ -96,6 +96,13 @@ impl Rollouts {
         self.lives.iter().map(|(route, live)| (route.clone(), live.guided())).collect()
     }
 
+    /// What these routes must be compiled with.
+    #[must_use]
+    pub fn guided_of(&self, names: &BTreeSet<String>) -> BTreeMap<String, Guided> {
+        let known = names.iter().filter_map(|name| Some((name.clone(), self.lives.get(name)?.guided())));
+        known.collect()
+    }
+
     /// What to remember.
     #[must_use]
     pub fn to_remember(&self, now: Now) -> BTreeMap<String, Remembered> {
@@ -159,6 +166,15 @@ impl Rollouts {
     pub fn published(&mut self, plan: &Plan) {
         for (route, live) in &mut self.lives {
             if let Some(route) = plan.route_named(route) {
+                live.published(route);
+            }
+        }
+    }
+
+    /// The same of a plan in which only these routes are new.
+    pub fn reweighed(&mut self, plan: &Plan, names: &BTreeSet<String>) {
+        for name in names {
+            if let (Some(live), Some(route)) = (self.lives.get_mut(name), plan.route_named(name)) {
                 live.published(route);
             }
         }

@@ -1,0 +1,79 @@
+//! What was put back stays put back, even when the state file does not say so.
+//!
+//! The state file may be older than a revert that could not be written, or gone. Then the marks of a
+//! full disk and the history are asked, and the safer one is believed. It must never give anybody
+//! weight.
+
+use std::collections::BTreeMap;
+
+use super::putback::{Marks, mark};
+use super::rollouts::report::Line;
+use super::rollouts::{Live, Remembered};
+use super::store::Kept;
+use crate::plan::Plan;
+use crate::rollout::state::{Direction, MAX_SPOILED, Phase, Reason, Rollout, Share};
+use crate::rollout::{Identity, Record};
+
+/// Puts back what the state file has as live, when a mark or the history says that it was put back in
+/// the same run or a later one.
+pub fn believe(kept: &mut Kept, marks: &Marks, history: &[Line]) {
+    let last: BTreeMap<&str, &Record> =
+        history.iter().map(|line| (line.route.as_str(), &line.record)).collect();
+    for (route, known) in &mut kept.by_route {
+        let rollout = &mut known.rollout;
+        if rollout.phase.base().is_none() {
+            continue;
+        }
+        let marked =
+            marks.get(&mark(route, &rollout.identity.version)).is_some_and(|run| *run >= rollout.run);
+        let told = last.get(route.as_str()).filter(|record| {
+            let walked_back = rollout.direction == Direction::Back && record.to == Phase::Promoted.name();
+            let same = record.version == rollout.identity.version && record.run >= rollout.run;
+            same && (walked_back || is_put_back(record))
+        });
+        if !marked && told.is_none() {
+            continue;
+        }
+        let why = told.map_or("", |record| &record.reason);
+        let text = format!("it was put back before the restart, which the state file did not say: {why}");
+        rollout.run = rollout.run.max(told.map_or(0, |record| record.run));
+        rollout.seq = rollout.seq.max(told.map_or(0, |record| record.key));
+        rollout.reason =
+            Reason { code: "put-back-before".into(), text: text.trim_end_matches([':', ' ']).to_owned() };
+        (rollout.phase, rollout.share, rollout.manual) = (Phase::Reverting, Share::NONE, None);
+    }
+}
+
+/// Remembers, of routes that the state file does not know, which versions the history says were put
+/// back: none of them starts by itself.
+pub fn recall_put_back(kept: &mut Kept, history: &[Line], plan: &Plan) {
+    let mut last: BTreeMap<(&str, &str), (usize, &Record)> = BTreeMap::new();
+    for (at, line) in history.iter().enumerate() {
+        last.insert((&line.route, &line.record.version), (at, &line.record));
+    }
+    for route in &plan.routes {
+        let Some(policy) = route.policy.as_ref().filter(|_| !kept.by_route.contains_key(&*route.name)) else {
+            continue;
+        };
+        let ours = last.iter().filter(|((name, _), _)| *name == &*route.name);
+        let mut put_back: Vec<_> =
+            ours.map(|(_, one)| *one).filter(|(_, record)| is_put_back(record)).collect();
+        if put_back.is_empty() {
+            continue;
+        }
+        put_back.sort_by_key(|(at, _)| *at);
+        let over = put_back.len().saturating_sub(MAX_SPOILED);
+        let records = history.iter().filter(|line| line.route == *route.name).map(|line| &line.record);
+        let identity = Identity { from: policy.from.clone(), to: policy.to.clone(), ..Identity::default() };
+        let mut rollout = Rollout::new(identity);
+        rollout.run = records.clone().map(|record| record.run).max().unwrap_or(0);
+        rollout.seq = records.map(|record| record.key).max().unwrap_or(0);
+        rollout.spoiled = put_back[over..].iter().map(|(_, record)| record.version.clone()).collect();
+        let known = Remembered { rollout, ..Live::new(std::sync::Arc::clone(policy)).to_remember(0) };
+        kept.by_route.insert(route.name.to_string(), known);
+    }
+}
+
+fn is_put_back(record: &Record) -> bool {
+    [Phase::Reverting, Phase::Reverted, Phase::Aborted].iter().any(|phase| phase.name() == record.to)
+}
