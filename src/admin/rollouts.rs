@@ -171,7 +171,7 @@ pub(super) async fn history(
     let plan = shared.admin.0.plans.load_full();
     let route = control::find(&plan, &name)?;
     let conducted = shared.admin.0.control.rollouts();
-    let records = conducted.history.get(&*route.name).into_iter().flatten();
+    let records = conducted.history.get(&*route.name).into_iter().flat_map(|records| records.iter());
     Ok(Json(wire::History { records: records.map(|one| record(&route.name, one)).collect() }))
 }
 

@@ -3,6 +3,7 @@
 //! A disk that fails refuses them at once, one that hangs after [`WRITE_DEADLINE`]. It must never hold
 //! up the controller.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;

@@ -1,5 +1,7 @@
 //! The control plane as an operator meets it: real files, a real watcher, a real state folder.
 
+mod disks;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -9,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::writer::Disk;
 use super::*;
 use crate::model::Generation;
 use crate::plan::Plans;
@@ -50,9 +53,15 @@ impl Site {
     }
 
     fn start_at(&self, file: &Path) -> Started {
+        self.start_on(file, |disk| disk)
+    }
+
+    /// The same with another disk in the place of the one it has.
+    fn start_on(&self, file: &Path, other: impl FnOnce(Box<dyn Disk>) -> Box<dyn Disk>) -> Started {
         let state = self.path("state").display().to_string();
         let env = Arc::new(BTreeMap::from([("STATE_DIRECTORY".to_owned(), state)]));
-        let booted = boot(file, &env, |_| 1, SystemClock.now()).expect("a good configuration");
+        let mut booted = boot(file, &env, |_| 1, SystemClock.now()).expect("a good configuration");
+        booted.disk = other(booted.disk);
         let (plans, wake) = (booted.publisher.plans(), booted.publisher.wake());
         let cold = Cold::new();
         let health = Arc::new(Health::default());

@@ -18,9 +18,9 @@ pub struct Conducted {
     /// Rollouts.
     pub rollouts: BTreeMap<String, RolloutReport>,
     /// Decisions, the latest last; of each route the last [`MAX_RECORDS`].
-    pub history: BTreeMap<String, Vec<Record>>,
+    pub history: Arc<BTreeMap<String, Arc<Vec<Record>>>>,
     /// Decisions ever made by route, state before, state after, kind of actor and code.
-    pub transitions: BTreeMap<[String; 5], u64>,
+    pub transitions: Arc<BTreeMap<[String; 5], u64>>,
 }
 
 /// A decision as the journal keeps it.
@@ -44,8 +44,9 @@ impl Conducted {
             actor,
             record.code.to_string(),
         ];
-        *self.transitions.entry(labels).or_default() += 1;
-        let records = self.history.entry(route.to_owned()).or_default();
+        *Arc::make_mut(&mut self.transitions).entry(labels).or_default() += 1;
+        let records = Arc::make_mut(&mut self.history).entry(route.to_owned()).or_default();
+        let records = Arc::make_mut(records);
         if records.len() >= MAX_RECORDS {
             records.remove(0);
         }
