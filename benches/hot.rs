@@ -5,11 +5,14 @@
 
 #[expect(clippy::expect_used, reason = "a bench that cannot start should stop")]
 mod common;
+#[expect(clippy::expect_used, reason = "a bench that cannot start should stop")]
+mod conducting;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use common::{REQUESTS, WAYS, outcome, plan, plan_of, requests, routes, spec, split};
+use conducting::Conducting;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use switchback::ledger::{Book, Cell};
 use switchback::model::WorkerId;
@@ -98,5 +101,30 @@ fn reload(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, route, choose, record, reload);
+/// What the controller does each second with rollouts under way, and when a weight moves among them.
+fn second(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("second");
+    group.sample_size(20).measurement_time(Duration::from_secs(8));
+    for (name, sticky) in [("keyless", ""), ("sticky", "sticky: { by: [{ header: x-user-id }] }, ")] {
+        let mut site = Conducting::new(1_000, sticky);
+        group.bench_function(BenchmarkId::new("decide", name), |bench| {
+            bench.iter_custom(|times| (0..times).map(|_| site.second(20)).sum());
+        });
+        group.bench_function(BenchmarkId::new("report", name), |bench| bench.iter(|| site.rollouts.report()));
+        group.bench_function(BenchmarkId::new("one route moves", name), |bench| {
+            bench.iter(|| site.reweighed(&["route-500"]));
+        });
+        group.bench_function(BenchmarkId::new("every route moves", name), |bench| {
+            let names: Vec<String> = (0..1_000).map(|n| format!("route-{n}")).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            bench.iter(|| site.reweighed(&names));
+        });
+        group.bench_function(BenchmarkId::new("whole compilation", name), |bench| {
+            bench.iter(|| site.compiled())
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, route, choose, record, reload, second);
 criterion_main!(benches);

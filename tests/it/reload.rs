@@ -335,3 +335,28 @@ fn long_lived_connections_see_every_generation() {
         }
     }
 }
+
+#[test]
+fn after_the_answer_no_new_request_uses_the_old_weights() {
+    let (pair, changes) = (Pair::start(), if long() { 10_000 } else { 200 });
+    let proxy = Proxy::start(&pair.text(1, 0));
+    let mut kept: Vec<Conn> = (0..8).map(|_| proxy.conn()).collect();
+    for conn in &mut kept {
+        conn.ask(&get("/")).expect_status(200);
+    }
+    let load = Load::h1(proxy.web(), 4, Duration::from_millis(2), |_| get("/"));
+    for round in 0..changes {
+        let (weights, expected) = if round % 2 == 0 {
+            ([("stable", 0), ("canary", 1)], "canary")
+        } else {
+            ([("stable", 1), ("canary", 0)], "stable")
+        };
+        proxy.weights("all", &weights);
+        assert_eq!(all_on(&proxy), expected, "a new connection in round {round}");
+        let idle = round % kept.len();
+        assert_eq!(kept[idle].ask(&get("/")).origin(), expected, "an idle connection in round {round}");
+    }
+    let report = load.stop();
+    assert_eq!((report.failed, report.closed), (0, 0), "{report:?}");
+    assert!(report.done > changes / 2, "{report:?}");
+}
