@@ -192,6 +192,7 @@ impl Controller {
     /// A second passed.
     pub(super) async fn second(&mut self) {
         let now = self.moment();
+        self.look_at_objectives(now);
         let book = Arc::clone(&self.book);
         for (route, event) in self.rollouts.look(&book, now) {
             self.happen(&route, event).await;
@@ -366,6 +367,7 @@ impl Controller {
     fn tell(&self) {
         let mut conducted = (*self.conducted.load_full()).clone();
         conducted.rollouts = self.rollouts.report();
+        conducted.slo = self.objectives.standings();
         self.conducted.store(Arc::new(conducted));
     }
 }

@@ -20,6 +20,7 @@ use super::command::{By, Command, Expected, ReloadDone};
 use super::health::Health;
 use super::load::{self, Failed, Loaded, Look, Seen};
 use super::meters::Meters;
+use super::objectives::Objectives;
 use super::order::{self, Direction};
 use super::outbox::{ANSWERS, Delivered, Outbox};
 use super::publisher::Publisher;
@@ -75,6 +76,8 @@ pub(super) struct Controller {
     pub(super) bad_written: u64,
     /// Rollouts under way.
     pub(super) rollouts: Rollouts,
+    /// What routes promise.
+    pub(super) objectives: Objectives,
     /// How they are, for whoever shows it.
     pub(super) conducted: Arc<ArcSwap<Conducted>>,
     /// What was wrong with the rollouts that were remembered, until it was told.
@@ -130,9 +133,12 @@ impl Controller {
         let (told, answers) = mpsc::channel(ANSWERS);
         let folder = if booted.path.is_dir() { booted.path.clone() } else { load::parent(&booted.path) };
         let outbox = Outbox::new(kept.outbox.clone(), told, folder);
-        let rollouts = recall(kept, &plan, clock.now());
+        let mut rollouts = recall(kept, &plan, clock.now());
+        let objectives = Objectives::recall(&booted.state.store, &plan, &booted.book, clock.now());
+        rollouts.frozen = objectives.frozen();
         let history = Journal::new(writable.then(|| booted.state_dir.clone()), HISTORY);
-        let mut conducted = Conducted { rollouts: rollouts.report(), ..Conducted::default() };
+        let mut conducted =
+            Conducted { rollouts: rollouts.report(), slo: objectives.standings(), ..Conducted::default() };
         for line in history.read::<Line>() {
             conducted.add(&line.route, line.record);
         }
@@ -154,6 +160,7 @@ impl Controller {
             warnings: booted.warnings,
             started_with,
             rollouts,
+            objectives,
             bad_written: 0,
             outbox,
             answers: Some(answers),

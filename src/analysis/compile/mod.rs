@@ -92,6 +92,7 @@ impl Findings<'_> {
                 "1 makes every failure a trial",
             ),
             preset: preset(analysis.confidence),
+            availability: availability(route),
             written_min_requests: self.positive(
                 analysis.min_requests.as_ref(),
                 "analysis.minRequests",
@@ -290,6 +291,12 @@ impl Findings<'_> {
 
 fn seconds(span: Span) -> f64 {
     span.0.as_secs_f64()
+}
+
+/// What the route promises; what is no promise is refused where objectives are compiled.
+fn availability(route: &Route) -> f64 {
+    let written = route.slo.as_ref().map(|slo| slo.availability.share());
+    written.filter(|share| *share > 0.0 && *share < 1.0).unwrap_or(Policy::default().availability)
 }
 
 const fn preset(confidence: Confidence) -> Option<Preset> {

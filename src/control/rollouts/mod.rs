@@ -29,6 +29,8 @@ pub struct Rollouts {
     down: u64,
     /// What is done can be written down.
     pub store: bool,
+    /// Routes whose error budget is frozen, and what is left of it.
+    pub frozen: BTreeMap<String, String>,
 }
 
 /// What time it is, on every clock that matters.
@@ -44,7 +46,7 @@ impl Rollouts {
     /// None yet.
     #[must_use]
     pub fn new(base: u64, down: u64) -> Self {
-        Self { lives: BTreeMap::new(), base, down, store: true }
+        Self { lives: BTreeMap::new(), base, down, store: true, frozen: BTreeMap::new() }
     }
 
     /// The analyzer's second.
@@ -170,12 +172,16 @@ impl Rollouts {
             let endpoints = arm.into_iter().flat_map(|arm| &*arm.upstream.endpoints);
             endpoints.into_iter().any(|endpoint| !endpoint.cell.addresses.load().is_empty())
         };
+        let all = &live.policy.conduct.windows;
+        let window_open = windows::is_open(all, now.wall, offset);
+        let frozen = self.frozen.get(&*route.name);
         Scene {
             monotonic: u64::try_from(now.monotonic.as_millis()).unwrap_or(u64::MAX),
             wall: now.wall,
-            window_open: windows::is_open(&live.policy.conduct.windows, now.wall, |zone| {
-                offset(zone, now.wall)
-            }),
+            window_open,
+            opens: if window_open { None } else { windows::opens(all, now.wall, offset) },
+            budget_frozen: frozen.is_some(),
+            budget: frozen.cloned().unwrap_or_default(),
             from_alive: alive(&live.rollout.identity.from),
             to_alive: alive(&live.rollout.identity.to),
             store: self.store,

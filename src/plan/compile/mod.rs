@@ -11,6 +11,7 @@ mod overrides;
 mod retry;
 mod routes;
 mod rules;
+mod slo;
 mod split;
 mod sticky;
 mod upstreams;
