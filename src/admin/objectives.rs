@@ -35,7 +35,11 @@ pub(super) fn series(conducted: &Conducted) -> Vec<ObjectiveSeries> {
     let series = all.map(|(route, standing)| ObjectiveSeries {
         route: route.clone(),
         objective: standing.objective.name.clone(),
-        rates: WINDOWS.iter().zip(standing.reading.rates).map(|((window, _), rate)| (*window, rate)).collect(),
+        rates: WINDOWS
+            .iter()
+            .zip(standing.reading.rates)
+            .map(|((window, _), rate)| (*window, rate))
+            .collect(),
         window: window(standing),
         budget: standing.reading.budget,
     });

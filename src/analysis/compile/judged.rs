@@ -30,7 +30,8 @@ const LONGEST_WINDOW: u64 = 24 * 3_600;
 impl Findings<'_> {
     pub(super) fn alpha(&mut self, key: &str, alpha: &Spot<Number>) -> f64 {
         let fine = (ALPHA.0..=ALPHA.1).contains(&alpha.value.0);
-        let message = format!("`{key}` is a probability above 0 and below 1, from {:e} to {}", ALPHA.0, ALPHA.1);
+        let message =
+            format!("`{key}` is a probability above 0 and below 1, from {:e} to {}", ALPHA.0, ALPHA.1);
         let hint =
             "at 0 nothing is ever proven, at 1 everything is; 0.001 reverts 1 healthy version in 1,000";
         self.unless(fine, alpha, "cannot-decide", &message, hint);
@@ -61,7 +62,8 @@ impl Findings<'_> {
         let hint = "nobody is promoted unseen; leave it out for the confidence's own";
         let least = self.positive(written, "analysis.minRequests", hint)?;
         let (fine, spot) = (least <= MOST_REQUESTS, written?);
-        let message = format!("`analysis.minRequests` is at most {MOST_REQUESTS}: no step would ever be passed");
+        let message =
+            format!("`analysis.minRequests` is at most {MOST_REQUESTS}: no step would ever be passed");
         self.unless(fine, spot, "cannot-decide", &message, "leave it out for the confidence's own");
         Some(least)
     }

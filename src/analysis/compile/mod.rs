@@ -79,7 +79,13 @@ impl Findings<'_> {
         );
         let fine = version.len() <= LONGEST_VERSION && !version.chars().any(char::is_control);
         let message = format!("a version has at most {LONGEST_VERSION} bytes and no control characters");
-        self.unless(fine, &place, "bad-name", &message, "name it as your deploys do: v2.0.0, a tag, a digest");
+        self.unless(
+            fine,
+            &place,
+            "bad-name",
+            &message,
+            "name it as your deploys do: v2.0.0, a tag, a digest",
+        );
         let (from, to) = self.arms(route, spot);
         let (steps, shadow) = self.steps(spot);
         self.deadlines(written, &steps);
@@ -424,7 +430,8 @@ mod tests {
             "analysis: { alpha: 1e-9, guard: { alpha: 0.1 }, minRequests: 10000000 }",
             "windows: [{ days: [sat], between: ['22:00', '06:00'] }, { between: ['00:00', '24:00'] }]",
         ] {
-            compile(&format!("version: v2, {rollout}")).unwrap_or_else(|found| panic!("{rollout}: {found:?}"));
+            compile(&format!("version: v2, {rollout}"))
+                .unwrap_or_else(|found| panic!("{rollout}: {found:?}"));
         }
     }
 
