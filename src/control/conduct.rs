@@ -367,7 +367,7 @@ impl Controller {
     fn tell(&self) {
         let mut conducted = (*self.conducted.load_full()).clone();
         conducted.rollouts = self.rollouts.report();
-        conducted.slo = self.objectives.standings();
+        conducted.slo = self.rollouts.objectives.standings();
         self.conducted.store(Arc::new(conducted));
     }
 }

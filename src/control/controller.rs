@@ -76,8 +76,6 @@ pub(super) struct Controller {
     pub(super) bad_written: u64,
     /// Rollouts under way.
     pub(super) rollouts: Rollouts,
-    /// What routes promise.
-    pub(super) objectives: Objectives,
     /// How they are, for whoever shows it.
     pub(super) conducted: Arc<ArcSwap<Conducted>>,
     /// What was wrong with the rollouts that were remembered, until it was told.
@@ -134,11 +132,9 @@ impl Controller {
         let folder = if booted.path.is_dir() { booted.path.clone() } else { load::parent(&booted.path) };
         let outbox = Outbox::new(kept.outbox.clone(), told, folder);
         let mut rollouts = recall(kept, &plan, clock.now());
-        let objectives = Objectives::recall(&booted.state.store, &plan, &booted.book, clock.now());
-        rollouts.frozen = objectives.frozen();
+        rollouts.objectives = Objectives::recall(&booted.state.store, &plan, &booted.book, clock.now());
         let history = Journal::new(writable.then(|| booted.state_dir.clone()), HISTORY);
-        let mut conducted =
-            Conducted { rollouts: rollouts.report(), slo: objectives.standings(), ..Conducted::default() };
+        let mut conducted = Conducted { rollouts: rollouts.report(), ..Conducted::default() };
         for line in history.read::<Line>() {
             conducted.add(&line.route, line.record);
         }
@@ -160,7 +156,6 @@ impl Controller {
             warnings: booted.warnings,
             started_with,
             rollouts,
-            objectives,
             bad_written: 0,
             outbox,
             answers: Some(answers),

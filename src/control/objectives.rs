@@ -72,6 +72,8 @@ pub struct Objectives {
     /// What was counted of routes and objectives, in the plan or not.
     burns: BTreeMap<(String, String), Arc<Burn>>,
     standings: Standings,
+    /// Looks so far.
+    looks: u64,
     writer: Writer,
 }
 
@@ -82,8 +84,9 @@ struct Tracked {
     /// What each cell had counted by the last look, by arm and answering upstream.
     before: Vec<(Arc<str>, Arc<str>, Counts)>,
     standings: Arc<[Standing]>,
-    /// The minute of the last look.
+    /// The minute of the last look, and its number.
     minute: u64,
+    looked: u64,
 }
 
 impl Objectives {
@@ -111,23 +114,22 @@ impl Objectives {
     pub fn look(&mut self, plan: &Plan, book: &Book, now: UnixMillis) {
         let second = seconds(now);
         let mut changed = false;
+        self.looks += 1;
         for route in plan.routes.iter().filter(|route| !route.objectives.is_empty()) {
             let cells = book.route_cells(&route.name);
             let tracked = self.routes.get_mut(&*route.name);
-            match tracked.filter(|tracked| tracked.objectives == route.objectives) {
-                Some(tracked) => {
-                    changed |= tracked.look(&cells, &mut self.burns, &mut self.writer, route, second)
-                }
-                None => {
-                    let tracked = Tracked::new(route, &cells, &self.burns, second);
-                    self.routes.insert(route.name.to_string(), tracked);
-                    changed = true;
-                }
+            if let Some(tracked) = tracked.filter(|tracked| tracked.objectives == route.objectives) {
+                tracked.looked = self.looks;
+                changed |= tracked.look(&cells, &mut self.burns, &mut self.writer, route, second);
+            } else {
+                let tracked =
+                    Tracked { looked: self.looks, ..Tracked::new(route, &cells, &self.burns, second) };
+                self.routes.insert(route.name.to_string(), tracked);
+                changed = true;
             }
         }
         let before = self.routes.len();
-        self.routes
-            .retain(|name, _| plan.route_named(name).is_some_and(|route| !route.objectives.is_empty()));
+        self.routes.retain(|_, tracked| tracked.looked == self.looks);
         if changed || self.routes.len() != before {
             let standings = self.routes.iter();
             let standings = standings.map(|(name, one)| (name.clone(), Arc::clone(&one.standings)));
@@ -141,14 +143,11 @@ impl Objectives {
         Arc::clone(&self.standings)
     }
 
-    /// Routes whose weights must not rise, and why.
+    /// Why no weight of a route may rise, when an error budget is frozen.
     #[must_use]
-    pub fn frozen(&self) -> BTreeMap<String, String> {
-        let frozen = self.routes.iter().filter_map(|(name, tracked)| {
-            let standing = tracked.standings.iter().find(|standing| standing.reading.frozen)?;
-            Some((name.clone(), standing.words()))
-        });
-        frozen.collect()
+    pub fn frozen(&self, route: &str) -> Option<String> {
+        let standings = &self.routes.get(route)?.standings;
+        standings.iter().find(|standing| standing.reading.frozen).map(Standing::words)
     }
 
     /// Whether a route has objectives.
@@ -205,6 +204,7 @@ impl Tracked {
             before: totals(cells, &objectives),
             standings: objectives.iter().map(standing).collect(),
             minute: second / 60,
+            looked: 0,
             objectives,
         }
     }
@@ -331,14 +331,120 @@ impl Writer {
 impl Controller {
     /// A second passed: what users saw in it is counted toward objectives.
     pub(super) fn look_at_objectives(&mut self, now: Now) {
-        self.objectives.look(&self.publisher.current(), &self.book, now.wall);
-        self.rollouts.frozen = self.objectives.frozen();
-        let mut lives = self.rollouts.iter();
-        let live = lives.any(|(route, live)| live.rollout.is_live() && self.objectives.has(route));
-        self.objectives.write(&self.store, live, now.wall);
+        let has = |route: &String| self.rollouts.objectives.has(route);
+        let live = self.rollouts.iter().any(|(route, live)| live.rollout.is_live() && has(route));
+        let objectives = &mut self.rollouts.objectives;
+        objectives.look(&self.publisher.current(), &self.book, now.wall);
+        objectives.write(&self.store, live, now.wall);
     }
 }
 
 const fn seconds(now: UnixMillis) -> u64 {
     now.0 / 1_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ChoiceReason, CodeClass, Outcome, Overlay, Verdict, WorkerId};
+    use crate::plan::tests::{BASE, load_files};
+
+    const DAY: u64 = 86_400;
+
+    fn plan(book: &Book, slo: &str) -> Plan {
+        let text = format!("{BASE}routes: [{{ name: all, split: {{ stable: 1, canary: 1 }}{slo} }}]\n");
+        load_files(&[("a.yaml", &text)], &Overlay::default(), book, None).expect("a plan").plan
+    }
+
+    fn serve(book: &Book, arm: &str, count: usize, verdict: Verdict, millis: u64) {
+        let cell = book.cell(&"all".into(), &arm.into(), &arm.into());
+        let outcome = Outcome {
+            code: CodeClass::Success,
+            verdict,
+            choice: ChoiceReason::Random,
+            failure: None,
+            total_nanos: millis * 1_000_000,
+            upstream_nanos: None,
+            retries: [0, 0],
+        };
+        let shard = cell.shard(WorkerId(0)).expect("a shard");
+        (0..count).for_each(|_| shard.record(&outcome));
+    }
+
+    const fn at(second: u64) -> UnixMillis {
+        UnixMillis(second * 1_000)
+    }
+
+    fn budgets(objectives: &Objectives) -> Vec<f64> {
+        let standings = objectives.standings();
+        standings["all"].iter().map(|one| (one.reading.budget * 1e6).round() / 1e6).collect()
+    }
+
+    #[test]
+    fn all_arms_together_are_counted_once() {
+        let book = Book::new(1, 1);
+        let slo =
+            ", slo: { availability: 90%, latency: [{ threshold: 300ms, target: 50% }], freezeBelow: 10% }";
+        let plan = plan(&book, slo);
+        let mut objectives = Objectives::default();
+        // What was before there were objectives is not theirs.
+        serve(&book, "stable", 50, Verdict::Error, 400);
+        objectives.look(&plan, &book, at(1_000_000));
+        assert_eq!(budgets(&objectives), [1.0, 1.0]);
+        serve(&book, "stable", 90, Verdict::Ok, 300);
+        serve(&book, "canary", 5, Verdict::Error, 301);
+        serve(&book, "canary", 5, Verdict::ClientClosed, 301);
+        objectives.look(&plan, &book, at(1_000_001));
+        assert_eq!(budgets(&objectives), [0.5, 0.8]);
+        (2..10).for_each(|second| objectives.look(&plan, &book, at(1_000_000 + second)));
+        assert_eq!((budgets(&objectives), objectives.frozen("all")), (vec![0.5, 0.8], None));
+        serve(&book, "stable", 50, Verdict::Error, 1);
+        objectives.look(&plan, &book, at(1_000_020));
+        let words = "availability has -266.7 % of its error budget left, below 10 %";
+        assert_eq!(objectives.frozen("all").as_deref(), Some(words));
+        assert_eq!(objectives.standings()["all"][0].alarm(), None);
+    }
+
+    #[test]
+    fn what_an_edit_takes_away_comes_back_with_it_within_a_day() {
+        let book = Book::new(1, 1);
+        let (with, without) = (plan(&book, ", slo: { availability: 90% }"), plan(&book, ""));
+        let mut objectives = Objectives::default();
+        objectives.look(&with, &book, at(10 * DAY));
+        serve(&book, "stable", 100, Verdict::Error, 1);
+        objectives.look(&with, &book, at(10 * DAY + 1));
+        objectives.look(&without, &book, at(10 * DAY + 2));
+        assert!(objectives.standings().is_empty() && !objectives.has("all"));
+        serve(&book, "stable", 1_000, Verdict::Error, 1);
+        for (second, left) in [(11 * DAY - 60, -9.0), (12 * DAY, 1.0)] {
+            objectives.forget(second);
+            objectives.look(&with, &book, at(second));
+            assert_eq!(budgets(&objectives), [left]);
+            objectives.look(&without, &book, at(second));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_written_is_recalled() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path(), at(1)).store;
+        let book = Book::new(1, 1);
+        let plan = plan(&book, ", slo: { availability: 90%, window: 1h }");
+        let mut objectives = Objectives::recall(&store, &plan, &book, at(1_000_000));
+        serve(&book, "stable", 99, Verdict::Ok, 1);
+        serve(&book, "stable", 1, Verdict::Error, 1);
+        objectives.look(&plan, &book, at(1_000_001));
+        objectives.write(&store, true, at(1_000_004));
+        assert!(objectives.writer.running.is_none(), "not yet");
+        objectives.write(&store, false, at(1_000_059));
+        assert!(objectives.writer.running.is_none(), "not yet");
+        objectives.write(&store, true, at(1_000_005));
+        objectives.writer.running.take().expect("it writes").await.expect("written");
+        let again = Objectives::recall(&store, &plan, &Book::new(1, 1), at(1_000_009));
+        assert_eq!(again.standings(), objectives.standings());
+        assert_eq!(again.burns, objectives.burns);
+        // Nothing new is nothing to write.
+        objectives.write(&store, false, at(2_000_000));
+        assert!(objectives.writer.running.is_none());
+    }
 }

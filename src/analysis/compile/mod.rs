@@ -115,7 +115,6 @@ impl Findings<'_> {
             checks: self.checks(analysis),
             client_errors: written.client_errors,
             conduct: self.conduct(written),
-            ..Policy::default()
         }
     }
 
@@ -436,15 +435,19 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "parts per million")]
     fn the_route_s_promise_is_the_policy_s() {
         let of = |slo: &str| {
             let text = format!(
                 "routes: [{{ name: all, split: {{ stable: 95, canary: 5 }}, {slo} rollout: {{ version: v2 }} }}]"
             );
             let spec = parse(vec![Source { name: "a.yaml".into(), text }]).unwrap();
-            Policy::compile(&spec.files[0].1.routes[0], "a.yaml").unwrap().availability
+            (Policy::compile(&spec.files[0].1.routes[0], "a.yaml").unwrap().availability * 1e6).round() as u32
         };
-        assert_eq!([of(""), of("slo: {},"), of("slo: { availability: 99.95% },")], [0.999, 0.999, 0.9995]);
+        assert_eq!(
+            [of(""), of("slo: {},"), of("slo: { availability: 99.95% },")],
+            [999_000, 999_000, 999_500]
+        );
     }
 
     #[test]

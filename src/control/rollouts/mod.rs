@@ -10,6 +10,7 @@ pub mod report;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::objectives::Objectives;
 use super::store::Kept;
 use crate::ledger::Book;
 use crate::model::Guided;
@@ -29,8 +30,8 @@ pub struct Rollouts {
     down: u64,
     /// What is done can be written down.
     pub store: bool,
-    /// Routes whose error budget is frozen, and what is left of it.
-    pub frozen: BTreeMap<String, String>,
+    /// What routes promise, with a rollout or without.
+    pub objectives: Objectives,
 }
 
 /// What time it is, on every clock that matters.
@@ -46,7 +47,7 @@ impl Rollouts {
     /// None yet.
     #[must_use]
     pub fn new(base: u64, down: u64) -> Self {
-        Self { lives: BTreeMap::new(), base, down, store: true, frozen: BTreeMap::new() }
+        Self { lives: BTreeMap::new(), base, down, store: true, objectives: Objectives::default() }
     }
 
     /// The analyzer's second.
@@ -174,14 +175,14 @@ impl Rollouts {
         };
         let all = &live.policy.conduct.windows;
         let window_open = windows::is_open(all, now.wall, offset);
-        let frozen = self.frozen.get(&*route.name);
+        let frozen = self.objectives.frozen(&route.name);
         Scene {
             monotonic: u64::try_from(now.monotonic.as_millis()).unwrap_or(u64::MAX),
             wall: now.wall,
             window_open,
             opens: if window_open { None } else { windows::opens(all, now.wall, offset) },
             budget_frozen: frozen.is_some(),
-            budget: frozen.cloned().unwrap_or_default(),
+            budget: frozen.unwrap_or_default(),
             from_alive: alive(&live.rollout.identity.from),
             to_alive: alive(&live.rollout.identity.to),
             store: self.store,
