@@ -50,6 +50,7 @@ impl Controller {
 
     /// The process began: rollouts go on where they were, never above what was written down.
     pub(super) async fn begin_rollouts(&mut self) {
+        self.recall_objectives();
         let known: Vec<String> = self.rollouts.iter().map(|(route, _)| route.clone()).collect();
         for route in known {
             self.happen(&route, Event::Restarted).await;

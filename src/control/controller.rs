@@ -20,7 +20,6 @@ use super::command::{By, Command, Expected, ReloadDone};
 use super::health::Health;
 use super::load::{self, Failed, Loaded, Look, Seen};
 use super::meters::Meters;
-use super::objectives::Objectives;
 use super::order::{self, Direction};
 use super::outbox::{ANSWERS, Delivered, Outbox};
 use super::publisher::Publisher;
@@ -131,8 +130,7 @@ impl Controller {
         let (told, answers) = mpsc::channel(ANSWERS);
         let folder = if booted.path.is_dir() { booted.path.clone() } else { load::parent(&booted.path) };
         let outbox = Outbox::new(kept.outbox.clone(), told, folder);
-        let mut rollouts = recall(kept, &plan, clock.now());
-        rollouts.objectives = Objectives::recall(&booted.state.store, &plan, &booted.book, clock.now());
+        let rollouts = recall(kept, &plan, clock.now());
         let history = Journal::new(writable.then(|| booted.state_dir.clone()), HISTORY);
         let mut conducted = Conducted { rollouts: rollouts.report(), ..Conducted::default() };
         for line in history.read::<Line>() {

@@ -329,6 +329,12 @@ impl Writer {
 }
 
 impl Controller {
+    /// The process began: what is left of error budgets is what was written down.
+    pub(super) fn recall_objectives(&mut self) {
+        let (plan, now) = (self.publisher.current(), self.clock.now());
+        self.rollouts.objectives = Objectives::recall(&self.store, &plan, &self.book, now);
+    }
+
     /// A second passed: what users saw in it is counted toward objectives.
     pub(super) fn look_at_objectives(&mut self, now: Now) {
         let has = |route: &String| self.rollouts.objectives.has(route);
@@ -402,7 +408,7 @@ mod tests {
         objectives.look(&plan, &book, at(1_000_020));
         let words = "availability has -266.7 % of its error budget left, below 10 %";
         assert_eq!(objectives.frozen("all").as_deref(), Some(words));
-        assert_eq!(objectives.standings()["all"][0].alarm(), None);
+        assert_eq!(objectives.standings()["all"][0].alarm().as_deref(), Some("1x over 3d and 6h"));
     }
 
     #[test]
