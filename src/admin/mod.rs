@@ -9,6 +9,7 @@ pub mod error;
 pub mod explain;
 pub mod guard;
 pub mod listen;
+mod objectives;
 pub mod rollouts;
 pub mod scrape;
 pub mod verbs;

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::error::Refused;
 use super::views::blocking;
-use super::{Admin, rollouts, views};
+use super::{Admin, objectives, rollouts, views};
 use crate::plan::{Plan, Route};
 use crate::telemetry::metrics::{self, ArmSeries, Scrape};
 
@@ -59,6 +59,8 @@ pub fn scrape(admin: &Admin) -> String {
         arms: &arms(admin, &plan),
         rollouts: &rollouts::series(&conducted),
         rollout_states: &STATES,
+        objectives: &objectives::series(&conducted),
+        bounds: &objectives::bounds(&plan),
         transitions: &rollouts::transitions(&conducted),
         limits: &limits,
         listeners: &listeners,

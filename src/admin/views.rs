@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::error::Refused;
 use super::scrape::ratio;
-use super::{Admin, Shared, rollouts};
+use super::{Admin, Shared, objectives, rollouts};
 use crate::control::{self, Attempt, Conducted, Phase, Readiness};
 use crate::ledger::Seen;
 use crate::plan::{Listener, Route, Upstream};
@@ -170,6 +170,7 @@ fn view(admin: &Admin, conducted: &Conducted, route: &Route) -> wire::Route {
         generation: route.generation.0,
         arms: arms.collect(),
         rollout: rollouts::of(conducted, &route.name),
+        slo: objectives::of(conducted, &route.name),
         blue_green,
     }
 }

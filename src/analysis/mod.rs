@@ -25,6 +25,7 @@ pub mod srm;
 pub mod thresholds;
 
 pub use bins::Bins;
+pub use compile::unknown_zones;
 pub use counts::{ArmCounts, Tick};
 pub use finding::{Finding, Rule, Verdict, Waiting};
 pub use judge::Analyzer;

@@ -1,4 +1,4 @@
-//! How fast a route burns the error budget of its objective, and how much is left.
+//! How fast a route burns the error budget of its objectives, and how much is left.
 //!
 //! Burn rate is the share of bad outcomes over the share that is allowed (SRE workbook, chapter 5,
 //! multi-window alerts). It is per route, not per rollout, and outlives rollouts. It must never be
@@ -8,45 +8,61 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-/// Seconds of a fine piece and how many are kept: six hours and a piece.
-const FINE: (u64, usize) = (60, 361);
-/// Seconds of a coarse piece and how many are kept: 31 days of hours.
-const COARSE: (u64, usize) = (3_600, 745);
+/// Seconds of a piece of time and how many are kept, finest first: an hour, six hours, three days and
+/// 31 days, each and a piece. What is read is right to a piece.
+const PIECES: [(u64, usize); 4] = [(60, 61), (600, 37), (3_600, 73), (6 * 3_600, 125)];
 
-/// A burn that is too fast when both windows see it: rate, long and short window in seconds.
-pub const ALARMS: [(f64, u64, u64); 3] =
-    [(14.4, 3_600, 300), (6.0, 6 * 3_600, 1_800), (1.0, 3 * 86_400, 6 * 3_600)];
+/// Most latency objectives of one route: each is a metric label and counted every second.
+pub const MAX_LATENCY: usize = 4;
+
+/// Windows over which burn rates are shown: label and seconds.
+pub const WINDOWS: [(&str, u64); 5] =
+    [("5m", 300), ("30m", 1_800), ("1h", 3_600), ("6h", 6 * 3_600), ("3d", 3 * 86_400)];
+
+/// A burn that is too fast when both windows see it: rate, long and short window as indices into
+/// [`WINDOWS`].
+pub const ALARMS: [(f64, usize, usize); 3] = [(14.4, 2, 0), (6.0, 3, 1), (1.0, 4, 3)];
 
 /// What is promised.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Objective {
-    /// Share of good outcomes, below 1.
-    pub availability: f64,
-    /// Seconds the budget is for, at most 31 days.
+    /// `availability`, or `latency_300ms`: a metric label, and the name it is remembered by.
+    pub name: String,
+    /// What is slower is bad, in nanoseconds, an edge of the ledger's bins; `None` counts errors.
+    pub slower_than: Option<u64>,
+    /// Share of good outcomes, above 0 and below 1.
+    pub target: f64,
+    /// Seconds the budget is for, from an hour to 31 days.
     pub window: u64,
-    /// Share of the budget below which no weight rises.
+    /// Share of the budget below which no weight rises; 0 is never.
     pub freeze_below: f64,
 }
 
 impl Default for Objective {
     fn default() -> Self {
-        Self { availability: 0.999, window: 30 * 86_400, freeze_below: 0.0 }
+        Self {
+            name: "availability".to_owned(),
+            slower_than: None,
+            target: 0.999,
+            window: 30 * 86_400,
+            freeze_below: 0.0,
+        }
     }
 }
 
-/// Outcomes in pieces of time, bounded by [`FINE`] and [`COARSE`].
+/// Outcomes in pieces of time, bounded by [`PIECES`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Burn {
-    /// Index of the piece, outcomes, bad ones.
-    fine: VecDeque<(u64, u64, u64)>,
-    coarse: VecDeque<(u64, u64, u64)>,
+    /// Index of the piece, outcomes, bad ones; oldest first.
+    pieces: [VecDeque<(u64, u64, u64)>; PIECES.len()],
 }
 
 /// What the budget looks like now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
-    /// Burn rate over each alarm's long and short window.
-    pub rates: [(f64, f64); 3],
+    /// Burn rate over each of [`WINDOWS`].
+    pub rates: [f64; WINDOWS.len()],
     /// The first alarm that sounds: an index into [`ALARMS`].
     pub alarm: Option<usize>,
     /// Share of the budget that is left; below 0 when overspent.
@@ -56,43 +72,52 @@ pub struct Reading {
 }
 
 impl Burn {
-    /// Counts a second's outcomes; seconds must not go back by more than a piece.
+    /// Counts a second's outcomes. What was counted under a second that had not come yet, because
+    /// the clock was wrong, counts as of this one.
     pub fn add(&mut self, second: u64, n: u64, bad: u64) {
-        for (pieces, (length, most)) in [(&mut self.fine, FINE), (&mut self.coarse, COARSE)] {
+        for (pieces, (length, most)) in self.pieces.iter_mut().zip(PIECES) {
             let index = second / length;
-            match pieces.back_mut().filter(|(at, _, _)| *at >= index) {
-                Some(last) => *last = (last.0, last.1 + n, last.2 + bad),
-                None => pieces.push_back((index, n, bad)),
+            let mut sum = (index, n, bad);
+            while let Some((_, more, worse)) = pieces.back().filter(|(at, _, _)| *at >= index).copied() {
+                sum = (index, sum.1.saturating_add(more), sum.2.saturating_add(worse));
+                pieces.pop_back();
             }
-            if pieces.len() > most {
+            pieces.push_back(sum);
+            let oldest = (index + 1).saturating_sub(most as u64);
+            while pieces.front().is_some_and(|(at, _, _)| *at < oldest) {
                 pieces.pop_front();
             }
         }
     }
 
+    /// The minute of the last count, in seconds; 0 without any.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        let last = self.pieces.first().and_then(VecDeque::back);
+        last.map_or(0, |(at, _, _)| at.saturating_mul(PIECES[0].0))
+    }
+
     /// The state of the budget at a second.
     #[must_use]
     pub fn read(&self, objective: &Objective, second: u64) -> Reading {
-        let allowed = (1.0 - objective.availability).max(1e-9);
-        let rate = |window: u64| share(self.over(window, second)) / allowed;
-        let rates = ALARMS.map(|(_, long, short)| (rate(long), rate(short)));
-        let sounds = |index: &usize| {
-            let ((limit, _, _), (long, short)) = (ALARMS[*index], rates[*index]);
-            long >= limit && short >= limit
+        let allowed = (1.0 - objective.target).max(1e-9);
+        let rates = WINDOWS.map(|(_, window)| share(self.over(window, second)) / allowed);
+        let sounds = |(limit, long, short): &(f64, usize, usize)| {
+            [long, short].iter().all(|at| rates.get(**at).is_some_and(|rate| rate >= limit))
         };
-        let (n, bad) = self.over(objective.window, second);
-        let budget = if n == 0 { 1.0 } else { 1.0 - share((n, bad)) / allowed };
+        let budget = 1.0 - share(self.over(objective.window, second)) / allowed;
         let frozen = objective.freeze_below > 0.0 && budget < objective.freeze_below;
-        Reading { rates, alarm: (0..ALARMS.len()).find(sounds), budget, frozen }
+        Reading { rates, alarm: ALARMS.iter().position(sounds), budget, frozen }
     }
 
     /// Outcomes and bad ones of the last seconds, to a piece.
     fn over(&self, window: u64, second: u64) -> (u64, u64) {
-        let (pieces, length) =
-            if window <= 6 * 3_600 { (&self.fine, FINE.0) } else { (&self.coarse, COARSE.0) };
+        let holds = |(length, most): &(u64, usize)| window <= length * (*most as u64 - 1);
+        let finest = PIECES.iter().position(holds).unwrap_or(PIECES.len() - 1);
+        let (length, _) = PIECES[finest];
         let first = (second / length + 1).saturating_sub(window.div_ceil(length));
-        let last = pieces.iter().rev().take_while(|(at, _, _)| *at >= first);
-        last.fold((0, 0), |sum, (_, n, bad)| (sum.0 + n, sum.1 + bad))
+        let last = self.pieces[finest].iter().rev().take_while(|(at, _, _)| *at >= first);
+        last.fold((0, 0), |sum, (_, n, bad)| (sum.0.saturating_add(*n), sum.1.saturating_add(*bad)))
     }
 }
 
@@ -143,9 +168,32 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded() {
+    fn it_is_bounded_and_written_as_it_was() {
         let mut burn = Burn::default();
         (0..60 * 86_400).step_by(30).for_each(|second| burn.add(second, 1, 0));
-        assert_eq!((burn.fine.len(), burn.coarse.len()), (FINE.1, COARSE.1));
+        assert_eq!(burn.pieces.each_ref().map(VecDeque::len), PIECES.map(|(_, most)| most));
+        let text = serde_json::to_string(&burn).expect("JSON");
+        assert!(text.len() < 8_000, "{} bytes", text.len());
+        assert_eq!(serde_json::from_str::<Burn>(&text).expect("itself"), burn);
+    }
+
+    #[test]
+    fn pieces_without_traffic_between_them_grow_old_all_the_same() {
+        let mut burn = Burn::default();
+        (0..2_000).for_each(|day| burn.add(day * 86_400, 1, 1));
+        assert_eq!(burn.pieces.each_ref().map(VecDeque::len), [1, 1, 4, 32]);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_does_not_burn_for_ever() {
+        let (mut burn, objective) = (Burn::default(), Objective::default());
+        burn.add(1_000, 100, 0);
+        burn.add(400 * 86_400, 100, 100);
+        burn.add(1_001, 100, 0);
+        assert!(burn.read(&objective, 1_001).budget < 0.0);
+        let later = 1_001 + 32 * 86_400;
+        burn.add(later, 100, 0);
+        let reading = burn.read(&objective, later);
+        assert!(reading.budget >= 1.0 && reading.alarm.is_none(), "{reading:?}");
     }
 }

@@ -8,6 +8,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::analysis::unknown_zones;
 use crate::ledger::Book;
 use crate::model::{Diagnostic, Overlay, Place};
 use crate::plan::{Compiled, Inputs, Lists, compile};
@@ -60,10 +61,20 @@ pub fn open(path: &Path) -> Result<Opened, Failed> {
         previous: None,
         now: now(),
     };
+    let unknown = unknown_zones(&spec, knows_zone);
     match compile(inputs) {
-        Ok(compiled) => Ok(Opened { compiled, sources }),
-        Err(findings) => Err(Failed { findings, sources, unreadable: false }),
+        Ok(compiled) if unknown.is_empty() => Ok(Opened { compiled, sources }),
+        Ok(_) => Err(Failed { findings: unknown, sources, unreadable: false }),
+        Err(mut findings) => {
+            findings.extend(unknown);
+            Err(Failed { findings, sources, unreadable: false })
+        }
     }
+}
+
+/// Whether this machine knows a time zone.
+fn knows_zone(zone: &str) -> bool {
+    jiff::tz::TimeZone::get(zone).is_ok_and(|zone| !zone.is_unknown())
 }
 
 /// Reads and parses without compiling: blocks that are read but not served yet are in it.

@@ -61,6 +61,11 @@ fn route(route: &wire::Route, paint: Paint) -> String {
         let bad = matches!(rollout.verdict.as_deref(), Some("harmful" | "suspect"));
         add(&mut text, format_args!("\n  {}", if bad { paint.red(&line) } else { line }));
     }
+    for objective in &route.slo {
+        let line = objective_line(objective);
+        let bad = objective.frozen || objective.alarm.is_some();
+        add(&mut text, format_args!("\n  {}", if bad { paint.red(&line) } else { line }));
+    }
     if route.arms.is_empty() {
         text.push_str("  answers by itself");
         return text;
@@ -84,6 +89,27 @@ fn route(route: &wire::Route, paint: Paint) -> String {
         let line = line(row);
         let line = if arm.errors > 0 { paint.red(&line) } else { line };
         add(&mut text, format_args!("\n  {line}"));
+    }
+    text
+}
+
+/// `slo availability 99.9%: 87.3% of the budget of 30d left  burns 1.2x over 1h`.
+fn objective_line(objective: &wire::Objective) -> String {
+    let mut text = format!(
+        "slo {} {}%: {:.1}% of the budget of {} left",
+        clean(&objective.objective),
+        (objective.target * 1_000_000.0).round() / 10_000.0,
+        objective.budget_remaining * 100.0,
+        clean(&objective.window)
+    );
+    if let Some(hour) = objective.burn.iter().find(|burn| burn.window == "1h") {
+        add(&mut text, format_args!("  burns {:.1}x over 1h", hour.rate));
+    }
+    if let Some(alarm) = &objective.alarm {
+        add(&mut text, format_args!("  ALARM {}", clean(alarm)));
+    }
+    if objective.frozen {
+        text.push_str("  no weight rises");
     }
     text
 }

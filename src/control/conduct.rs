@@ -51,6 +51,7 @@ impl Controller {
 
     /// The process began: rollouts go on where they were, never above what was written down.
     pub(super) async fn begin_rollouts(&mut self) {
+        self.recall_objectives();
         let known = self.rollouts.iter().map(|(route, _)| (route.clone(), Event::Restarted));
         let known: Vec<_> = known.collect();
         self.happen_all(known).await;
@@ -191,6 +192,7 @@ impl Controller {
     /// A second passed.
     pub(super) async fn second(&mut self) {
         let now = self.moment();
+        self.look_at_objectives(now);
         let book = Arc::clone(&self.book);
         let events = self.rollouts.look(&book, now);
         let written = self.happen_all(events).await;
@@ -291,6 +293,7 @@ impl Controller {
     pub(super) fn tell(&self) {
         let mut conducted = (*self.conducted.load_full()).clone();
         conducted.rollouts = self.rollouts.report();
+        conducted.slo = self.rollouts.objectives.standings();
         self.conducted.store(Arc::new(conducted));
     }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use xxhash_rust::xxh64::Xxh64;
 
+use crate::analysis::unknown_zones;
 use crate::model::{Diagnostic, Place};
 use crate::plan::Lists;
 use crate::spec::{self, Source, Spec};
@@ -106,25 +107,34 @@ pub fn look(path: &Path, env: &Env, last: Option<&Seen>, now: SystemTime) -> Loo
             return Look::Same;
         }
     }
-    let failed = |diagnostic: Diagnostic, read: &Reading, maybe_torn| {
+    let failed = |diagnostics: Vec<Diagnostic>, read: &Reading, maybe_torn| {
         let sources = read.sources.clone().unwrap_or_default();
         let seen = seen(path, read, &Lists::new());
-        Look::Failed(Box::new(Failed { diagnostics: vec![diagnostic], sources, seen, maybe_torn }))
+        Look::Failed(Box::new(Failed { diagnostics, sources, seen, maybe_torn }))
     };
     let sources = match &read.sources {
         Ok(sources) => sources.clone(),
         // A file may be absent for a moment between delete and create.
-        Err(why) => return failed(why.clone(), &read, true),
+        Err(why) => return failed(vec![why.clone()], &read, true),
     };
     match spec::parse(sources) {
-        Err(why) => failed(*why, &read, read.fresh),
+        Err(why) => failed(vec![*why], &read, read.fresh),
         Ok(spec) => {
+            let unknown = unknown_zones(&spec, knows_zone);
+            if !unknown.is_empty() {
+                return failed(unknown, &read, false);
+            }
             let lists = read_lists(&base, &spec.list_files());
             let seen = seen(path, &read, &lists);
             let loaded = Loaded { spec, lists, env: Arc::clone(env), seen, warnings: read.warnings };
             Look::Loaded(Box::new(loaded))
         }
     }
+}
+
+/// Whether this machine knows a time zone.
+fn knows_zone(zone: &str) -> bool {
+    jiff::tz::TimeZone::get(zone).is_ok_and(|zone| !zone.is_unknown())
 }
 
 /// The folder that relative paths in a configuration start from.

@@ -14,6 +14,7 @@ pub mod controller;
 pub mod health;
 pub mod load;
 pub mod meters;
+pub mod objectives;
 pub mod order;
 pub mod outbox;
 pub mod publisher;

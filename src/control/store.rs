@@ -10,6 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use xxhash_rust::xxh64::xxh64;
 
@@ -63,15 +64,21 @@ pub struct Kept {
 }
 
 impl Store {
+    /// A folder that was opened before.
+    #[must_use]
+    pub fn at(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
     /// Opens a folder, creating it for its owner alone, and reads what it remembers.
     #[must_use]
     pub fn open(dir: &Path, now: UnixMillis) -> Opened {
-        let store = Self { dir: dir.to_owned() };
+        let store = Self::at(dir);
         let writable = store.prepare();
         let (overlay, rollouts, read) = match store.read() {
             Ok((overlay, rollouts)) => (overlay, Ok(rollouts), None),
             Err(why) => {
-                let told = store.set_aside(&why, now);
+                let told = store.set_aside(FILE, &why, now);
                 (Overlay::default(), Err(told.clone()), Some(told))
             }
         };
@@ -106,10 +113,18 @@ impl Store {
             "outbox": rollouts.outbox,
             "at": rollouts.at_millis,
         });
-        let whole = json!({ "schema": SCHEMA, "checksum": checksum(&what), "state": what });
+        self.keep(FILE, SCHEMA, &what)
+    }
+
+    /// Replaces a file of the folder by what is to be remembered, with its layout and a checksum.
+    ///
+    /// # Errors
+    /// When it cannot be written; the old file is then still whole.
+    pub fn keep(&self, name: &str, schema: u64, what: &Value) -> io::Result<()> {
+        let whole = json!({ "schema": schema, "checksum": checksum(what), "state": what });
         let mut text = serde_json::to_vec(&whole).map_err(io::Error::other)?;
         text.push(b'\n');
-        self.replace(FILE, &text)
+        self.replace(name, &text)
     }
 
     /// Replaces a file of the folder as a whole: whoever reads it after a crash reads the old content
@@ -125,6 +140,24 @@ impl Store {
         File::open(&self.dir)?.sync_all()
     }
 
+    /// What [`Self::replace`] wrote; `None` when there is no such file.
+    ///
+    /// # Errors
+    /// When it was not understood: the sentence to show. The file is kept aside.
+    pub fn recall<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        schema: u64,
+        now: UnixMillis,
+    ) -> Result<Option<T>, String> {
+        let understood = |text: String| {
+            let (_, what) = unsealed(&text, schema)?;
+            serde_json::from_value(what).map_err(|error| error.to_string())
+        };
+        let recalled = self.text(name).and_then(|text| text.map(understood).transpose());
+        recalled.map_err(|why| self.set_aside(name, &why, now))
+    }
+
     fn prepare(&self) -> io::Result<()> {
         if !self.dir.is_dir() {
             DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
@@ -133,42 +166,37 @@ impl Store {
     }
 
     fn read(&self) -> Result<(Overlay, Kept), String> {
-        let file = match File::open(self.dir.join(FILE)) {
+        self.text(FILE)?.map_or_else(|| Ok(Default::default()), |text| understand(&text))
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>, String> {
+        let file = match File::open(self.dir.join(name)) {
             Ok(file) => file,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok((Overlay::default(), Kept::default()));
+                return Ok(None);
             }
             Err(error) => return Err(format!("it cannot be read: {error}")),
         };
         let mut text = String::new();
         file.take(MAX_BYTES).read_to_string(&mut text).map_err(|error| error.to_string())?;
-        understand(&text)
+        Ok(Some(text))
     }
 
     /// Keeps the file beside what will replace it; gives the sentence to show. Until something does,
     /// it stays where it is: a crash before that must not make the next start look like the first.
-    fn set_aside(&self, why: &str, now: UnixMillis) -> String {
-        let aside = self.dir.join(format!("{FILE}.corrupt-{}", now.0));
-        let file = self.dir.join(FILE);
+    fn set_aside(&self, name: &str, why: &str, now: UnixMillis) -> String {
+        let aside = self.dir.join(format!("{name}.corrupt-{}", now.0));
+        let file = self.dir.join(name);
         let kept = fs::hard_link(&file, &aside).or_else(|_| fs::copy(&file, &aside).map(|_| ()));
         match kept {
-            Ok(()) => format!("{FILE} was not understood ({why}) and set aside as {}", aside.display()),
-            Err(error) => format!("{FILE} was not understood ({why}) and cannot be kept aside: {error}"),
+            Ok(()) => format!("{name} was not understood ({why}) and set aside as {}", aside.display()),
+            Err(error) => format!("{name} was not understood ({why}) and cannot be kept aside: {error}"),
         }
     }
 }
 
 fn understand(text: &str) -> Result<(Overlay, Kept), String> {
-    let whole: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let schema = whole.get("schema").and_then(Value::as_u64).ok_or("it has no schema")?;
-    if schema > SCHEMA {
-        return Err(format!("it has schema {schema}, this program knows {SCHEMA}"));
-    }
-    // The first layout held operator weights alone.
-    let what = whole.get(if schema == 1 { "overlay" } else { "state" }).ok_or("it has no state")?;
-    if whole.get("checksum").and_then(Value::as_str) != Some(&checksum(what)) {
-        return Err("its checksum does not match".to_owned());
-    }
+    let (schema, what) = unsealed(text, SCHEMA)?;
     let read = |value: Option<&Value>| value.cloned().unwrap_or_default();
     let overlay = if schema == 1 { what.clone() } else { read(what.get("overlay")) };
     let overlay = serde_json::from_value(overlay).map_err(|error| error.to_string())?;
@@ -181,6 +209,22 @@ fn understand(text: &str) -> Result<(Overlay, Kept), String> {
             serde_json::from_value(read(what.get("rollouts"))).map_err(|error| error.to_string())?;
     }
     Ok((overlay, kept))
+}
+
+/// The layout and the state of a file, when it is whole and of a layout up to `known`.
+fn unsealed(text: &str, known: u64) -> Result<(u64, Value), String> {
+    let mut whole: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let schema = whole.get("schema").and_then(Value::as_u64).ok_or("it has no schema")?;
+    if schema > known {
+        return Err(format!("it has schema {schema}, this program knows {known}"));
+    }
+    // The first layout of the overlay held operator weights alone.
+    let key = if whole.get("overlay").is_some() { "overlay" } else { "state" };
+    let what = whole.get_mut(key).map(Value::take).ok_or("it has no state")?;
+    if whole.get("checksum").and_then(Value::as_str) != Some(&checksum(&what)) {
+        return Err("its checksum does not match".to_owned());
+    }
+    Ok((schema, what))
 }
 
 /// Hash of the text with sorted keys, in hex.

@@ -120,6 +120,18 @@ impl Bins {
         }
     }
 
+    /// How many durations were longer than `bound` nanoseconds; exact when `bound` is an edge.
+    #[must_use]
+    pub fn above(&self, bound: u64) -> u64 {
+        let first = bin_of(bound) + 1;
+        let decades = self.decades.iter().enumerate().filter_map(|(decade, cell)| {
+            let skipped = first.saturating_sub(1 + decade * PER_DECADE);
+            let counters = cell.get().filter(|_| skipped < PER_DECADE)?;
+            Some(counters.iter().skip(skipped).map(Counter::get).sum::<u64>())
+        });
+        decades.sum::<u64>() + self.over.get()
+    }
+
     /// Adds this histogram to a sum.
     pub fn add_to(&self, counts: &mut BinCounts) {
         let mut own = BinCounts { counts: Vec::new(), sum_nanos: u128::from(self.sum.get()) };
@@ -276,6 +288,9 @@ mod tests {
         bins.add_to(&mut counts);
         assert_eq!(counts.at_most(1_000_000), 2);
         assert_eq!(counts.at_most(2_500_000), 4);
+        for edge in [10_000, 1_000_000, 2_500_000, 40_000_000_000, 100_000_000_000] {
+            assert_eq!(bins.above(edge), counts.total() - counts.at_most(edge), "{edge}");
+        }
         assert_eq!(counts.total(), 6);
         assert_eq!(counts.quantile(0.0), Some(FLOOR));
         assert_eq!(counts.quantile(1.0), Some(100_000_000_000));

@@ -118,6 +118,12 @@ impl Cell {
         sums
     }
 
+    /// Exchanges that took longer than `nanos` so far; exact when that is an edge of the bins.
+    #[must_use]
+    pub fn slower_than(&self, nanos: u64) -> u64 {
+        self.shards.iter().filter_map(OnceLock::get).map(|shard| shard.total.above(nanos)).sum()
+    }
+
     /// Exchanges begun and not ended, over all workers.
     #[must_use]
     pub fn in_flight(&self) -> u64 {

@@ -42,6 +42,8 @@ families! {
     ROLLOUT_DETECTABLE = "switchback_rollout_detectable_ratio", "gauge", ["route"], "Smallest ratio of bad shares that would have shown in the step by now.";
     ROLLOUT_DURATION = "switchback_rollout_duration_seconds", "gauge", ["route"], "Time the run of a rollout took so far, or in all.";
     ROLLOUT_TRANSITIONS = "switchback_rollout_transitions_total", "counter", ["route", "from", "to", "actor", "reason"], "Decisions about rollouts.";
+    SLO_BURN = "switchback_slo_burn_rate", "gauge", ["route", "objective", "window"], "Times the rate that spends exactly the error budget, over a window.";
+    SLO_BUDGET = "switchback_slo_budget_remaining_ratio", "gauge", ["route", "objective", "window"], "Share of the error budget that is left of its window, below 0 when overspent.";
     RETRIES = "switchback_retries_total", "counter", ["route", "arm", "reason"], "Attempts beyond the first.";
     REJECTED = "switchback_rejected_total", "counter", ["reason"], "Requests refused before any arm was charged.";
     UNROUTED = "switchback_unrouted_total", "counter", ["reason"], "Requests no route or arm owned.";

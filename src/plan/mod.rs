@@ -23,6 +23,7 @@ use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 use crate::analysis::Policy as RolloutPolicy;
+use crate::analysis::slo::Objective;
 use crate::ledger::trial::Side;
 use crate::ledger::{Cell, EndpointCell, RuleCell, Trial, UpstreamCell};
 use crate::model::{ArmIx, Generation, Provenance};
@@ -156,6 +157,8 @@ pub struct Route {
     pub policy: Option<Arc<RolloutPolicy>>,
     /// A hash of the rollout block as written.
     pub policy_fingerprint: u64,
+    /// What it promises; empty when it promises nothing.
+    pub objectives: Box<[Objective]>,
     /// The comparison of two of its arms, when one is under way.
     pub trial: Option<Compare>,
     /// The blue-green slot that serves, and the idle one.

@@ -22,7 +22,8 @@ pub struct Clocks {
     pub phase: u64,
     /// Toward the minimum time of the step; stops while it holds or is paused.
     pub dwell: u64,
-    /// Toward the deadline of the step; stops while people or a window are waited for.
+    /// Toward the deadline of the step; stops while people, a window or the
+    /// error budget are waited for.
     pub step: u64,
     /// Toward the deadline of the rollout; stops while a person paused it or a window is closed.
     pub rollout: u64,
@@ -47,6 +48,7 @@ impl Clocks {
                 add(|clocks| &mut clocks.rollout);
             }
             Phase::Hold { reason: Hold::Window | Hold::Gate, .. } => {}
+            Phase::Hold { reason: Hold::Budget, .. } => add(|clocks| &mut clocks.rollout),
             Phase::Hold { .. } => {
                 add(|clocks| &mut clocks.step);
                 add(|clocks| &mut clocks.rollout);

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::state::{Identity, Share};
+use super::windows::Opening;
 use crate::analysis::{Finding, Verdict};
 use crate::model::time::UnixMillis;
 use crate::spec::rollout::OnFail;
@@ -172,12 +173,35 @@ pub struct Scene {
     pub to_alive: bool,
     /// What is done can be written down.
     pub store: bool,
+    /// When the next window opens, while none is open.
+    pub opens: Option<Opening>,
     /// The error budget is spent below what the objective says.
     pub budget_frozen: bool,
+    /// What is left of which objective's, while it is frozen.
+    pub budget: String,
     /// Numbers from outside.
     pub checks: CheckWord,
     /// Requests per second of both arms.
     pub rate: f64,
+}
+
+impl Scene {
+    /// What is waited for while no window is open: `window: opens Mon 09:00 Europe/Paris, in 3 h`.
+    #[must_use]
+    pub fn window_words(&self) -> String {
+        let opens = self.opens.as_ref();
+        opens.map_or_else(
+            || "window".to_owned(),
+            |one| format!("window: opens {one}, in {}", one.left(self.wall)),
+        )
+    }
+
+    /// What is waited for while the budget is frozen.
+    #[must_use]
+    pub fn budget_words(&self) -> String {
+        let colon = if self.budget.is_empty() { "" } else { ": " };
+        format!("error budget{colon}{}", self.budget)
+    }
 }
 
 impl Default for Scene {
@@ -187,10 +211,12 @@ impl Default for Scene {
             monotonic: 0,
             wall: UnixMillis::default(),
             window_open: true,
+            opens: None,
             from_alive: true,
             to_alive: true,
             store: true,
             budget_frozen: false,
+            budget: String::new(),
             checks: CheckWord::Fine,
             rate: 100.0,
         }

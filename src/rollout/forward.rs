@@ -60,7 +60,11 @@ pub(super) fn forward(turn: &mut Turn<'_>, at: Base) {
         return turn.announce(Actor::Timer, None, Level::Info);
     }
     if let Some((reason, text)) = barred(turn) {
-        turn.next.waiting_for = vec![reason.label().to_owned()];
+        turn.next.waiting_for = vec![match reason {
+            Hold::Window => turn.scene.window_words(),
+            Hold::Budget => turn.scene.budget_words(),
+            _ => reason.label().to_owned(),
+        }];
         return hold(turn, reason, text);
     }
     let event = match at {
@@ -81,9 +85,11 @@ pub(super) fn barred(turn: &Turn<'_>) -> Option<(Hold, String)> {
     if !scene.store {
         Some((Hold::Store, "the state cannot be written down".to_owned()))
     } else if scene.budget_frozen {
-        Some((Hold::Budget, "the error budget is spent".to_owned()))
+        let colon = if scene.budget.is_empty() { "" } else { ": " };
+        Some((Hold::Budget, format!("the error budget is spent{colon}{}", scene.budget)))
     } else if !scene.window_open {
-        Some((Hold::Window, "weights rise in the rollout's windows only".to_owned()))
+        let opens = scene.opens.as_ref().map(|one| format!("; the next opens {one}")).unwrap_or_default();
+        Some((Hold::Window, format!("weights rise in the rollout's windows only{opens}")))
     } else {
         None
     }

@@ -68,10 +68,12 @@ fn pending(turn: &mut Turn<'_>) {
         Stand::Waiting => return,
         Stand::Late => return gate_is_late(turn),
     }
-    for (closed, what) in [(!turn.scene.window_open, "window"), (turn.scene.budget_frozen, "error budget")] {
-        if closed {
-            return turn.next.waiting_for.push(what.to_owned());
-        }
+    let scene = turn.scene;
+    if !scene.window_open {
+        return turn.next.waiting_for.push(scene.window_words());
+    }
+    if scene.budget_frozen {
+        return turn.next.waiting_for.push(scene.budget_words());
     }
     if !turn.gap {
         leave_pending(turn);

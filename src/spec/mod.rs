@@ -15,6 +15,7 @@ pub mod rollout;
 pub mod route;
 pub mod rule;
 pub mod scalar;
+pub mod slo;
 pub mod split;
 pub mod spot;
 pub mod upstream;

@@ -338,10 +338,9 @@ pub enum OnStepDeadline {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Window {
-    /// Days of the week; empty is every day.
-    #[serde(default)]
-    pub days: Vec<Day>,
-    /// From and until, `HH:MM`; the second is excluded.
+    /// Days of the week; default: every day.
+    pub days: Option<Spot<Vec<Day>>>,
+    /// From and until, `HH:MM`; the second is excluded, and before the first it is the next day's.
     pub between: Spot<Vec<Spot<String>>>,
     /// IANA time zone; default UTC.
     #[serde(default = "utc")]

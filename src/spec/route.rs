@@ -8,6 +8,7 @@ use super::retry::Retry;
 use super::rollout::Rollout;
 use super::rule::Match;
 use super::scalar::Span;
+use super::slo::Slo;
 use super::split::{Arms, BlueGreen, Override, Sticky};
 use super::spot::{Later, LaterKeys, Spot};
 
@@ -60,7 +61,7 @@ pub struct Route {
     /// Copies of traffic.
     pub mirror: Option<Spot<Later>>,
     /// Objectives.
-    pub slo: Option<Spot<Later>>,
+    pub slo: Option<Spot<Slo>>,
     /// Guarded progress to a new version.
     pub rollout: Option<Spot<Rollout>>,
     /// Two slots of which one serves.
@@ -74,7 +75,6 @@ impl Route {
         self.retry.iter().for_each(|retry| retry.later(&owner, found));
         found.add(&owner, "rateLimit", self.rate_limit.as_ref());
         found.add(&owner, "mirror", self.mirror.as_ref());
-        found.add(&owner, "slo", self.slo.as_ref());
         self.sticky.iter().for_each(|sticky| sticky.later(&owner, found));
         self.blue_green.iter().for_each(|pair| pair.later(&owner, found));
     }

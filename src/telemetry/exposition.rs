@@ -34,12 +34,16 @@ impl Exposition {
         self.line(family.name, "", "", Number(value));
     }
 
-    /// One histogram, with the bounds of the contract, in seconds.
-    pub fn histogram(&mut self, family: &Family, values: &[&str], counts: &BinCounts) {
+    /// One histogram in seconds, with the bounds of the contract and `further` ones, in nanoseconds,
+    /// exact where they are edges of its bins.
+    pub fn histogram(&mut self, family: &Family, values: &[&str], counts: &BinCounts, further: &[u64]) {
         self.set_labels(family, values);
-        for bound in PROMETHEUS_BOUNDS {
-            let le = seconds(u128::from(*bound)).to_string();
-            self.line(family.name, "_bucket", &le, counts.at_most(*bound));
+        let mut bounds: Vec<u64> = PROMETHEUS_BOUNDS.iter().chain(further).copied().collect();
+        bounds.sort_unstable();
+        bounds.dedup();
+        for bound in bounds {
+            let le = seconds(u128::from(bound)).to_string();
+            self.line(family.name, "_bucket", &le, counts.at_most(bound));
         }
         let total = counts.total();
         self.line(family.name, "_bucket", "+Inf", total);

@@ -3,7 +3,7 @@
 //! Series appear with the first exchange of an arm; sets that are closed are complete from the
 //! start. It must never count anything itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::Cold;
@@ -50,6 +50,21 @@ pub struct RolloutSeries {
     pub seconds: f64,
 }
 
+/// One objective of a route.
+#[derive(Clone, Debug, Default)]
+pub struct ObjectiveSeries {
+    /// Route name.
+    pub route: String,
+    /// The objective.
+    pub objective: String,
+    /// Burn rates by window.
+    pub rates: Vec<(&'static str, f64)>,
+    /// What the budget is for.
+    pub window: String,
+    /// Share of it that is left.
+    pub budget: f64,
+}
+
 /// Decisions of one kind about a route's rollouts.
 #[derive(Clone, Debug, Default)]
 pub struct TransitionSeries {
@@ -72,6 +87,10 @@ pub struct Scrape<'a> {
     pub rollouts: &'a [RolloutSeries],
     /// Every state a rollout can be in.
     pub rollout_states: &'a [&'static str],
+    /// Every objective.
+    pub objectives: &'a [ObjectiveSeries],
+    /// Further bounds of request durations in nanoseconds, by route.
+    pub bounds: &'a HashMap<Arc<str>, Vec<u64>>,
     /// Decisions about rollouts.
     pub transitions: &'a [TransitionSeries],
     /// Upstream name, kind of limit, limit.
@@ -99,10 +118,11 @@ pub fn render(scrape: &Scrape<'_>) -> String {
     let cells = scrape.book.live_cells().into_iter();
     let rows: Vec<Row> = cells.map(|(route, cell)| Row { route, totals: cell.totals(), cell }).collect();
     let mut out = Exposition::default();
-    requests(&mut out, &rows);
+    requests(&mut out, &rows, scrape.bounds);
     by_arm(&mut out, &rows, scrape.book);
     configured(&mut out, scrape);
     rollouts(&mut out, scrape);
+    objectives(&mut out, scrape);
     process_wide(&mut out, scrape);
     kernel(&mut out, &Process::read());
     let mut text = out.into_text();
@@ -111,7 +131,7 @@ pub fn render(scrape: &Scrape<'_>) -> String {
 }
 
 /// Families by route, arm and answering upstream.
-fn requests(out: &mut Exposition, rows: &[Row]) {
+fn requests(out: &mut Exposition, rows: &[Row], bounds: &HashMap<Arc<str>, Vec<u64>>) {
     out.family(&names::REQUESTS);
     for row in rows {
         let [route, arm, upstream] = row.labels();
@@ -124,11 +144,12 @@ fn requests(out: &mut Exposition, rows: &[Row]) {
     }
     out.family(&names::REQUEST_DURATION);
     for row in rows {
-        out.histogram(&names::REQUEST_DURATION, &row.labels(), &row.totals.total);
+        let further = bounds.get(&row.route).map_or(&[][..], Vec::as_slice);
+        out.histogram(&names::REQUEST_DURATION, &row.labels(), &row.totals.total, further);
     }
     out.family(&names::UPSTREAM_DURATION);
     for row in rows {
-        out.histogram(&names::UPSTREAM_DURATION, &row.labels(), &row.totals.upstream);
+        out.histogram(&names::UPSTREAM_DURATION, &row.labels(), &row.totals.upstream, &[]);
     }
     out.family(&names::IN_FLIGHT);
     for row in rows {
@@ -229,6 +250,19 @@ fn rollouts(out: &mut Exposition, scrape: &Scrape<'_>) {
     for transition in scrape.transitions {
         let labels = transition.labels.each_ref().map(String::as_str);
         out.count(&names::ROLLOUT_TRANSITIONS, &labels, transition.count);
+    }
+}
+
+fn objectives(out: &mut Exposition, scrape: &Scrape<'_>) {
+    out.family(&names::SLO_BURN);
+    for one in scrape.objectives {
+        for (window, rate) in &one.rates {
+            out.number(&names::SLO_BURN, &[&one.route, &one.objective, window], *rate);
+        }
+    }
+    out.family(&names::SLO_BUDGET);
+    for one in scrape.objectives {
+        out.number(&names::SLO_BUDGET, &[&one.route, &one.objective, &one.window], one.budget);
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod rollout;
 pub mod route;
+pub mod slo;
 pub mod status;
 pub mod verb;
 
@@ -16,6 +17,7 @@ pub use rollout::{
     Samples, Seen,
 };
 pub use route::{Arm, BlueGreen, Endpoint, Route, Routes};
+pub use slo::{BurnRate, Objective};
 pub use status::{Config, Listener, Load, Ready, State, Status};
 pub use verb::{Changed, PlanChange, ReloadRequest, Reloaded, WeightsRequest, WeightsSet};
 

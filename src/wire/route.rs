@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Rollout;
+use super::{Objective, Rollout};
 
 /// `GET /api/v1/routes`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -25,6 +25,9 @@ pub struct Route {
     /// Guarded progress to a new version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
+    /// What it promises, and what is left of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slo: Vec<Objective>,
     /// Slots of a blue-green route.
     #[serde(default, rename = "blueGreen", skip_serializing_if = "Option::is_none")]
     pub blue_green: Option<BlueGreen>,

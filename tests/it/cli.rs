@@ -77,7 +77,6 @@ fn an_unknown_key_gets_a_place_and_a_guess() {
 fn keys_of_later_features_are_refused_as_such() {
     for (key, line) in [
         ("mirror", "mirror: { to: canary, percent: 10% }"),
-        ("slo", "slo: { availability: 99.9% }"),
         ("rateLimit", "rateLimit: { requests: 100, per: 1s }"),
         ("perTry", "retry: { perTry: 1s }"),
     ] {

@@ -36,6 +36,7 @@ mod lifecycle;
 mod limits;
 mod metrics;
 mod mutations;
+mod objectives;
 mod origins;
 mod overrides;
 mod reload;

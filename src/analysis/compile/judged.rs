@@ -17,6 +17,11 @@ const GRPC: [&str; 17] = [
     "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE",
     "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 ];
+/// Smallest and largest probability of a false revert: below nothing would ever be proven in practice,
+/// above every tenth healthy version would be put back.
+const ALPHA: (f64, f64) = (1e-9, 0.1);
+/// Most canary requests a step may need.
+const MOST_REQUESTS: u64 = 10_000_000;
 /// Largest `guard.maxBad`: above it no bad share is left to bet on.
 const MOST_BAD: f64 = 0.6;
 /// Longest window of thresholds in seconds.
@@ -24,8 +29,9 @@ const LONGEST_WINDOW: u64 = 24 * 3_600;
 
 impl Findings<'_> {
     pub(super) fn alpha(&mut self, key: &str, alpha: &Spot<Number>) -> f64 {
-        let fine = alpha.value.0 > 0.0 && alpha.value.0 < 1.0;
-        let message = format!("`{key}` is a probability above 0 and below 1");
+        let fine = (ALPHA.0..=ALPHA.1).contains(&alpha.value.0);
+        let message =
+            format!("`{key}` is a probability above 0 and below 1, from {:e} to {}", ALPHA.0, ALPHA.1);
         let hint =
             "at 0 nothing is ever proven, at 1 everything is; 0.001 reverts 1 healthy version in 1,000";
         self.unless(fine, alpha, "cannot-decide", &message, hint);
@@ -50,6 +56,16 @@ impl Findings<'_> {
         let message = format!("`{key}` is 0");
         self.unless(spot.value != T::default(), spot, "cannot-decide", &message, hint);
         Some(spot.value)
+    }
+
+    pub(super) fn min_requests(&mut self, written: Option<&Spot<u64>>) -> Option<u64> {
+        let hint = "nobody is promoted unseen; leave it out for the confidence's own";
+        let least = self.positive(written, "analysis.minRequests", hint)?;
+        let (fine, spot) = (least <= MOST_REQUESTS, written?);
+        let message =
+            format!("`analysis.minRequests` is at most {MOST_REQUESTS}: no step would ever be passed");
+        self.unless(fine, spot, "cannot-decide", &message, "leave it out for the confidence's own");
+        Some(least)
     }
 
     pub(super) fn statuses(&mut self, analysis: &Analysis) -> Vec<Status> {

@@ -4,15 +4,21 @@
 //! at the first finding.
 
 mod judged;
+mod windows;
+
+pub use windows::unknown_zones;
 
 use super::mixture::MAX_STEPS;
-use super::policy::{Conduct, Hook, Policy, Preset, Step, Window};
+use super::policy::{Conduct, Hook, Policy, Preset, Step};
 use crate::model::{Diagnostic, Place};
 use crate::spec::Spot;
 use crate::spec::parse::guess;
 use crate::spec::rollout::{Confidence, Rollout};
 use crate::spec::route::Route;
 use crate::spec::scalar::Span;
+
+/// Longest name of a version in bytes: it is a metric label, part of a salt and of every record.
+const LONGEST_VERSION: usize = 128;
 
 impl Policy {
     /// The policy of a route's `rollout` block, read from `file`.
@@ -71,6 +77,15 @@ impl Findings<'_> {
             "a rollout has no version",
             "add `version: v2`",
         );
+        let fine = version.len() <= LONGEST_VERSION && !version.chars().any(char::is_control);
+        let message = format!("a version has at most {LONGEST_VERSION} bytes and no control characters");
+        self.unless(
+            fine,
+            &place,
+            "bad-name",
+            &message,
+            "name it as your deploys do: v2.0.0, a tag, a digest",
+        );
         let (from, to) = self.arms(route, spot);
         let (steps, shadow) = self.steps(spot);
         self.deadlines(written, &steps);
@@ -92,18 +107,14 @@ impl Findings<'_> {
                 "1 makes every failure a trial",
             ),
             preset: preset(analysis.confidence),
-            written_min_requests: self.positive(
-                analysis.min_requests.as_ref(),
-                "analysis.minRequests",
-                "nobody is promoted unseen; leave it out for the confidence's own",
-            ),
+            availability: availability(route),
+            written_min_requests: self.min_requests(analysis.min_requests.as_ref()),
             bad_statuses: self.statuses(analysis),
             bad_grpc: self.grpc(analysis),
             limits: self.limits(analysis),
             checks: self.checks(analysis),
             client_errors: written.client_errors,
             conduct: self.conduct(written),
-            ..Policy::default()
         }
     }
 
@@ -255,7 +266,7 @@ impl Findings<'_> {
             step_deadline: seconds(*written.deadline.step),
             rollout_deadline: seconds(*written.deadline.rollout),
             on_step_deadline: written.on_step_deadline,
-            windows: written.windows.iter().filter_map(|window| self.window(window)).collect(),
+            windows: self.windows(&written.windows),
             on_harm: written.on_harm,
             bake: seconds(written.bake),
             revert_ramp: seconds(written.revert.ramp),
@@ -263,33 +274,16 @@ impl Findings<'_> {
             hooks,
         }
     }
-
-    fn window(&mut self, written: &Spot<crate::spec::rollout::Window>) -> Option<Window> {
-        let times: Vec<Option<u16>> = written.between.iter().map(|time| minute(time)).collect();
-        let [Some(from_minute), Some(until_minute)] = times[..] else {
-            let message = "a window is between two times of the day";
-            self.error(&written.between, "bad-value", message, "between: [\"09:00\", \"16:00\"]");
-            return None;
-        };
-        let open = from_minute != until_minute;
-        self.unless(
-            open,
-            &written.between,
-            "cannot-decide",
-            "the window never opens",
-            "its second time is excluded",
-        );
-        Some(Window {
-            days: written.days.clone(),
-            from_minute,
-            until_minute,
-            zone: written.zone.value.clone(),
-        })
-    }
 }
 
 fn seconds(span: Span) -> f64 {
     span.0.as_secs_f64()
+}
+
+/// What the route promises; what is no promise is refused where objectives are compiled.
+fn availability(route: &Route) -> f64 {
+    let written = route.slo.as_ref().map(|slo| slo.availability.share());
+    written.filter(|share| *share > 0.0 && *share < 1.0).unwrap_or(Policy::default().availability)
 }
 
 const fn preset(confidence: Confidence) -> Option<Preset> {
@@ -299,18 +293,6 @@ const fn preset(confidence: Confidence) -> Option<Preset> {
         Confidence::Normal => Some(Preset::Normal),
         Confidence::Low => Some(Preset::Low),
     }
-}
-
-/// Minutes since midnight of `HH:MM`, up to 24:00.
-fn minute(text: &str) -> Option<u16> {
-    let (hours, minutes) = text.split_once(':')?;
-    let digits = |part: &str| part.len() == 2 && part.bytes().all(|one| one.is_ascii_digit());
-    if !digits(hours) || !digits(minutes) {
-        return None;
-    }
-    let (hours, minutes): (u16, u16) = (hours.parse().ok()?, minutes.parse().ok()?);
-    let all = hours * 60 + minutes;
-    (minutes < 60 && all <= 24 * 60).then_some(all)
 }
 
 #[cfg(test)]
@@ -378,9 +360,16 @@ mod tests {
     #[test]
     #[rustfmt::skip]
     fn a_policy_that_cannot_decide_is_refused() {
+        let long = format!("version: {}", "v".repeat(LONGEST_VERSION + 1));
+        let windows = format!("version: v2, windows: [{}]", "{ between: ['09:00', '16:00'] },".repeat(33));
+        let steps = (1..=64).map(|step| format!("{step}")).collect::<Vec<_>>().join(", ");
+        let steps = format!("version: v2, steps: [{steps}]");
         let rows = [
             ("missing-key", "steps: [5, 100]"),
             ("missing-key", "version: ''"),
+            ("bad-name", r#"version: "v2\u0007""#),
+            ("bad-name", r#"version: "v2\nv3""#),
+            ("bad-name", &long),
             ("unknown-arm", "version: v2, to: canery"),
             ("bad-value", "version: v2, to: stable"),
             ("steps-not-rising", "version: v2, steps: [5, 5, 100]"),
@@ -391,10 +380,15 @@ mod tests {
             ("bad-step", "version: v2, steps: [{ pause: true }, 100]"),
             ("cannot-decide", "version: v2, analysis: { alpha: 0 }"),
             ("cannot-decide", "version: v2, analysis: { alpha: 1 }"),
+            ("cannot-decide", "version: v2, analysis: { alpha: 0.2 }"),
+            ("cannot-decide", "version: v2, analysis: { alpha: 1e-10 }"),
             ("cannot-decide", "version: v2, analysis: { guard: { alpha: 0 } }"),
+            ("cannot-decide", "version: v2, analysis: { guard: { alpha: 0.5 } }"),
+            ("cannot-decide", "version: v2, analysis: { guard: { alpha: 1e-12 } }"),
             ("cannot-decide", "version: v2, analysis: { guard: { maxBad: 0 } }"),
             ("cannot-decide", "version: v2, analysis: { guard: { maxBad: 90% } }"),
             ("cannot-decide", "version: v2, analysis: { minRequests: 0 }"),
+            ("cannot-decide", "version: v2, analysis: { minRequests: 10000001 }"),
             ("cannot-decide", "version: v2, analysis: { bursts: 0 }"),
             ("deadline-too-short", "version: v2, deadline: { step: 30s }"),
             ("deadline-too-short", "version: v2, steps: [{ weight: 5, dwell: 2h }, 100]"),
@@ -413,12 +407,59 @@ mod tests {
             ("duplicate-name", "version: v2, hooks: [{ name: a, event: event, url: 'http://x' }, { name: a, event: event, url: 'http://x' }]"),
             ("bad-value", "version: v2, windows: [{ between: ['9', '16:00'] }]"),
             ("cannot-decide", "version: v2, windows: [{ between: ['09:00', '09:00'] }]"),
+            ("cannot-decide", "version: v2, windows: [{ between: ['24:00', '06:00'] }]"),
+            ("bad-value", "version: v2, windows: [{ between: ['09:00'] }]"),
+            ("bad-value", "version: v2, windows: [{ between: ['09:00', '25:00'] }]"),
+            ("bad-value", "version: v2, windows: [{ between: ['9:00', '10:60'] }]"),
+            ("cannot-decide", "version: v2, windows: [{ days: [], between: ['09:00', '16:00'] }]"),
+            ("too-many", &windows),
+            ("bad-step", &steps),
         ];
         for (code, rollout) in rows {
             let found = compile(rollout).expect_err(rollout);
             assert_eq!(found.iter().map(|one| one.code).collect::<Vec<_>>(), [code], "{rollout}: {found:?}");
             assert!(found[0].place.line > 0 && !found[0].hint.is_empty(), "{rollout}: {found:?}");
         }
+    }
+
+    #[test]
+    fn what_is_just_within_bounds_is_taken() {
+        for rollout in [
+            "analysis: { alpha: 0.1, guard: { alpha: 1e-9 } }",
+            "analysis: { alpha: 1e-9, guard: { alpha: 0.1 }, minRequests: 10000000 }",
+            "windows: [{ days: [sat], between: ['22:00', '06:00'] }, { between: ['00:00', '24:00'] }]",
+        ] {
+            compile(&format!("version: v2, {rollout}"))
+                .unwrap_or_else(|found| panic!("{rollout}: {found:?}"));
+        }
+    }
+
+    #[test]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "parts per million")]
+    fn the_route_s_promise_is_the_policy_s() {
+        let of = |slo: &str| {
+            let text = format!(
+                "routes: [{{ name: all, split: {{ stable: 95, canary: 5 }}, {slo} rollout: {{ version: v2 }} }}]"
+            );
+            let spec = parse(vec![Source { name: "a.yaml".into(), text }]).unwrap();
+            (Policy::compile(&spec.files[0].1.routes[0], "a.yaml").unwrap().availability * 1e6).round() as u32
+        };
+        assert_eq!(
+            [of(""), of("slo: {},"), of("slo: { availability: 99.95% },")],
+            [999_000, 999_000, 999_500]
+        );
+    }
+
+    #[test]
+    fn zones_nobody_knows_are_refused_at_their_place() {
+        let text = "routes:\n  - name: a\n    rollout:\n      windows:\n        \
+                    - { between: ['09:00', '16:00'], zone: Europe/Pariss }\n        \
+                    - { between: ['09:00', '16:00'], zone: Europe/Paris }\n        - { between: ['09:00', '16:00'] }\n";
+        let spec = parse(vec![Source { name: "a.yaml".into(), text: text.into() }]).unwrap();
+        let found = unknown_zones(&spec, |zone| ["Europe/Paris", "UTC"].contains(&zone));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((found[0].code, found[0].place.line), ("unknown-zone", 5), "{found:?}");
+        assert!(found[0].message.contains("Europe/Pariss") && !found[0].hint.is_empty(), "{found:?}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod report;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::objectives::Objectives;
 use super::store::Kept;
 use crate::ledger::Book;
 use crate::model::Guided;
@@ -29,6 +30,8 @@ pub struct Rollouts {
     down: u64,
     /// What is done can be written down.
     pub store: bool,
+    /// What routes promise, with a rollout or without.
+    pub objectives: Objectives,
 }
 
 /// What time it is, on every clock that matters.
@@ -44,7 +47,7 @@ impl Rollouts {
     /// None yet.
     #[must_use]
     pub fn new(base: u64, down: u64) -> Self {
-        Self { lives: BTreeMap::new(), base, down, store: true }
+        Self { lives: BTreeMap::new(), base, down, store: true, objectives: Objectives::default() }
     }
 
     /// The analyzer's second.
@@ -186,12 +189,16 @@ impl Rollouts {
             let endpoints = arm.into_iter().flat_map(|arm| &*arm.upstream.endpoints);
             endpoints.into_iter().any(|endpoint| !endpoint.cell.addresses.load().is_empty())
         };
+        let all = &live.policy.conduct.windows;
+        let window_open = windows::is_open(all, now.wall, offset);
+        let frozen = self.objectives.frozen(&route.name);
         Scene {
             monotonic: u64::try_from(now.monotonic.as_millis()).unwrap_or(u64::MAX),
             wall: now.wall,
-            window_open: windows::is_open(&live.policy.conduct.windows, now.wall, |zone| {
-                offset(zone, now.wall)
-            }),
+            window_open,
+            opens: if window_open { None } else { windows::opens(all, now.wall, offset) },
+            budget_frozen: frozen.is_some(),
+            budget: frozen.unwrap_or_default(),
             from_alive: alive(&live.rollout.identity.from),
             to_alive: alive(&live.rollout.identity.to),
             store: self.store,

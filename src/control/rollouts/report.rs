@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::live::Live;
 use crate::analysis::{Finding, Policy};
+use crate::control::objectives::Standings;
 use crate::rollout::{Record, Rollout};
 
 /// Decisions kept in memory of one route.
@@ -21,6 +22,8 @@ pub struct Conducted {
     pub history: Arc<BTreeMap<String, Arc<Vec<Record>>>>,
     /// Decisions ever made by route, state before, state after, kind of actor and code.
     pub transitions: Arc<BTreeMap<[String; 5], u64>>,
+    /// How objectives stand.
+    pub slo: Standings,
 }
 
 /// A decision as the journal keeps it.

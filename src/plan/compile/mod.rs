@@ -12,6 +12,7 @@ mod retry;
 mod reweigh;
 mod routes;
 mod rules;
+mod slo;
 mod split;
 mod sticky;
 mod upstreams;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::rules::Kind;
 use super::upstreams::Upstreams;
-use super::{Context, checks, each_file, filters, fingerprint, retry, rules, split};
+use super::{Context, checks, each_file, filters, fingerprint, retry, rules, slo, split};
 use crate::plan::rank::Rank;
 use crate::plan::router::{HostPattern, MatchRule, PathPattern};
 use crate::plan::{Listener, Route, Timeouts};
@@ -180,6 +180,7 @@ fn one(
     let arm_header_upstream = arm_header(context, &written.arm_header.upstream);
     let arm_header_client = arm_header(context, &written.arm_header.client);
     let retry = retry::compile(context, written.retry.as_ref());
+    let objectives = slo::compile(context, written.slo.as_ref());
     let division = split::compile(context, written, &name, upstreams, answers(written))?;
     let mut route = Route {
         generation: context.generation,
@@ -204,6 +205,7 @@ fn one(
         operator: division.operator,
         policy: division.policy,
         policy_fingerprint: written.rollout.as_ref().map_or(0, |block| fingerprint(&block.value)),
+        objectives,
         trial: division.trial,
         slots: division.slots,
         name,

@@ -244,6 +244,32 @@ fn listeners_and_upstreams() {
 
 #[test]
 #[rustfmt::skip]
+fn objectives() {
+    let rows: &[Row] = &[
+        ("cannot-decide", "routes: [{ name: a, split: { stable: 1 }, slo: { availability: «0%» } }]", &["promises nothing"]),
+        ("cannot-decide", "routes: [{ name: a, split: { stable: 1 }, slo: { availability: «100%» } }]", &["leaves no budget", "99.9%"]),
+        ("cannot-decide", "routes: [{ name: a, split: { stable: 1 }, slo: { latency: [{ threshold: 300ms, target: «100%» }] } }]", &["`target`"]),
+        ("bad-value", "routes: [{ name: a, split: { stable: 1 }, slo: { availability: «101%» } }]", &["between 0% and 100%"]),
+        ("bad-value", "routes: [{ name: a, split: { stable: 1 }, slo: { window: «59m» } }]", &["1h to 31d"]),
+        ("bad-value", "routes: [{ name: a, split: { stable: 1 }, slo: { window: «32d» } }]", &["1h to 31d"]),
+        ("bad-value", "routes: [{ name: a, split: { stable: 1 }, slo: { latency: [{ threshold: «333ms», target: 99% }] } }]", &["333ms", "325ms or 337ms 500us"]),
+        ("bad-value", "routes: [{ name: a, split: { stable: 1 }, slo: { latency: [{ threshold: «5m», target: 99% }] } }]", &["10us to 100s"]),
+        ("bad-value", "routes: [{ name: a, split: { stable: 1 }, slo: { latency: [{ threshold: «0», target: 99% }] } }]", &["10us to 100s"]),
+        ("not-rising", "routes: [{ name: a, split: { stable: 1 }, slo: { latency: [{ threshold: 300ms, target: 99% }, { threshold: «300ms», target: 99.9% }] } }]", &["does not rise"]),
+        ("not-rising", "routes: [{ name: a, split: { stable: 1 }, slo: { latency: [{ threshold: 1s, target: 99% }, { threshold: «300ms», target: 90% }] } }]", &["the shortest first"]),
+        ("too-many", "routes: [{ name: a, split: { stable: 1 }, slo: { latency: [{ threshold: 1ms, target: 9% }, { threshold: 2ms, target: 9% }, { threshold: 3ms, target: 9% }, { threshold: 4ms, target: 9% }, «{» threshold: 5ms, target: 9% }] } }]", &["at most 4"]),
+        ("unknown-key", "routes: [{ name: a, split: { stable: 1 }, slo: { «availabilty»: 99% } }]", &["`availability`?"]),
+    ];
+    check(rows, BASE, Severity::Error);
+    let text = "routes: [{ name: a, split: { stable: 1, canary: 1 }, slo: { availability: 99.95%, latency: [{ threshold: 300ms, target: 99% }, { threshold: 337ms 500us, target: 99.5% }], window: 7d, freezeBelow: 10% } }]";
+    let plan = load(&format!("{BASE}{text}")).unwrap_or_else(|found| panic!("{found:#?}")).plan;
+    let told: Vec<_> = plan.routes[0].objectives.iter().map(|one| (one.name.as_str(), one.slower_than, one.target)).collect();
+    assert_eq!(told, [("availability", None, 0.9995), ("latency_300ms", Some(300_000_000), 0.99), ("latency_337ms_500us", Some(337_500_000), 0.995)]);
+    assert!(plan.routes[0].objectives.iter().all(|one| (one.window, one.freeze_below) == (7 * 86_400, 0.1)));
+}
+
+#[test]
+#[rustfmt::skip]
 fn not_yet() {
     let route = |key: &str| format!("routes: [{{ name: a, split: {{ stable: 1 }}, {key} }}]");
     let upstream = |key: &str| format!("upstreams: {{ u: {{ endpoints: [\"http://a\"], {key} }} }}");
@@ -261,7 +287,6 @@ fn not_yet() {
         ("not yet", route("retry: { when: [reset, «503»] }")),
         ("routes.a.rateLimit", route("rateLimit: «{»}")),
         ("routes.a.mirror", route("mirror: «[»]")),
-        ("routes.a.slo", route("slo: «{»}")),
         ("routes.a.sticky.pin", route("sticky: { by: [clientIP], pin: «{»} }")),
         ("upstreams.u.healthCheck", upstream("healthCheck: «{»}")),
         ("upstreams.u.outlier", upstream("outlier: «{»}")),
@@ -290,6 +315,7 @@ fn warnings_let_the_file_load() {
         ("duplicate-condition", "routes: [{ name: a, split: { stable: 1 }, matches: [{ headers: [{ name: h, value: 1 }, { name: «H», value: 2 }] }] }]", &["only the first counts"]),
         ("unreachable-key", "routes: [{ name: a, split: { stable: 1 }, sticky: { by: [clientIP, «{» header: h }] } }]", &["clientIP"]),
         ("unreachable-key", "routes: [{ name: a, split: { stable: 1 }, sticky: { by: [clientIP], issueCookie: { name: «c» } } }]", &["never issued"]),
+        ("always-frozen", "routes: [{ name: a, split: { stable: 1 }, slo: { freezeBelow: «100%» } }]", &["one bad answer", "10%"]),
         ("unused-upstream", "routes: [{ name: a, split: { stable: 1 } }] # «»", &[]),
         ("no-route", "", &["404"]),
     ];

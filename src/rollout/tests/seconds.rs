@@ -94,6 +94,28 @@ fn a_closed_window_or_an_open_question_is_not_charged_to_a_deadline() {
 }
 
 #[test]
+fn a_spent_error_budget_is_waited_for_and_says_what_is_left() {
+    let mut stand = Stand::at_first_step();
+    stand.seconds(Verdict::Healthy, 59);
+    stand.scene.budget_frozen = true;
+    stand.scene.budget = "availability has 4.2 % of its error budget left, below 10 %".into();
+    stand.seconds(Verdict::Healthy, 10_000).is("HOLD", 50_000).holds(Hold::Budget);
+    assert!(stand.rollout.reason.text.contains("availability has 4.2 %"), "{:?}", stand.rollout.reason);
+    assert!(stand.rollout.waiting_for[0].starts_with("error budget: availability"), "{:?}", stand.rollout);
+    stand.scene.budget_frozen = false;
+    stand.second(Verdict::Healthy).is("STAGE", 500_000);
+    stand.scene.budget_frozen = true;
+    stand.seconds(Verdict::Healthy, 90_000).is("REVERTED", 0);
+    let mut stand = Stand::new(policy(&[0.05, 1.0]));
+    stand.scene.budget_frozen = true;
+    stand.scene.window_open = false;
+    stand.seconds(Verdict::Undecided, 90_000).is("PENDING", 0);
+    stand.scene.window_open = true;
+    stand.second(Verdict::Undecided).is("PENDING", 0);
+    assert_eq!(stand.rollout.waiting_for, ["error budget"]);
+}
+
+#[test]
 fn harm_does_what_the_policy_says() {
     let rows = [
         (OnHarm::Revert, "REVERTING", 0),
