@@ -60,6 +60,7 @@ pub fn scrape(admin: &Admin) -> String {
         rollouts: &rollouts::series(&conducted),
         rollout_states: &STATES,
         transitions: &rollouts::transitions(&conducted),
+        harms: &rollouts::harms(&conducted),
         limits: &limits,
         listeners: &listeners,
     })

@@ -42,6 +42,9 @@ families! {
     ROLLOUT_DETECTABLE = "switchback_rollout_detectable_ratio", "gauge", ["route"], "Smallest ratio of bad shares that would have shown in the step by now.";
     ROLLOUT_DURATION = "switchback_rollout_duration_seconds", "gauge", ["route"], "Time the run of a rollout took so far, or in all.";
     ROLLOUT_TRANSITIONS = "switchback_rollout_transitions_total", "counter", ["route", "from", "to", "actor", "reason"], "Decisions about rollouts.";
+    ROLLOUT_EXCESS = "switchback_rollout_excess_failures_total", "counter", ["route"], "Failures beyond stable's share that canaries caused before they were put back.";
+    ROLLOUT_DETECTION = "switchback_rollout_detection_seconds", "gauge", ["route"], "Of the last revert: from the canary's first bad outcome in the step to the verdict.";
+    ROLLOUT_RECOVERY = "switchback_rollout_recovery_seconds", "gauge", ["route"], "Of the last revert: from the canary's first bad outcome in the step to weight 0.";
     RETRIES = "switchback_retries_total", "counter", ["route", "arm", "reason"], "Attempts beyond the first.";
     REJECTED = "switchback_rejected_total", "counter", ["reason"], "Requests refused before any arm was charged.";
     UNROUTED = "switchback_unrouted_total", "counter", ["reason"], "Requests no route or arm owned.";

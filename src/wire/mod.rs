@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::model::{Explained, Range};
 pub use rollout::{
-    Evidence, History, Known, PlannedStep, Record, Rollout, RolloutMoved, RolloutPlan, RolloutRequest,
-    Samples, Seen,
+    Dora, Evidence, Failing, Harm, History, Known, PlannedStep, Record, Rollout, RolloutMoved, RolloutPlan,
+    RolloutRequest, Samples, Seen,
 };
 pub use route::{Arm, BlueGreen, Endpoint, Route, Routes};
 pub use status::{Config, Listener, Load, Ready, State, Status};

@@ -46,4 +46,5 @@ mod splitting;
 mod sticky;
 mod strangers;
 mod streaming;
+mod suffering;
 mod support;

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::live::Live;
 use crate::analysis::{Finding, Policy};
-use crate::rollout::{Record, Rollout};
+use crate::rollout::dora::{self, Harm};
+use crate::rollout::{Record, Rollout, Suffered};
 
 /// Decisions kept in memory of one route.
 pub const MAX_RECORDS: usize = 100;
@@ -21,6 +22,35 @@ pub struct Conducted {
     pub history: BTreeMap<String, Vec<Record>>,
     /// Decisions ever made by route, state before, state after, kind of actor and code.
     pub transitions: BTreeMap<[String; 5], u64>,
+    /// What reverts cost, by route.
+    pub harms: BTreeMap<String, Harms>,
+}
+
+/// What the reverts of one route cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Harms {
+    /// Failures beyond stable's share, over all reverts.
+    pub excess: f64,
+    /// Of the last revert: when its canary's first bad outcome came, with its run.
+    first_bad: Option<(u64, u64)>,
+    /// Of the last revert: seconds from there to the verdict.
+    pub detection_seconds: Option<f64>,
+    /// And to weight 0 in force.
+    pub recovery_seconds: Option<f64>,
+}
+
+impl Harms {
+    fn add(&mut self, record: &Record) {
+        if let Some(harm) = Harm::of(record) {
+            self.excess += harm.excess;
+            self.first_bad = record.first_bad_at_millis.map(|at| (record.run, at));
+            self.detection_seconds = harm.detection_seconds;
+            self.recovery_seconds = harm.recovery_seconds;
+        } else if self.recovery_seconds.is_none() {
+            let first = self.first_bad.filter(|(run, _)| *run == record.run);
+            self.recovery_seconds = dora::recovery(record, first.map(|(_, at)| at));
+        }
+    }
 }
 
 /// A decision as the journal keeps it.
@@ -45,6 +75,7 @@ impl Conducted {
             record.code.to_string(),
         ];
         *self.transitions.entry(labels).or_default() += 1;
+        self.harms.entry(route.to_owned()).or_default().add(&record);
         let records = self.history.entry(route.to_owned()).or_default();
         if records.len() >= MAX_RECORDS {
             records.remove(0);
@@ -64,6 +95,8 @@ pub struct RolloutReport {
     pub finding: Option<Finding>,
     /// Requests per second of both arms, lately.
     pub rate: f64,
+    /// What failed in the present step.
+    pub suffered: Suffered,
 }
 
 impl RolloutReport {
@@ -75,6 +108,7 @@ impl RolloutReport {
             policy: Arc::clone(&live.policy),
             finding: live.finding.clone(),
             rate: live.rate,
+            suffered: live.sampled.suffered(),
         }
     }
 }
