@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+mod suffering;
+
 use super::*;
 use crate::model::Generation;
 use crate::plan::Plans;

@@ -51,14 +51,16 @@ fn record(proxy: &Proxy, key: &str, value: &str) -> Option<Value> {
     told["records"].as_array()?.iter().find(|one| one[key] == value).cloned()
 }
 
-/// Pays until the rollout is in a state, and gives the ids of answers that were 500.
+/// Pays until the rollout is in a state, and gives the ids of requests that were answered 500.
 fn pay_until(proxy: &Proxy, state: &str) -> BTreeSet<String> {
     let (mut conn, mut failed) = (Conn::open(proxy.web()), BTreeSet::new());
+    let mut number = 0;
     let reached = becomes_true(2 * PATIENCE, || {
         for _ in 0..10 {
-            let answer = conn.ask(&pay());
-            if answer.status == 500 {
-                failed.insert(answer.header("x-request-id").expect("an id").to_owned());
+            number += 1;
+            let id = format!("shop-{number}");
+            if conn.ask(&pay().header("x-request-id", &id)).status == 500 {
+                failed.insert(id);
             }
             assert_eq!(conn.ask(&get("/")).status, 200);
         }
