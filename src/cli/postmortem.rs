@@ -4,7 +4,7 @@
 //! is said to be open.
 
 use super::remote_text::add;
-use super::rollout_text::{against, cell, change, short, span, what};
+use super::rollout_text::{against, asked, cell, change, short, span, what};
 use crate::wire::{Evidence, History, Record, Samples};
 
 /// The postmortem of a run.
@@ -111,10 +111,9 @@ fn failing(text: &mut String, turn: &Record) {
         add(
             text,
             format_args!(
-                "| {} | {} {} | {} | {} | {} | {} |\n",
+                "| {} | {} | {} | {} | {} | {} |\n",
                 cell(&one.arm),
-                cell(&one.method),
-                cell(&one.rule),
+                cell(&asked(one)),
                 cell(&what(one)),
                 cell(if one.endpoint.is_empty() { "no endpoint" } else { &one.endpoint }),
                 one.count,
@@ -148,7 +147,7 @@ fn next(text: &mut String, route: &str, turn: &Record, recovery: Option<&Record>
             "- Stable still fails without the canary: look for what both share before blaming the version.\n",
         ),
         Some("recovery-unknown") => {
-            text.push_str("- See whether stable is well: too little traffic came to say.\n")
+            text.push_str("- See whether stable is well: too little traffic came to say.\n");
         }
         _ => {}
     }

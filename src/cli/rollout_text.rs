@@ -76,7 +76,13 @@ pub(super) fn cell(text: &str) -> String {
 fn failing(one: &wire::Failing) -> String {
     let from = if one.endpoint.is_empty() { String::new() } else { format!(" from {}", one.endpoint) };
     let ids = one.request_ids.join(" ");
-    clean(&format!("{} {}: {}{from}, {} times ({ids})", one.method, one.rule, what(one), one.count))
+    clean(&format!("{}: {}{from}, {} times ({ids})", asked(one), what(one), one.count))
+}
+
+/// Method and match; a match that asks for a method names it.
+pub(super) fn asked(one: &wire::Failing) -> String {
+    let named = one.rule.starts_with(&format!("{} ", one.method));
+    if named { one.rule.clone() } else { format!("{} {}", one.method, one.rule) }
 }
 
 /// What came instead of an answer.

@@ -58,7 +58,9 @@ impl Failing {
     pub fn words(&self) -> String {
         let Self { rule, method, count, .. } = self;
         let what = self.status.map(|status| status.to_string()).or_else(|| self.cause.clone());
-        let mut text = format!("{method} on match {rule}: {}", what.unwrap_or_default());
+        // A match that asks for a method names it.
+        let asked = if rule.starts_with(&format!("{method} ")) { "" } else { &format!("{method} ") };
+        let mut text = format!("{asked}{rule}: {}", what.unwrap_or_default());
         if !self.endpoint.is_empty() {
             text = format!("{text} from {}", self.endpoint);
         }
@@ -98,8 +100,8 @@ mod tests {
         assert_eq!(
             suffered.words("canary").as_deref(),
             Some(
-                "failing: POST on match /pay: 500 from http://10.0.0.2:80 (7 times, such as a b); \
-                 POST on match /pay: no_endpoint (7 times, such as a b)"
+                "failing: POST /pay: 500 from http://10.0.0.2:80 (7 times, such as a b); \
+                 POST /pay: no_endpoint (7 times, such as a b)"
             )
         );
         assert_eq!(Suffered::default().words("canary"), None);

@@ -11,8 +11,8 @@ use super::turn::Turn;
 use crate::analysis::finding::Seen;
 use crate::analysis::guard::limit;
 
-/// Milliseconds before [`super::tick::RECOVERY`] that are looked at.
-pub const LOOKED_AT: u64 = 30_000;
+/// Seconds that are looked at, the last ones before it is said.
+pub const LOOKED_AT: usize = 30;
 /// Requests below which nothing is said.
 pub const FEW: u64 = 20;
 
@@ -28,7 +28,7 @@ pub enum Word {
 }
 
 impl Word {
-    /// What requests of the last [`LOOKED_AT`] milliseconds say. `tolerated` is the bad share, 0 to 1,
+    /// What requests of the last [`LOOKED_AT`] seconds say. `tolerated` is the bad share, 0 to 1,
     /// that a healthy arm may have.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "requests of half a minute")]

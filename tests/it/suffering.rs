@@ -105,7 +105,7 @@ fn a_revert_names_what_failed_with_ids_that_users_saw() {
     let count = revert["failing"][0]["count"].as_u64().expect("a count");
     assert_eq!(revert["samples"]["canary"]["e"].as_u64(), Some(count), "every bad outcome is one of them");
     // The notice is in the log, whoever else is told.
-    let words = format!("failing: POST on match POST /pay: 500 from {}", canary.url());
+    let words = format!("failing: POST /pay: 500 from {}", canary.url());
     eventually("the notice names what failed", || {
         proxy
             .err()
@@ -158,7 +158,7 @@ fn postmortem(proxy: &Proxy, revert: &Value, id: &str) {
     let told = cli(proxy, &["history", "all", "--postmortem", run]);
     assert_eq!(told.code, Some(0), "{told:?}");
     for part in
-        ["# Postmortem: all v2", "## Impact", "STAGE to REVERTING", "| canary | POST POST /pay | 500 |", id]
+        ["# Postmortem: all v2", "## Impact", "STAGE to REVERTING", "| canary | POST /pay | 500 |", id]
     {
         assert!(told.out.contains(part), "{part} is not in {}", told.out);
     }
@@ -200,8 +200,7 @@ fn a_pause_for_harm_and_an_observer_name_it_too() {
         let words = format!("500 from {}", origins[1].url());
         eventually("the notice names what failed", || {
             let told = [proxy.err(), proxy.out()].concat();
-            told.iter()
-                .any(|line| line.contains("guard") && line.contains(&words) && line.contains(" such as "))
+            told.iter().any(|line| line.contains(&words) && line.contains(" such as "))
         });
     }
 }

@@ -12,7 +12,7 @@ use crate::rollout::state::Mark;
 use crate::rollout::{Phase, Rollout};
 
 /// Totals kept: one of each second looked at, and the one before.
-const MOST: usize = LOOKED_AT as usize / 1_000 + 1;
+const MOST: usize = LOOKED_AT + 1;
 
 /// Totals of the last seconds after a return.
 #[derive(Debug, Default)]

@@ -61,7 +61,7 @@ fn notices_about_harm_name_what_failed_and_records_keep_it() {
         stand.policy.conduct = Conduct { on_harm, ..stand.policy.conduct.clone() };
         stand.scene.suffered = suffered();
         stand.found(verdict, rule);
-        let words = format!("failing: POST on match /pay: 500 from {endpoint} (25 times, such as id-1)");
+        let words = format!("failing: POST /pay: 500 from {endpoint} (25 times, such as id-1)");
         let notices = told(&stand.moves);
         assert!(!notices.is_empty(), "{on_harm:?} {rule:?}");
         for notice in notices {
