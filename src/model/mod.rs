@@ -20,8 +20,8 @@ pub use diagnostic::{Diagnostic, Place, Severity};
 pub use explained::{Explained, Range};
 pub use head::RequestHead;
 pub use ids::{ArmIx, EndpointId, Generation, WorkerId};
-pub use outcome::{Cause, MethodClass};
 pub use outcome::{
-    ChoiceReason, CodeClass, FailureReason, Outcome, RejectReason, RetryReason, UnroutedReason, Verdict,
+    Cause, ChoiceReason, CodeClass, FailureReason, MethodClass, Outcome, RejectReason, RetryReason,
+    UnroutedReason, Verdict,
 };
 pub use overlay::{Compared, Guided, Overlay, Provenance, RouteOverlay};

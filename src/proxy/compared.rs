@@ -163,3 +163,59 @@ const fn slot(hash: u64) -> u16 {
 pub fn is_compared(route: &Route, arm: ArmIx) -> bool {
     route.trial.as_ref().is_some_and(|compare| compare.side(arm).is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ledger::Trial;
+    use crate::plan::StatusSet;
+
+    #[test]
+    fn a_bad_exchange_is_named_by_what_the_arm_did() {
+        let mut bad_statuses = StatusSet::default();
+        [404, 500, 503].into_iter().for_each(|status| bad_statuses.insert(status));
+        let compare = Compare {
+            trial: Arc::new(Trial::new(1, 1, 0, Vec::new())),
+            reference: ArmIx(0),
+            candidate: ArmIx(1),
+            w: 0.5,
+            bad_statuses,
+            bad_grpc: 1 << 14,
+        };
+        let failure = Cause::Failure;
+        // First failure of the arm, what the client saw, its gRPC status, the cause.
+        let rows = [
+            (Some(FailureReason::Status), 503, None, Cause::Status(503)),
+            (None, 404, None, Cause::Status(404)),
+            (Some(FailureReason::GrpcStatus), 200, Some(14), Cause::Grpc(14)),
+            (Some(FailureReason::Connect), 200, None, failure(FailureReason::Connect)),
+            (Some(FailureReason::Timeout), 504, Some(14), failure(FailureReason::Timeout)),
+            (Some(FailureReason::Status), 200, None, failure(FailureReason::Status)),
+        ];
+        for (failure, status, grpc, expected) in rows {
+            let choice = Choice {
+                arm: ArmIx(1),
+                reason: ChoiceReason::Random,
+                rule: None,
+                bucket: 0,
+                key_hash: None,
+                issue: None,
+            };
+            let seen = Seen {
+                choice,
+                verdict: Verdict::Error,
+                failure,
+                client_fault: false,
+                status,
+                grpc,
+                upstream_nanos: None,
+                total_nanos: 1,
+                address: [127, 0, 0, 1].into(),
+                unix_millis: 0,
+            };
+            assert_eq!(cause(&compare, &seen), expected, "{failure:?} {status} {grpc:?}");
+        }
+    }
+}
