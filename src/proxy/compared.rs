@@ -175,7 +175,9 @@ mod tests {
     #[test]
     fn a_bad_exchange_is_named_by_what_the_arm_did() {
         let mut bad_statuses = StatusSet::default();
-        [404, 500, 503].into_iter().for_each(|status| bad_statuses.insert(status));
+        for status in [404, 500, 503] {
+            bad_statuses.insert(status);
+        }
         let compare = Compare {
             trial: Arc::new(Trial::new(1, 1, 0, Vec::new())),
             reference: ArmIx(0),
