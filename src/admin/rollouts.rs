@@ -15,9 +15,10 @@ use super::error::Refused;
 use crate::analysis::power::{choose, step_seconds};
 use crate::analysis::{Finding, Policy, policy::Preset};
 use crate::control::{self, Conducted, RolloutReport};
+use crate::rollout::dora::{Dora, Harm};
 use crate::rollout::moves::Summary;
-use crate::rollout::{Phase, Record, Rollout, Share, state::Direction};
-use crate::telemetry::metrics::{RolloutSeries, TransitionSeries};
+use crate::rollout::{Failing, Phase, Record, Rollout, Share, state::Direction};
+use crate::telemetry::metrics::{HarmSeries, RolloutSeries, TransitionSeries};
 use crate::wire;
 
 /// Every rollout by route.
@@ -52,7 +53,7 @@ fn is_shown(rollout: &Rollout) -> bool {
 }
 
 fn view(report: &RolloutReport, ending: Option<&Summary>) -> wire::Rollout {
-    let RolloutReport { rollout, policy, finding, rate } = report;
+    let RolloutReport { rollout, policy, finding, rate, suffered } = report;
     let known = Known::of(rollout, finding.as_ref(), ending);
     wire::Rollout {
         version: rollout.identity.version.clone(),
@@ -73,6 +74,7 @@ fn view(report: &RolloutReport, ending: Option<&Summary>) -> wire::Rollout {
         share: rollout.seen_canary_share().map(Share::ratio),
         confidence: finding.as_ref().map(|finding| word(finding.confidence)),
         samples: known.samples,
+        failing: suffered.failing.iter().map(failing).collect(),
         rate: *rate,
         run: rollout.run,
         started_at: time(rollout.started_at_millis),
@@ -164,6 +166,18 @@ pub(super) fn transitions(conducted: &Conducted) -> Vec<TransitionSeries> {
     counts.map(|(labels, count)| TransitionSeries { labels: labels.clone(), count: *count }).collect()
 }
 
+/// What reverts cost, by route.
+pub(super) fn harms(conducted: &Conducted) -> Vec<HarmSeries> {
+    let harms = conducted.harms.iter();
+    let series = harms.map(|(route, harms)| HarmSeries {
+        route: route.clone(),
+        excess: harms.excess,
+        detection_seconds: harms.detection_seconds,
+        recovery_seconds: harms.recovery_seconds,
+    });
+    series.collect()
+}
+
 pub(super) async fn history(
     State(shared): State<Shared>,
     Path(name): Path<String>,
@@ -171,14 +185,36 @@ pub(super) async fn history(
     let plan = shared.admin.0.plans.load_full();
     let route = control::find(&plan, &name)?;
     let conducted = shared.admin.0.control.rollouts();
-    let records = conducted.history.get(&*route.name).into_iter().flat_map(|records| records.iter());
-    Ok(Json(wire::History { records: records.map(|one| record(&route.name, one)).collect() }))
+    let records = conducted.history.get(&*route.name).map(|records| records.as_slice()).unwrap_or_default();
+    let dora = (!records.is_empty()).then(|| dora(Dora::of(records)));
+    Ok(Json(wire::History { records: records.iter().map(|one| record(&route.name, one)).collect(), dora }))
+}
+
+fn dora(of: Dora) -> wire::Dora {
+    wire::Dora {
+        promoted: of.promoted,
+        put_back: of.put_back,
+        deployments_per_week: of.per_week,
+        change_failure_rate: of.change_failure_rate,
+        median_recovery_seconds: of.median_recovery_seconds,
+    }
+}
+
+fn failing(one: &Failing) -> wire::Failing {
+    let Failing { arm, rule, method, status, cause, endpoint, count, request_ids } = one.clone();
+    wire::Failing { arm, rule, method, status, cause, endpoint, count, request_ids }
+}
+
+fn harm(of: Harm) -> wire::Harm {
+    let Harm { excess: excess_failures, detection_seconds, recovery_seconds } = of;
+    wire::Harm { excess_failures, detection_seconds, recovery_seconds }
 }
 
 fn record(route: &str, record: &Record) -> wire::Record {
     let found = record.found.as_ref();
     let kind = word(record.actor);
     wire::Record {
+        id: format!("run-{}", record.run),
         at: time(record.at_millis),
         route: route.to_owned(),
         version: record.version.clone(),
@@ -199,6 +235,10 @@ fn record(route: &str, record: &Record) -> wire::Record {
             detectable_ratio: found.detectable_ratio,
         }),
         samples: found.map(samples),
+        failing: record.failing.iter().map(failing).collect(),
+        first_bad_at: record.first_bad_at_millis.map(time),
+        in_force_at: record.in_force_at_millis.map(time),
+        harm: Harm::of(record).map(harm),
         annotations: record.annotations.clone(),
     }
 }
@@ -219,7 +259,7 @@ pub(super) async fn plan(
 }
 
 fn planned(report: &RolloutReport) -> wire::RolloutPlan {
-    let RolloutReport { rollout, policy, finding, rate } = report;
+    let RolloutReport { rollout, policy, finding, rate, .. } = report;
     let (chosen, first_step) = choose(policy, *rate);
     let preset = finding.as_ref().map_or(chosen, |finding| finding.confidence);
     let steps: Vec<_> = policy.steps.iter().map(|step| planned_step(policy, preset, step, *rate)).collect();

@@ -62,6 +62,7 @@ pub fn scrape(admin: &Admin) -> String {
         objectives: &objectives::series(&conducted),
         bounds: &objectives::bounds(&plan),
         transitions: &rollouts::transitions(&conducted),
+        harms: &rollouts::harms(&conducted),
         limits: &limits,
         listeners: &listeners,
     })

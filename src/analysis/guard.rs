@@ -215,7 +215,8 @@ impl Guard {
     }
 }
 
-/// `max(maxBad, 14.4 x (1 - availability))`, below 1.
-fn limit(max_bad: f64, availability: f64) -> f64 {
+/// The bad share that is tolerated: `max(maxBad, 14.4 x (1 - availability))`, below 1.
+#[must_use]
+pub fn limit(max_bad: f64, availability: f64) -> f64 {
     max_bad.max(BURN * (1.0 - availability)).min(0.6)
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 
 use super::remote::{AdminArgs, Failed, Outcome, Remote, actor, finish, pretty, route_path, say};
-use super::{Exit, rollout_text};
+use super::{Exit, postmortem, rollout_text};
 use crate::wire;
 
 /// Time between two looks of `rollout wait`.
@@ -99,6 +99,9 @@ pub struct PlanArgs {
 pub struct HistoryArgs {
     /// Only this route
     pub route: Option<String>,
+    /// Print the postmortem of one run as Markdown; the id is in every line of the history
+    #[arg(long, value_name = "ID", requires = "route", conflicts_with = "json")]
+    pub postmortem: Option<String>,
     /// How to reach the proxy.
     #[command(flatten)]
     pub admin: AdminArgs,
@@ -159,6 +162,10 @@ fn plan(args: &PlanArgs) -> Exit {
 pub fn history(args: &HistoryArgs) -> Exit {
     let shown = || -> Outcome {
         let remote = Remote::open(&args.admin)?;
+        if let (Some(id), Some(route)) = (&args.postmortem, &args.route) {
+            let history: wire::History = remote.get(&format!("{}/history", route_path(route)))?;
+            return postmortem::postmortem(route, &history, id).map_err(|known| no_run(route, id, &known));
+        }
         let names = match &args.route {
             Some(route) => vec![route.clone()],
             None => {
@@ -167,14 +174,27 @@ pub fn history(args: &HistoryArgs) -> Exit {
             }
         };
         let mut all = wire::History::default();
+        let mut figures = Vec::new();
         for name in names {
             let one: wire::History = remote.get(&format!("{}/history", route_path(&name)))?;
+            // Figures of several routes have no sum.
+            all.dora = one.dora.filter(|_| args.route.is_some());
+            figures.extend(one.dora.filter(|_| !one.records.is_empty()).map(|dora| (name, dora)));
             all.records.extend(one.records);
         }
         all.records.sort_by(|one, other| one.at.cmp(&other.at));
-        if args.admin.json { pretty(&all) } else { Ok(rollout_text::history(&all.records)) }
+        if args.admin.json {
+            return pretty(&all);
+        }
+        let figures = figures.iter().map(|(route, dora)| rollout_text::dora(route, dora));
+        Ok(rollout_text::history(&all.records) + &figures.collect::<String>())
     };
     finish(shown())
+}
+
+fn no_run(route: &str, id: &str, known: &[String]) -> Failed {
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    Failed(Exit::Refused, format!("route `{route}` has no run `{id}`; known: {known}"))
 }
 
 /// How waiting ended.

@@ -42,6 +42,9 @@ pub(super) fn line(rollout: &wire::Rollout) -> String {
     if !rollout.reason.is_empty() {
         add(&mut text, format_args!("\n  {}", clean(&rollout.reason)));
     }
+    for one in rollout.failing.iter().filter(|one| one.arm != "stable") {
+        add(&mut text, format_args!("\n  canary fails: {}", failing(one)));
+    }
     text
 }
 
@@ -56,13 +59,35 @@ pub(super) fn verdict(route: &str, rollout: &wire::Rollout, word: &str) -> Strin
 
 /// The same as Markdown.
 pub(super) fn markdown(route: &str, rollout: &wire::Rollout, word: &str) -> String {
-    let cell = |text: &str| clean(text).replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;");
     let mut text =
         format!("### {} {}: {}\n\n| | |\n|---|---|\n", cell(route), cell(&rollout.version), cell(word));
     for (name, value) in rows(rollout) {
         add(&mut text, format_args!("| {name} | {} |\n", cell(&value)));
     }
     text
+}
+
+/// A text as a table's cell of Markdown holds it.
+pub(super) fn cell(text: &str) -> String {
+    clean(text).replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;")
+}
+
+/// One kind of failing request.
+fn failing(one: &wire::Failing) -> String {
+    let from = if one.endpoint.is_empty() { String::new() } else { format!(" from {}", one.endpoint) };
+    let ids = one.request_ids.join(" ");
+    clean(&format!("{}: {}{from}, {} times ({ids})", asked(one), what(one), one.count))
+}
+
+/// Method and match; a match that asks for a method names it.
+pub(super) fn asked(one: &wire::Failing) -> String {
+    let named = one.rule.starts_with(&format!("{} ", one.method));
+    if named { one.rule.clone() } else { format!("{} {}", one.method, one.rule) }
+}
+
+/// What came instead of an answer.
+pub(super) fn what(one: &wire::Failing) -> String {
+    one.status.map(|status| status.to_string()).or_else(|| one.cause.clone()).unwrap_or_default()
 }
 
 fn rows(rollout: &wire::Rollout) -> Vec<(&'static str, String)> {
@@ -83,6 +108,9 @@ fn rows(rollout: &wire::Rollout) -> Vec<(&'static str, String)> {
         let seen = |seen: wire::Seen| format!("{} bad of {} requests", seen.e, seen.n);
         rows.push(("canary", seen(canary)));
         rows.push(("stable", seen(stable)));
+    }
+    for one in &rollout.failing {
+        rows.push((if one.arm == "stable" { "stable fails" } else { "canary fails" }, failing(one)));
     }
     if let Some(ratio) = rollout.detectable_ratio {
         rows.push(("detectable", format!("{} times stable's failures", short(ratio))));
@@ -159,14 +187,14 @@ pub(super) fn history(records: &[wire::Record]) -> String {
         add(
             &mut text,
             format_args!(
-                "{}  {} {}  {} -> {}  {} -> {}  by {}\n",
+                "{}  {}  {} {}  {} -> {}  {}  by {}\n",
                 clean(&one.at),
+                clean(&one.id),
                 clean(&one.route),
                 clean(&one.version),
                 clean(&one.from),
                 clean(&one.to),
-                weight(one.before),
-                weight(one.after),
+                change(one.before, one.after),
                 clean(&one.actor)
             ),
         );
@@ -190,6 +218,9 @@ pub(super) fn history(records: &[wire::Record]) -> String {
                 ),
             );
         }
+        for kind in &one.failing {
+            add(&mut text, format_args!("  {} fails: {}\n", clean(&kind.arm), failing(kind)));
+        }
         for (key, value) in &one.annotations {
             add(&mut text, format_args!("  {}: {}\n", clean(key), clean(value)));
         }
@@ -200,12 +231,36 @@ pub(super) fn history(records: &[wire::Record]) -> String {
     text
 }
 
+/// How well the versions of a route come out, in a line.
+pub(super) fn dora(route: &str, dora: &wire::Dora) -> String {
+    let rate = dora.change_failure_rate.map_or_else(
+        || "no version ended yet".to_owned(),
+        |rate| {
+            let ended = dora.promoted + dora.put_back;
+            format!("{}% of {ended} put back or stopped", short(rate * 100.0))
+        },
+    );
+    let recovery = dora
+        .median_recovery_seconds
+        .map_or_else(|| "-".to_owned(), |seconds| format!("{} s", short(seconds)));
+    let week = short(dora.deployments_per_week);
+    format!(
+        "DORA {}: {week} versions promoted a week, {rate}, median time to recover {recovery}\n",
+        clean(route)
+    )
+}
+
+/// The canary's percent before and after.
+pub(super) fn change(before: Option<f64>, after: Option<f64>) -> String {
+    format!("{} -> {}", weight(before), weight(after))
+}
+
 fn weight(percent: Option<f64>) -> String {
     percent.map_or_else(|| "file".to_owned(), |percent| format!("{}%", short(percent)))
 }
 
 /// Evidence as people compare it: how many times likelier, and from where on it convicts.
-fn against(evidence: &wire::Evidence) -> String {
+pub(super) fn against(evidence: &wire::Evidence) -> String {
     let plain = |log: f64| {
         let value = log.exp();
         if value < 1e6 { short(value) } else { format!("10^{:.0}", log / std::f64::consts::LN_10) }
@@ -215,13 +270,13 @@ fn against(evidence: &wire::Evidence) -> String {
 }
 
 /// At most two digits after the point, none that say nothing.
-fn short(number: f64) -> String {
+pub(super) fn short(number: f64) -> String {
     let text = format!("{number:.2}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// Seconds as people say them; below a minute with nothing after the point.
-fn span(seconds: f64) -> String {
+pub(super) fn span(seconds: f64) -> String {
     let whole = Duration::try_from_secs_f64(seconds.max(0.0).round()).unwrap_or(Duration::MAX);
     humantime::format_duration(whole).to_string()
 }

@@ -281,11 +281,13 @@ impl Controller {
 
     fn record(&mut self, route: &str, record: &Record) {
         let by = By { actor: record.who.clone().unwrap_or_else(|| "rollout".to_owned()), ..By::default() };
+        // Whatever weights it speaks of were published before it is told.
+        let record = Record { in_force_at_millis: Some(self.clock.now().0), ..record.clone() };
         let (before, after) = (json!(record.before), json!(record));
         self.journal("rollout-transition", route, &by, before, after);
         self.history.append(&Line { route: route.to_owned(), record: record.clone() });
         let mut conducted = (*self.conducted.load_full()).clone();
-        conducted.add(route, record.clone());
+        conducted.add(route, record);
         self.conducted.store(Arc::new(conducted));
     }
 

@@ -11,6 +11,7 @@ pub mod cell;
 pub mod counter;
 pub mod process;
 pub mod recent;
+pub mod samples;
 pub mod trial;
 
 pub use bins::{BinCounts, Bins};

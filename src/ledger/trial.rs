@@ -16,6 +16,7 @@ use foldhash::fast::FixedState;
 
 use super::bins::{BinCounts, Bins};
 use super::counter::Counter;
+use super::samples::{Failed, Kind, Samples, Words};
 use crate::model::WorkerId;
 
 /// Slots of a sticky route: the top 16 bits of the hash that gives the bucket.
@@ -113,6 +114,7 @@ struct Arm {
     left: Bins,
     /// Second of the last bad outcome, and in which tenths of it bad ones fell: `second << 16 | mask`.
     moments: AtomicU64,
+    samples: Samples,
     slots: OnceLock<Box<Slots>>,
 }
 
@@ -140,28 +142,53 @@ impl Trial {
         }
     }
 
-    /// Counts an exchange that ended.
-    pub fn record(&self, worker: WorkerId, ended: &Ended) {
-        let Some(cell) = self.workers.get(worker.0) else { return };
+    /// Counts an exchange that ended; whether it was a bad one that counts, to be kept as a sample.
+    pub fn record(&self, worker: WorkerId, ended: &Ended) -> bool {
+        let Some(cell) = self.workers.get(worker.0) else { return false };
         let own = cell.get_or_init(Box::default);
         let arm = own.arm(ended.side);
         match ended.placement {
-            Placement::Steered => return,
+            Placement::Steered => return false,
             Placement::Trusted => {
                 if matches!(ended.fate, Fate::Good | Fate::Bad) {
                     arm.trusted[0].add(1);
                     arm.trusted[1].add(u64::from(ended.fate == Fate::Bad));
                 }
-                return;
+                return ended.fate == Fate::Bad;
             }
             Placement::Placed => {}
         }
         let hash = self.hasher.hash_one(network(ended.address));
         own.activate(hash);
         if ended.fate == Fate::Void || ended.fate == Fate::Bad && !self.may_add(hash) {
-            return;
+            return false;
         }
         arm.count(ended, ended.slot.filter(|slot| !self.cut.contains(slot)));
+        ended.fate == Fate::Bad
+    }
+
+    /// Keeps a bad outcome that counts; `words` is called for a kind not seen before.
+    pub fn sample(
+        &self,
+        worker: WorkerId,
+        ended: &Ended,
+        kind: Kind,
+        id: &str,
+        words: impl FnOnce() -> Words,
+    ) {
+        if let Some(own) = self.workers.get(worker.0).and_then(OnceLock::get) {
+            own.arm(ended.side).samples.add(kind, id, ended.unix_millis, words);
+        }
+    }
+
+    /// What failed of an arm since the epoch began.
+    #[must_use]
+    pub fn failed(&self, side: Side) -> Failed {
+        let mut failed = Failed::default();
+        for own in self.workers.iter().filter_map(OnceLock::get) {
+            failed.merge(own.arm(side).samples.read());
+        }
+        failed
     }
 
     /// Whether an address may add another bad outcome; blind to the arm, or an address could choose

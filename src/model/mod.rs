@@ -21,6 +21,7 @@ pub use explained::{Explained, Range};
 pub use head::RequestHead;
 pub use ids::{ArmIx, EndpointId, Generation, WorkerId};
 pub use outcome::{
-    ChoiceReason, CodeClass, FailureReason, Outcome, RejectReason, RetryReason, UnroutedReason, Verdict,
+    Cause, ChoiceReason, CodeClass, FailureReason, MethodClass, Outcome, RejectReason, RetryReason,
+    UnroutedReason, Verdict,
 };
 pub use overlay::{Compared, Guided, Overlay, Provenance, RouteOverlay};

@@ -44,6 +44,9 @@ families! {
     ROLLOUT_TRANSITIONS = "switchback_rollout_transitions_total", "counter", ["route", "from", "to", "actor", "reason"], "Decisions about rollouts.";
     SLO_BURN = "switchback_slo_burn_rate", "gauge", ["route", "objective", "window"], "Times the rate that spends exactly the error budget, over a window.";
     SLO_BUDGET = "switchback_slo_budget_remaining_ratio", "gauge", ["route", "objective", "window"], "Share of the error budget that is left of its window, below 0 when overspent.";
+    ROLLOUT_EXCESS = "switchback_rollout_excess_failures_total", "counter", ["route"], "Failures beyond stable's share that canaries caused before they were put back.";
+    ROLLOUT_DETECTION = "switchback_rollout_detection_seconds", "gauge", ["route"], "Of the last revert: from the canary's first bad outcome in the step to the verdict.";
+    ROLLOUT_RECOVERY = "switchback_rollout_recovery_seconds", "gauge", ["route"], "Of the last revert: from the canary's first bad outcome in the step to weight 0.";
     RETRIES = "switchback_retries_total", "counter", ["route", "arm", "reason"], "Attempts beyond the first.";
     REJECTED = "switchback_rejected_total", "counter", ["reason"], "Requests refused before any arm was charged.";
     UNROUTED = "switchback_unrouted_total", "counter", ["reason"], "Requests no route or arm owned.";

@@ -125,6 +125,48 @@ labels! {
 }
 
 labels! {
+    /// A method, as far as failures are told apart by it.
+    MethodClass {
+        /// GET.
+        Get => "GET",
+        /// HEAD.
+        Head => "HEAD",
+        /// POST.
+        Post => "POST",
+        /// PUT.
+        Put => "PUT",
+        /// PATCH.
+        Patch => "PATCH",
+        /// DELETE.
+        Delete => "DELETE",
+        /// OPTIONS.
+        Options => "OPTIONS",
+        /// Any other.
+        Other => "other",
+    }
+}
+
+impl MethodClass {
+    /// Class of a method.
+    #[must_use]
+    pub fn of(method: &str) -> Self {
+        let known = Self::ALL.iter().find(|one| one.label() == method);
+        known.copied().unwrap_or(Self::Other)
+    }
+}
+
+/// What went wrong with a bad exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The upstream answered this status.
+    Status(u16),
+    /// The upstream answered this gRPC status.
+    Grpc(u8),
+    /// It did not answer, or not to the end.
+    Failure(FailureReason),
+}
+
+labels! {
     /// Why a request was sent again.
     RetryReason {
         /// The attempt before provably never left.

@@ -8,6 +8,7 @@ pub mod compile;
 pub mod diff;
 pub mod explain;
 pub mod filter;
+pub mod matched;
 pub mod pick;
 pub mod plans;
 pub mod rank;

@@ -253,6 +253,19 @@ impl Router {
         })
     }
 
+    /// The number of one of its matches: stays true for the life of the plan.
+    #[must_use]
+    pub fn number_of(&self, rule: &MatchRule) -> u32 {
+        let (first, at) = (self.rules.as_ptr().addr(), std::ptr::from_ref(rule).addr());
+        u32::try_from(at.saturating_sub(first) / size_of::<MatchRule>()).unwrap_or(u32::MAX)
+    }
+
+    /// A match by its number.
+    #[must_use]
+    pub fn rule(&self, number: u32) -> Option<&MatchRule> {
+        self.rules.get(number as usize)
+    }
+
     /// The first match of one path whose conditions hold.
     fn first(&self, site: u32, exact: bool, path: &str, head: &RequestHead<'_>) -> Option<&MatchRule> {
         let same = |one: &Paths| one.site == site && one.exact == exact && *one.path == *path;

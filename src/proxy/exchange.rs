@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
+use super::compared::Named;
 use super::error::{Kind, ProxyError};
 use super::worker::{PlanRef, Worker};
 use super::{compared, grpc};
@@ -84,6 +85,10 @@ pub struct Exchange {
     /// The client speaks gRPC.
     grpc: bool,
     grpc_status: Option<u8>,
+    /// What it is named by among failures, on a route that compares arms.
+    named: Option<Named>,
+    /// The endpoint of the chosen arm that failed first.
+    failed_at: Option<usize>,
     log: Option<Box<Request>>,
 }
 
@@ -120,13 +125,16 @@ impl Exchange {
             error: "",
             grpc: false,
             grpc_status: None,
+            named: None,
+            failed_at: None,
             log,
         }
     }
 
-    /// The route owns it.
-    pub fn routed(&mut self, route: usize) {
+    /// The route owns it; `named` is asked for where arms are compared.
+    pub fn routed(&mut self, route: usize, named: Option<Named>) {
         self.route = Some(route);
+        self.named = named;
     }
 
     /// An arm was chosen: it is charged from now on.
@@ -188,8 +196,9 @@ impl Exchange {
             // The upstream lost patience with a client that did not send what it announced.
             self.client_fault = true;
         }
-        if self.choice.is_some_and(|choice| choice.arm == arm) {
-            self.failure.get_or_insert(reason);
+        if self.choice.is_some_and(|choice| choice.arm == arm) && self.failure.is_none() {
+            self.failure = Some(reason);
+            self.failed_at = self.endpoint.filter(|_| reason != FailureReason::NoEndpoint);
         }
         self.error = reason.label();
     }
@@ -356,7 +365,7 @@ impl Exchange {
             }
         }
         if let Some(route) = self.route.and_then(|at| self.plan.routes.get(at))
-            && let Some(compare) = &route.trial
+            && route.trial.is_some()
             && let Some(choice) = self.choice
         {
             let seen = compared::Seen {
@@ -371,9 +380,9 @@ impl Exchange {
                 address: self.client,
                 unix_millis: self.worker.clock.unix().0,
             };
-            if let Some(ended) = compared::ended(compare, route, &seen) {
-                compare.trial.record(self.worker.id, &ended);
-            }
+            // One that is bad without a failure was answered by the arm itself.
+            let at = if self.failure.is_some() { self.failed_at } else { self.endpoint };
+            compared::count(&self.plan, route, self.worker.id, &seen, self.named.as_ref(), at);
         }
         if let Some(settings) = &self.plan.access_log
             && let Some(request) = self.log.take()

@@ -14,6 +14,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::body::{Body, opening};
+use super::compared::Named;
 use super::dress::PerArm;
 use super::error::{Kind, ProxyError};
 use super::exchange::{Exchange, Request as Logged};
@@ -140,7 +141,8 @@ impl Story {
         let routed = plan.router.route(&view).map_err(unrouted)?;
         self.route = routed.route;
         self.prefix_len = routed.rule.prefix_len();
-        self.exchange.routed(routed.route);
+        let named = Named::of(&plan, &routed, &self.parts.method, &self.id);
+        self.exchange.routed(routed.route, named);
         let Some(route) = plan.routes.get(routed.route) else { return Err(unrouted(UnroutedReason::Match)) };
         if route.filters.answer.is_none() {
             let now = worker.clock.unix().seconds();

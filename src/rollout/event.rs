@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use super::failing::Suffered;
 use super::state::{Identity, Share};
 use super::windows::Opening;
+use crate::analysis::finding::Seen;
 use crate::analysis::{Finding, Verdict};
 use crate::model::time::UnixMillis;
 use crate::spec::rollout::OnFail;
@@ -183,6 +185,10 @@ pub struct Scene {
     pub checks: CheckWord,
     /// Requests per second of both arms.
     pub rate: f64,
+    /// What failed in the present step.
+    pub suffered: Suffered,
+    /// After a return: what the reference arm saw lately, see [`super::recovery`].
+    pub lately: Seen,
 }
 
 impl Scene {
@@ -219,6 +225,8 @@ impl Default for Scene {
             budget: String::new(),
             checks: CheckWord::Fine,
             rate: 100.0,
+            suffered: Suffered::default(),
+            lately: Seen::default(),
         }
     }
 }

@@ -129,6 +129,7 @@ fn alert(turn: &mut Turn<'_>, code: &'static str, text: &str) {
             std::mem::replace(&mut turn.next.reason, Reason { code: code.into(), text: text.to_owned() });
         turn.record(Actor::Analyzer, None);
         turn.next.reason = reason;
+        let text = turn.with_failing(text.to_owned(), "canary");
         turn.notify(Level::Error, code, text);
     }
 }

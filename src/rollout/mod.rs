@@ -5,12 +5,15 @@
 //! a clock, draw a random number or do a move itself.
 
 pub mod clocks;
+pub mod dora;
 pub mod event;
+pub mod failing;
 mod forward;
 mod gates;
 mod harm;
 mod invariants;
 pub mod moves;
+pub mod recovery;
 mod reload;
 pub mod state;
 mod tick;
@@ -20,6 +23,7 @@ mod verbs;
 pub mod windows;
 
 pub use event::{By, CheckWord, Event, HookAnswer, Scene, Verb, in_order};
+pub use failing::{Failing, Suffered};
 pub use moves::{Move, Order, Outcome, Record, Refused};
 pub use state::{Hold, Identity, PauseCause, Phase, Rollout, Scheme, Share};
 pub use transition::transition;

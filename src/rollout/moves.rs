@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::failing::Failing;
 use super::state::{Rollout, Share};
 use crate::analysis::finding::Seen;
 use crate::analysis::{Finding, Waiting};
@@ -185,6 +186,15 @@ pub struct Record {
     pub after: Option<Share>,
     /// What was known.
     pub found: Option<Summary>,
+    /// What failed in the step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failing: Vec<Failing>,
+    /// When the candidate's first bad outcome of the step came, in wall-clock milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_bad_at_millis: Option<u64>,
+    /// When the weights after it were in force; told by whoever put them there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force_at_millis: Option<u64>,
 }
 
 /// Something to be done.
@@ -224,8 +234,6 @@ pub enum Move {
     Hook(Call),
     /// Keep a decision.
     Record(Box<Record>),
-    /// Say in the record of the revert whether the reference arm has recovered.
-    RecordRecovery,
 }
 
 /// What comes of an event.

@@ -8,6 +8,7 @@ use super::forward::{forward, gate_is_late, hold, step_deadline};
 use super::gates::{self, Stand};
 use super::harm::{doubt, harm, rollout_deadline};
 use super::moves::{Actor, Level, Move, Summary, lacks};
+use super::recovery;
 use super::state::{Base, Direction, Hold, Mark, Phase, Reason, Share};
 use super::transition::{base, begin, end, end_walk_back, enter_step, restart_step};
 use super::turn::Turn;
@@ -131,7 +132,7 @@ pub(super) fn settle(turn: &mut Turn<'_>, actor: Actor) {
 fn ended(turn: &mut Turn<'_>) {
     let put_back = matches!(turn.next.phase, Phase::Reverted | Phase::Aborted);
     if put_back && turn.next.clocks.phase >= RECOVERY && turn.once(Mark::Recovery) {
-        turn.tell(Move::RecordRecovery);
+        recovery::tell(turn);
     }
     if turn.scene.store
         && let Some(identity) = turn.next.next.take()

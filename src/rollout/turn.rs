@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use super::clocks::LONGEST_GAP;
 use super::event::{By, Role, Scene};
 use super::moves::{Actor, Analyze, Call, Level, Move, Notice, Order, Outcome, Record, Refused, RefusedKind};
-use super::state::{Base, Direction, Mark, PauseCause, Phase, Reason, Rollout, Share};
+use super::state::{Base, Direction, Hold, Mark, PauseCause, Phase, Reason, Rollout, Share};
 use crate::analysis::Policy;
 use crate::spec::rollout::HookEvent;
 
@@ -195,6 +195,9 @@ impl<'a> Turn<'a> {
             before: before.seen_canary_share(),
             after: next.seen_canary_share(),
             found: next.found.clone(),
+            failing: self.scene.suffered.failing.clone(),
+            first_bad_at_millis: self.scene.suffered.since_millis,
+            in_force_at_millis: None,
         };
         self.tell(Move::Record(Box::new(record)));
     }
@@ -205,9 +208,24 @@ impl<'a> Turn<'a> {
         self.call(HookEvent::OnTransition);
         let code = self.next.reason.code.clone();
         let text = format!("{}: {}", self.next.phase.name(), self.next.reason.text);
+        let text = match self.next.phase {
+            Phase::Reverting
+            | Phase::Paused { cause: PauseCause::Harm, .. }
+            | Phase::Hold { reason: Hold::Suspicious, .. } => self.with_failing(text, "canary"),
+            Phase::Hold { reason: Hold::StableUnhealthy, .. } => self.with_failing(text, "stable"),
+            _ => text,
+        };
         let key = self.key();
         self.tell(Move::Notify(Notice { key, level, code, text }));
         self.call(HookEvent::Event);
+    }
+
+    /// A text with what fails of an arm, when anything does.
+    pub fn with_failing(&self, text: String, arm: &str) -> String {
+        match self.scene.suffered.words(arm) {
+            Some(failing) => format!("{text}; {failing}"),
+            None => text,
+        }
     }
 
     /// Nothing is done, and this is why.

@@ -74,6 +74,19 @@ pub struct TransitionSeries {
     pub count: u64,
 }
 
+/// What the reverts of a route cost.
+#[derive(Clone, Debug, Default)]
+pub struct HarmSeries {
+    /// Route name.
+    pub route: String,
+    /// Failures beyond stable's share, over all reverts.
+    pub excess: f64,
+    /// Of the last revert: seconds from the first bad outcome to the verdict.
+    pub detection_seconds: Option<f64>,
+    /// And to weight 0.
+    pub recovery_seconds: Option<f64>,
+}
+
 /// Everything a scrape shows.
 #[derive(Clone, Copy, Debug)]
 pub struct Scrape<'a> {
@@ -93,6 +106,8 @@ pub struct Scrape<'a> {
     pub bounds: &'a HashMap<Arc<str>, Vec<u64>>,
     /// Decisions about rollouts.
     pub transitions: &'a [TransitionSeries],
+    /// What reverts cost.
+    pub harms: &'a [HarmSeries],
     /// Upstream name, kind of limit, limit.
     pub limits: &'a [(Arc<str>, &'static str, u64)],
     /// Listener names, in plan order.
@@ -250,6 +265,22 @@ fn rollouts(out: &mut Exposition, scrape: &Scrape<'_>) {
     for transition in scrape.transitions {
         let labels = transition.labels.each_ref().map(String::as_str);
         out.count(&names::ROLLOUT_TRANSITIONS, &labels, transition.count);
+    }
+    out.family(&names::ROLLOUT_EXCESS);
+    for harm in scrape.harms {
+        out.number(&names::ROLLOUT_EXCESS, &[&harm.route], harm.excess);
+    }
+    out.family(&names::ROLLOUT_DETECTION);
+    for harm in scrape.harms {
+        if let Some(seconds) = harm.detection_seconds {
+            out.number(&names::ROLLOUT_DETECTION, &[&harm.route], seconds);
+        }
+    }
+    out.family(&names::ROLLOUT_RECOVERY);
+    for harm in scrape.harms {
+        if let Some(seconds) = harm.recovery_seconds {
+            out.number(&names::ROLLOUT_RECOVERY, &[&harm.route], seconds);
+        }
     }
 }
 

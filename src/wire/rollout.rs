@@ -58,6 +58,9 @@ pub struct Rollout {
     /// What both arms saw in this step.
     #[serde(default)]
     pub samples: Option<Samples>,
+    /// What failed in this step: the most frequent kinds of the canary, then of stable.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failing: Vec<Failing>,
     /// Requests per second of both arms, lately.
     #[serde(default)]
     pub rate: f64,
@@ -105,6 +108,31 @@ pub struct Seen {
     pub e: u64,
 }
 
+/// One kind of failing request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failing {
+    /// `canary` or `stable`.
+    pub arm: String,
+    /// The route's match, as text.
+    #[serde(rename = "match")]
+    pub rule: String,
+    /// The method; `other` for one that is not common.
+    pub method: String,
+    /// The status that the upstream answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// What happened instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// Address of the endpoint; empty when there was none.
+    pub endpoint: String,
+    /// How many failed so in the step.
+    pub count: u64,
+    /// Ids of the first ones.
+    pub request_ids: Vec<String>,
+}
+
 /// `POST /api/v1/routes/{r}/rollout/{verb}`; the body may be empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -146,12 +174,34 @@ pub struct RolloutMoved {
 pub struct History {
     /// Decisions, the latest last.
     pub records: Vec<Record>,
+    /// How well versions come out, by these records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dora: Option<Dora>,
+}
+
+/// How well the versions of a route come out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dora {
+    /// Versions promoted.
+    pub promoted: u64,
+    /// Versions put back or stopped.
+    pub put_back: u64,
+    /// Promotions per week over the time the records span, at least a week.
+    pub deployments_per_week: f64,
+    /// Part of the ended versions that were put back or stopped, 0 to 1.
+    pub change_failure_rate: Option<f64>,
+    /// Median seconds from a canary's first bad outcome to weight 0.
+    pub median_recovery_seconds: Option<f64>,
 }
 
 /// One decision.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
+    /// Of the run, such as `run-3`: decisions of one route with the same id belong together.
+    #[serde(default)]
+    pub id: String,
     /// When, RFC 3339.
     pub at: String,
     /// The route.
@@ -183,9 +233,33 @@ pub struct Record {
     pub evidence: Option<Known>,
     /// What both arms had seen in the step.
     pub samples: Option<Samples>,
+    /// What failed in the step: the most frequent kinds of the canary, then of stable.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failing: Vec<Failing>,
+    /// When the canary's first bad outcome of the step came, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_bad_at: Option<String>,
+    /// When the weights after it were in force, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force_at: Option<String>,
+    /// What a revert cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub harm: Option<Harm>,
     /// A person's notes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// What one revert cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Harm {
+    /// Failures beyond stable's share.
+    pub excess_failures: f64,
+    /// Seconds from the canary's first bad outcome of the step to the verdict.
+    pub detection_seconds: Option<f64>,
+    /// And to weight 0 in force; `None` when weights returned slowly.
+    pub recovery_seconds: Option<f64>,
 }
 
 /// What was known when a decision was made.

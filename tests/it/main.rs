@@ -47,4 +47,5 @@ mod splitting;
 mod sticky;
 mod strangers;
 mod streaming;
+mod suffering;
 mod support;

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::sampled::Sampled;
 use crate::analysis::{ArmCounts, Bins, Tick};
 use crate::ledger::trial::{ArmTotals, TrialTotals};
 use crate::ledger::{BinCounts, Book};
@@ -32,8 +33,15 @@ impl Counts {
     }
 
     /// What every epoch counted since the last call, oldest first. `second` is on the analyzer's
-    /// clock, `unix_second` is the one that has just ended.
-    pub fn take(&mut self, book: &Book, route: &str, second: u64, unix_second: u64) -> Vec<Tick> {
+    /// clock, `unix_second` is the one that has just ended; what failed goes to `sampled`.
+    pub fn take(
+        &mut self,
+        book: &Book,
+        route: &str,
+        second: u64,
+        unix_second: u64,
+        sampled: &mut Sampled,
+    ) -> Vec<Tick> {
         let mut ticks = Vec::new();
         let mut over = Vec::new();
         for trial in book.trials(route) {
@@ -43,6 +51,7 @@ impl Counts {
             if let Some((epoch, before)) = self.epochs.get_mut(&trial.epoch) {
                 ticks.push(tick(*epoch, second, &totals, before));
                 *before = totals;
+                sampled.read(&trial, last);
             }
             if last {
                 over.push(trial.epoch);

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::after::After;
 use super::counts::{Counts, Epoch};
+use super::sampled::Sampled;
 use crate::analysis::{Analyzer, Finding, Policy};
 use crate::model::{Compared, Guided};
 use crate::plan::Route;
@@ -44,6 +46,10 @@ pub struct Live {
     /// Requests per second of both arms, lately.
     pub rate: f64,
     pub(super) counts: Counts,
+    /// What failed in the present step.
+    pub(super) sampled: Sampled,
+    /// What comes after a return.
+    pub(super) after: After,
     pub(super) seed: u64,
 }
 
@@ -62,6 +68,8 @@ impl Live {
             epoch: 0,
             rate: 0.0,
             counts: Counts::default(),
+            sampled: Sampled::default(),
+            after: After::default(),
             seed: 0,
         }
     }

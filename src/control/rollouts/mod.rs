@@ -3,9 +3,11 @@
 //! The controller owns it and does what comes out. Decisions are made in [`crate::rollout`] and
 //! [`crate::analysis`], both pure. It must never publish or write by itself.
 
+mod after;
 pub mod counts;
 pub mod live;
 pub mod report;
+pub mod sampled;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -124,7 +126,8 @@ impl Rollouts {
         let second = self.second(now);
         let ended = (now.wall.0 / 1_000).saturating_sub(1);
         let events = self.lives.iter_mut().map(|(route, live)| {
-            let ticks = live.counts.take(book, route, second, ended);
+            let ticks = live.counts.take(book, route, second, ended, &mut live.sampled);
+            live.after.look(book, route, &live.rollout);
             let finding = live.judge(&ticks);
             (route.clone(), Event::Tick(finding.map(Box::new)))
         });
@@ -143,7 +146,7 @@ impl Rollouts {
 
     /// Takes an outcome as the state from now on; gives whether the plan must change for it.
     pub fn accept(&mut self, route: &Route, outcome: &Outcome, seed: u64, now: Now) -> bool {
-        use crate::rollout::Move;
+        use crate::rollout::moves::{Analyze, Move};
         let (second, down) = (self.second(now), self.down);
         let Some(live) = self.lives.get_mut(&*route.name) else { return false };
         let before = live.guided();
@@ -154,8 +157,11 @@ impl Rollouts {
         let mut steps = false;
         for one in &outcome.moves {
             if let Move::Analyze(what) = one {
-                steps |= matches!(what, crate::rollout::moves::Analyze::EnterStep { .. });
+                steps |= matches!(what, Analyze::EnterStep { .. });
                 live.analyze(what, second, down);
+                if !matches!(what, Analyze::Resume | Analyze::Policy) {
+                    live.sampled.begin(live.epoch + 1);
+                }
             }
         }
         if live.guided() != before || steps {
@@ -203,6 +209,8 @@ impl Rollouts {
             to_alive: alive(&live.rollout.identity.to),
             store: self.store,
             rate: live.rate,
+            suffered: live.sampled.suffered(),
+            lately: live.after.lately(),
             ..Scene::default()
         }
     }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::live::Live;
 use crate::analysis::{Finding, Policy};
 use crate::control::objectives::Standings;
-use crate::rollout::{Record, Rollout};
+use crate::rollout::dora::{self, Harm};
+use crate::rollout::{Record, Rollout, Suffered};
 
 /// Decisions kept in memory of one route.
 pub const MAX_RECORDS: usize = 100;
@@ -24,6 +25,35 @@ pub struct Conducted {
     pub transitions: Arc<BTreeMap<[String; 5], u64>>,
     /// How objectives stand.
     pub slo: Standings,
+    /// What reverts cost, by route.
+    pub harms: Arc<BTreeMap<String, Harms>>,
+}
+
+/// What the reverts of one route cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Harms {
+    /// Failures beyond stable's share, over all reverts.
+    pub excess: f64,
+    /// Of the last revert: when its canary's first bad outcome came, with its run.
+    first_bad: Option<(u64, u64)>,
+    /// Of the last revert: seconds from there to the verdict.
+    pub detection_seconds: Option<f64>,
+    /// And to weight 0 in force.
+    pub recovery_seconds: Option<f64>,
+}
+
+impl Harms {
+    fn add(&mut self, record: &Record) {
+        if let Some(harm) = Harm::of(record) {
+            self.excess += harm.excess;
+            self.first_bad = record.first_bad_at_millis.map(|at| (record.run, at));
+            self.detection_seconds = harm.detection_seconds;
+            self.recovery_seconds = harm.recovery_seconds;
+        } else if self.recovery_seconds.is_none() {
+            let first = self.first_bad.filter(|(run, _)| *run == record.run);
+            self.recovery_seconds = dora::recovery(record, first.map(|(_, at)| at));
+        }
+    }
 }
 
 /// A decision as the journal keeps it.
@@ -48,6 +78,7 @@ impl Conducted {
             record.code.to_string(),
         ];
         *Arc::make_mut(&mut self.transitions).entry(labels).or_default() += 1;
+        Arc::make_mut(&mut self.harms).entry(route.to_owned()).or_default().add(&record);
         let records = Arc::make_mut(&mut self.history).entry(route.to_owned()).or_default();
         let records = Arc::make_mut(records);
         if records.len() >= MAX_RECORDS {
@@ -68,6 +99,8 @@ pub struct RolloutReport {
     pub finding: Option<Finding>,
     /// Requests per second of both arms, lately.
     pub rate: f64,
+    /// What failed in the present step.
+    pub suffered: Suffered,
 }
 
 impl RolloutReport {
@@ -79,6 +112,7 @@ impl RolloutReport {
             policy: Arc::clone(&live.policy),
             finding: live.finding.clone(),
             rate: live.rate,
+            suffered: live.sampled.suffered(),
         }
     }
 }

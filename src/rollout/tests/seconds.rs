@@ -1,5 +1,6 @@
 //! What seconds do: steps, holds, deadlines, harm, gates, and the way back.
 
+use super::suffering::recoveries;
 use super::*;
 use crate::rollout::event::CheckWord;
 use crate::rollout::moves::{Analyze, Level, Order};
@@ -204,11 +205,13 @@ fn harm_is_acted_on_wherever_it_shows() {
         assert_eq!(stand.rollout.void_arm(), Some("canary"));
         stand.second(Verdict::Healthy).is("REVERTED", 0);
         stand.seconds(Verdict::Healthy, 59);
-        assert!(!stand.all.contains(&Move::RecordRecovery));
+        assert_eq!(recoveries(&stand), Vec::<String>::new());
+        stand.scene.lately = Seen { n: 300, e: 2 };
         stand.seconds(Verdict::Healthy, 2);
-        assert!(stand.all.contains(&Move::RecordRecovery), "at 60 s it says whether stable recovered");
+        assert_eq!(recoveries(&stand), ["recovered"], "at 60 s it says whether stable recovered");
+        assert_eq!(stand.rollout.reason.code, "guard", "it is still why it was put back");
         stand.seconds(Verdict::Healthy, 500).is("REVERTED", 0);
-        assert_eq!(stand.all.iter().filter(|one| **one == Move::RecordRecovery).count(), 1);
+        assert_eq!(recoveries(&stand).len(), 1);
     }
 }
 
