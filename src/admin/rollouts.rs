@@ -14,6 +14,7 @@ use super::Shared;
 use super::error::Refused;
 use crate::analysis::power::{choose, step_seconds};
 use crate::analysis::{Finding, Policy, policy::Preset};
+use crate::control::checks::CheckReport;
 use crate::control::{self, Conducted, RolloutReport};
 use crate::rollout::moves::Summary;
 use crate::rollout::{Phase, Record, Rollout, Share, state::Direction};
@@ -52,7 +53,7 @@ fn is_shown(rollout: &Rollout) -> bool {
 }
 
 fn view(report: &RolloutReport, ending: Option<&Summary>) -> wire::Rollout {
-    let RolloutReport { rollout, policy, finding, rate } = report;
+    let RolloutReport { rollout, policy, finding, rate, checks } = report;
     let known = Known::of(rollout, finding.as_ref(), ending);
     wire::Rollout {
         version: rollout.identity.version.clone(),
@@ -78,6 +79,16 @@ fn view(report: &RolloutReport, ending: Option<&Summary>) -> wire::Rollout {
         started_at: time(rollout.started_at_millis),
         duration_seconds: duration(rollout),
         next: rollout.next.as_ref().map(|next| next.version.clone()),
+        checks: checks.iter().map(check).collect(),
+    }
+}
+
+fn check(check: &CheckReport) -> wire::Check {
+    wire::Check {
+        name: check.name.clone(),
+        value: check.value.filter(|value| value.is_finite()),
+        state: check.state.label().to_owned(),
+        why: check.why.clone(),
     }
 }
 
@@ -219,7 +230,7 @@ pub(super) async fn plan(
 }
 
 fn planned(report: &RolloutReport) -> wire::RolloutPlan {
-    let RolloutReport { rollout, policy, finding, rate } = report;
+    let RolloutReport { rollout, policy, finding, rate, .. } = report;
     let (chosen, first_step) = choose(policy, *rate);
     let preset = finding.as_ref().map_or(chosen, |finding| finding.confidence);
     let steps: Vec<_> = policy.steps.iter().map(|step| planned_step(policy, preset, step, *rate)).collect();

@@ -6,18 +6,22 @@
 
 pub mod audit;
 pub mod boot;
+pub mod checks;
 pub mod command;
 mod conduct;
 pub mod controller;
+mod deliver;
 pub mod health;
 pub mod load;
 pub mod meters;
+pub mod notices;
 pub mod order;
 pub mod outbox;
 pub mod publisher;
 pub mod refusal;
 pub mod report;
 pub mod rollouts;
+pub mod secret;
 pub mod start;
 pub mod store;
 pub mod ticker;

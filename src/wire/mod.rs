@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::model::{Explained, Range};
 pub use rollout::{
-    Evidence, History, Known, PlannedStep, Record, Rollout, RolloutMoved, RolloutPlan, RolloutRequest,
+    Check, Evidence, History, Known, PlannedStep, Record, Rollout, RolloutMoved, RolloutPlan, RolloutRequest,
     Samples, Seen,
 };
 pub use route::{Arm, BlueGreen, Endpoint, Route, Routes};

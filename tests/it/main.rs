@@ -37,6 +37,7 @@ mod limits;
 mod metrics;
 mod mutations;
 mod origins;
+mod outside;
 mod overrides;
 mod reload;
 mod rollouts;

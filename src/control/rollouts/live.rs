@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::counts::{Counts, Epoch};
 use crate::analysis::{Analyzer, Finding, Policy};
+use crate::control::checks::Checks;
 use crate::model::{Compared, Guided};
 use crate::plan::Route;
 use crate::rollout::moves::Analyze;
@@ -43,6 +44,8 @@ pub struct Live {
     pub epoch: u64,
     /// Requests per second of both arms, lately.
     pub rate: f64,
+    /// Numbers from outside.
+    pub checks: Checks,
     pub(super) counts: Counts,
     pub(super) seed: u64,
 }
@@ -61,6 +64,7 @@ impl Live {
             finding: None,
             epoch: 0,
             rate: 0.0,
+            checks: Checks::default(),
             counts: Counts::default(),
             seed: 0,
         }

@@ -116,6 +116,7 @@ impl Rollouts {
         let events = self.lives.iter_mut().map(|(route, live)| {
             let ticks = live.counts.take(book, route, second, ended);
             let finding = live.judge(&ticks);
+            live.checks.follow(route, &live.rollout, &live.policy);
             (route.clone(), Event::Tick(finding.map(Box::new)))
         });
         events.collect()
@@ -179,6 +180,7 @@ impl Rollouts {
             from_alive: alive(&live.rollout.identity.from),
             to_alive: alive(&live.rollout.identity.to),
             store: self.store,
+            checks: live.checks.word(),
             rate: live.rate,
             ..Scene::default()
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::live::Live;
 use crate::analysis::{Finding, Policy};
+use crate::control::checks::CheckReport;
 use crate::rollout::{Record, Rollout};
 
 /// Decisions kept in memory of one route.
@@ -64,6 +65,8 @@ pub struct RolloutReport {
     pub finding: Option<Finding>,
     /// Requests per second of both arms, lately.
     pub rate: f64,
+    /// Numbers from outside.
+    pub checks: Vec<CheckReport>,
 }
 
 impl RolloutReport {
@@ -75,6 +78,7 @@ impl RolloutReport {
             policy: Arc::clone(&live.policy),
             finding: live.finding.clone(),
             rate: live.rate,
+            checks: live.checks.report(),
         }
     }
 }
