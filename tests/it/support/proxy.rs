@@ -84,6 +84,7 @@ impl Proxy {
             .current_dir(site.folder())
             .env_remove("SWITCHBACK_TOKEN")
             .env_remove("STATE_DIRECTORY")
+            .env_remove("SSL_CERT_DIR")
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
