@@ -181,10 +181,10 @@ impl Outbox {
     /// Tells every receiver that is not being told something its oldest notice. What is for a receiver
     /// that is not among these is given up.
     pub fn deliver(&mut self, receivers: &[Receiver]) {
-        self.busy.retain(|id, busy| {
+        self.busy.retain(|_, busy| {
             let same = receivers.contains(&busy.receiver) && self.parcels.contains_key(&busy.number);
             if !same {
-                tracing::info!(receiver = id, "what it was being told is taken back");
+                tracing::info!(receiver = busy.receiver.label(), "what it was being told is taken back");
                 busy.task.abort();
             }
             same
