@@ -14,6 +14,7 @@ use super::Shared;
 use super::error::Refused;
 use crate::analysis::power::{choose, step_seconds};
 use crate::analysis::{Finding, Policy, policy::Preset};
+use crate::control::checks::CheckReport;
 use crate::control::{self, Conducted, RolloutReport};
 use crate::rollout::dora::{Dora, Harm};
 use crate::rollout::moves::Summary;
@@ -53,7 +54,7 @@ fn is_shown(rollout: &Rollout) -> bool {
 }
 
 fn view(report: &RolloutReport, ending: Option<&Summary>) -> wire::Rollout {
-    let RolloutReport { rollout, policy, finding, rate, suffered } = report;
+    let RolloutReport { rollout, policy, finding, rate, suffered, checks } = report;
     let known = Known::of(rollout, finding.as_ref(), ending);
     wire::Rollout {
         version: rollout.identity.version.clone(),
@@ -80,6 +81,16 @@ fn view(report: &RolloutReport, ending: Option<&Summary>) -> wire::Rollout {
         started_at: time(rollout.started_at_millis),
         duration_seconds: duration(rollout),
         next: rollout.next.as_ref().map(|next| next.version.clone()),
+        checks: checks.iter().map(check).collect(),
+    }
+}
+
+fn check(check: &CheckReport) -> wire::Check {
+    wire::Check {
+        name: check.name.clone(),
+        value: check.value.filter(|value| value.is_finite()),
+        state: check.state.label().to_owned(),
+        why: check.why.clone(),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Written text becomes a policy in `analysis::compile`, and nowhere else: what is here can decide.
 //! It must never hold a place in a file or a value nobody checked.
 
-use crate::spec::rollout::{Day, HookEvent, OnClientErrors, OnFail, OnHarm, OnStepDeadline};
+use crate::spec::rollout::{Day, HookEvent, OnClientErrors, OnDeadline, OnFail, OnHarm, OnStepDeadline};
 
 use super::thresholds::Limits;
 
@@ -172,6 +172,13 @@ impl Status {
     }
 }
 
+/// Checks of one rollout at most: each asks on its own for as long as the rollout lives.
+pub const MAX_CHECKS: usize = 16;
+/// Hooks of one rollout at most: each may be called at every transition.
+pub const MAX_HOOKS: usize = 32;
+/// What is filled in between `{{` and `}}` of a query.
+pub const PLACEHOLDERS: [&str; 5] = ["route", "canary", "stable", "version", "interval"];
+
 /// A number from outside.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Check {
@@ -179,7 +186,7 @@ pub struct Check {
     pub name: String,
     /// Base address of the Prometheus that is asked.
     pub url: String,
-    /// What it is asked.
+    /// What it is asked, with its [`PLACEHOLDERS`].
     pub query: String,
     /// Smallest allowed value.
     pub min: Option<f64>,
@@ -254,6 +261,10 @@ pub struct Hook {
     pub url: String,
     /// Seconds an answer may take.
     pub timeout: f64,
+    /// Seconds a gate waits for a yes.
+    pub deadline: f64,
+    /// What a gate takes for an answer then.
+    pub on_deadline: OnDeadline,
     /// Passed along.
     pub metadata: Vec<(String, String)>,
     /// File with the key of the signature.

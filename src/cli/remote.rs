@@ -31,7 +31,7 @@ const REFRESH: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Args)]
 #[expect(clippy::doc_markdown, reason = "help for a terminal")]
 pub struct AdminArgs {
-    /// Admin address: http://host:port or unix:/path
+    /// Admin address: http://host:port, https://host:port or unix:/path
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9901")]
     pub admin: String,
     /// File with the operator token; default: $SWITCHBACK_TOKEN, then .switchback/admin.token

@@ -165,6 +165,7 @@ impl Controller {
         for (number, route, hook) in parcels {
             self.send(number, &route, &hook);
         }
+        self.deliver();
         for (reply, done) in answers {
             // An asker that went away loses only the answer.
             let _ = reply.send(Ok(done));

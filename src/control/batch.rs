@@ -210,6 +210,7 @@ impl Controller {
         for (number, route, hook) in parcels {
             self.send(number, &route, &hook);
         }
+        self.deliver();
         false
     }
 

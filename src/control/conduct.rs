@@ -12,8 +12,9 @@ use super::batch::{Asked, Change, Reply};
 use super::command::{By, RolloutAsk};
 use super::controller::{Candidate, Controller};
 use super::load::Loaded;
+use super::notices::{self, About};
 use super::order::{self, Direction};
-use super::outbox::{self, Delivered, Parcel};
+use super::outbox::{self, Delivered, Parcel, To};
 use super::refusal::{Refusal, RefusalKind, find, mismatch};
 use super::rollouts::Now;
 use super::rollouts::live::{Live, identity};
@@ -80,6 +81,12 @@ impl Controller {
         for (number, route, hook) in self.outbox.numbers() {
             self.send(number, &route, &hook);
         }
+        self.deliver();
+    }
+
+    /// Tells receivers of notices what is theirs.
+    pub(super) fn deliver(&mut self) {
+        self.outbox.deliver(&self.publisher.current().notify);
     }
 
     pub(super) fn send(&self, number: u64, route: &str, hook: &str) {
@@ -89,21 +96,28 @@ impl Controller {
         self.outbox.send(number, hooks.into_iter().flatten().find(|one| one.name == hook));
     }
 
-    /// A hook was asked, or given up.
+    /// Something was heard outside, or given up.
     pub(super) async fn heard(&mut self, delivered: Delivered) {
         self.outbox.remove(delivered.number);
+        if let Some(why) = &delivered.given_up {
+            tracing::error!(route = delivered.route, "given up: {why}");
+            self.journal("not-heard", &delivered.route, &By::actor("outbox"), json!(null), json!(why));
+        }
         if let Some(answer) = delivered.answer {
             self.happen_all(vec![(delivered.route, Event::Hook(answer))]).await;
+        }
+        self.deliver();
+        // What was heard long ago must not be said again at some later start.
+        if !self.rollouts.iter().any(|(_, live)| live.rollout.is_live()) {
+            self.submit(Vec::new(), Vec::new(), Vec::new());
         }
     }
 
     /// What an outcome has to say to the outside, put into the outbox.
     pub(super) fn put_out(&mut self, route: &Route, outcome: &Outcome) -> Vec<(u64, String)> {
-        let Some(policy) = &route.policy else { return Vec::new() };
+        let hooks = route.policy.as_ref().map_or(&[][..], |policy| &policy.conduct.hooks);
         let calls = outcome.moves.iter().filter_map(|one| match one {
-            Move::Hook(call) => {
-                policy.conduct.hooks.iter().find(|hook| hook.name == call.name).zip(Some(call))
-            }
+            Move::Hook(call) => hooks.iter().find(|hook| hook.name == call.name).zip(Some(call)),
             _ => None,
         });
         let share = outcome.next.canary_share().map_or(0.0, |share| share.ratio() * 100.0);
@@ -111,15 +125,38 @@ impl Controller {
             .map(|(hook, call)| Parcel {
                 route: route.name.to_string(),
                 hook: call.name.clone(),
+                to: To::Hook,
                 key: call.key,
+                run: outcome.next.run,
+                since: outcome.next.started_at_millis,
                 answer: call.answer,
                 body: outbox::body(&route.name, call, hook, outcome.next.phase.name(), share),
             })
             .collect();
+        let notices = self.notices(&route.name, outcome);
         parcels
             .into_iter()
+            .chain(notices)
             .map(|parcel| (parcel.hook.clone(), self.outbox.add(parcel)))
             .map(|(hook, number)| (number, hook))
+            .collect()
+    }
+
+    /// What an outcome has to say to people, for every receiver.
+    fn notices(&self, route: &str, outcome: &Outcome) -> Vec<Parcel> {
+        let Some(live) = self.rollouts.get(route) else { return Vec::new() };
+        let checks: Vec<String> = live.checks.report().iter().map(ToString::to_string).collect();
+        let (before, after, at) = (&live.rollout, &outcome.next, self.clock.now());
+        let about = About { route, before, after, at, checks: &checks };
+        let notices = outcome.moves.iter().filter_map(|one| match one {
+            Move::Notify(notice) => Some(notice),
+            _ => None,
+        });
+        let plan = self.publisher.current();
+        notices
+            .flat_map(|notice| {
+                plan.notify.iter().map(move |receiver| notices::parcel(receiver, about, notice))
+            })
             .collect()
     }
 
@@ -142,6 +179,7 @@ impl Controller {
             events.push((route.name.to_string(), event));
         }
         self.happen_all(events).await;
+        self.deliver();
         self.tell();
     }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use xxhash_rust::xxh64::Xxh64;
 
+use super::secret;
 use crate::analysis::unknown_zones;
 use crate::model::{Diagnostic, Place};
 use crate::plan::Lists;
@@ -126,7 +127,8 @@ pub fn look(path: &Path, env: &Env, last: Option<&Seen>, now: SystemTime) -> Loo
             }
             let lists = read_lists(&base, &spec.list_files());
             let seen = seen(path, &read, &lists);
-            let loaded = Loaded { spec, lists, env: Arc::clone(env), seen, warnings: read.warnings };
+            let warnings = read.warnings.into_iter().chain(secret::missing(&base, &spec)).collect();
+            let loaded = Loaded { spec, lists, env: Arc::clone(env), seen, warnings };
             Look::Loaded(Box::new(loaded))
         }
     }

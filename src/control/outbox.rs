@@ -1,52 +1,77 @@
-//! What must be said to the outside, kept until somebody heard it: hooks of rollouts.
+//! What must be said to the outside, kept until somebody heard it: hooks and notices of rollouts.
 //!
 //! What is to be said is written in the same file as the decision it comes from, and sent after: so it
-//! is heard at least once, over every restart, and its key tells repetitions apart. It must never hold
-//! up a decision, nor keep a secret.
+//! is heard at least once, over every restart, and its key tells repetitions apart. Hooks are called
+//! side by side; a receiver of notices is told one after the other, in order. It must never hold up a
+//! decision, nor let one receiver hold up another.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
-use bytes::Bytes;
-use hmac::{Hmac, KeyInit, Mac};
-use http::{HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::Sha256;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
+use super::deliver;
 use crate::analysis::policy::Hook;
-use crate::fetch::{Ask, Limits, Target, fetch};
+use crate::plan::Receiver;
 use crate::rollout::HookAnswer;
 use crate::rollout::moves::Call;
 
-/// Things to say that are kept at most; beyond that the oldest is forgotten, loudly.
+/// Hooks that are kept at most; beyond that the oldest is forgotten, loudly.
 const MAX_KEPT: usize = 1_000;
+/// Notices that are kept of one receiver at most; beyond that the oldest is forgotten, loudly.
+const MAX_NOTICES: usize = 200;
 /// Answers waiting for the controller at most.
 pub const ANSWERS: usize = 64;
-/// Attempts beyond the first.
-const RETRIES: u32 = 3;
-/// Before the first of them; it doubles.
-const BACKOFF: Duration = Duration::from_secs(1);
-/// Largest answer that is read.
-const ANSWER_BYTES: usize = 64 << 10;
-const SIGNATURE: HeaderName = HeaderName::from_static("x-switchback-signature");
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// One thing to say.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Parcel {
     /// The route.
     pub route: String,
-    /// The hook's name in the policy.
+    /// The hook's name in the policy, or the receiver's identity.
     pub hook: String,
+    /// Whom it is for.
+    #[serde(default)]
+    pub to: To,
     /// Of the call, coming back with its answer.
     pub key: u64,
+    /// The rollout's run.
+    #[serde(default)]
+    pub run: u64,
+    /// When the run began, in wall-clock milliseconds: a lost state begins to count again.
+    #[serde(default)]
+    pub since: u64,
     /// Whether somebody waits for the answer.
     pub answer: bool,
     /// What is said.
     pub body: Value,
+}
+
+/// Whom a parcel is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum To {
+    /// A hook of the rollout.
+    #[default]
+    Hook,
+    /// A receiver of notices.
+    Receiver,
+}
+
+impl Parcel {
+    /// The same for every repetition, and for nothing else.
+    #[must_use]
+    pub fn idempotency_key(&self) -> String {
+        let Self { route, hook, run, since, key, .. } = self;
+        match self.to {
+            To::Hook => format!("{route}-{hook}-{since}-{run}-{key}"),
+            // The receiver's identity holds its address.
+            To::Receiver => format!("{route}-{since}-{run}-{key}"),
+        }
+    }
 }
 
 /// A parcel that was heard, or given up.
@@ -58,6 +83,8 @@ pub struct Delivered {
     pub route: String,
     /// The answer, when somebody waits for it.
     pub answer: Option<HookAnswer>,
+    /// To whom nothing could be said, and why, when it was given up and nobody waits for it.
+    pub given_up: Option<String>,
 }
 
 /// What is still to be said.
@@ -68,6 +95,15 @@ pub struct Outbox {
     told: mpsc::Sender<Delivered>,
     /// Folder from which relative paths of secrets are meant.
     base: PathBuf,
+    /// Receivers that are being told something, by identity.
+    busy: BTreeMap<String, Busy>,
+}
+
+#[derive(Debug)]
+struct Busy {
+    number: u64,
+    receiver: Receiver,
+    task: AbortHandle,
 }
 
 impl Outbox {
@@ -75,19 +111,22 @@ impl Outbox {
     #[must_use]
     pub fn new(left: Vec<Parcel>, told: mpsc::Sender<Delivered>, base: PathBuf) -> Self {
         let parcels: BTreeMap<u64, Parcel> = (0..).zip(left).collect();
-        Self { next: parcels.len() as u64, parcels, told, base }
+        Self { next: parcels.len() as u64, parcels, told, base, busy: BTreeMap::new() }
     }
 
-    /// Adds a call; gives its number.
+    /// Adds a parcel; gives its number.
     pub fn add(&mut self, parcel: Parcel) -> u64 {
-        if self.parcels.len() >= MAX_KEPT
-            && let Some((_, lost)) = self.parcels.pop_first()
+        let same =
+            |other: &Parcel| other.to == parcel.to && (parcel.to == To::Hook || other.hook == parcel.hook);
+        let most = if parcel.to == To::Hook { MAX_KEPT } else { MAX_NOTICES };
+        let under_way = self.busy.get(&parcel.hook).map(|busy| busy.number);
+        let mut queue = self.parcels.iter().filter(|(_, other)| same(other)).map(|(number, _)| *number);
+        let oldest = queue.find(|number| Some(*number) != under_way);
+        if let Some(oldest) = oldest.filter(|_| queue.count() + 1 >= most)
+            && let Some(lost) = self.parcels.remove(&oldest)
         {
-            tracing::error!(
-                route = lost.route,
-                hook = lost.hook,
-                "too many hooks are waiting: the oldest is lost"
-            );
+            let what = if lost.to == To::Hook { lost.hook.as_str() } else { "a notice" };
+            tracing::error!(route = lost.route, what, "too much is waiting to be said: the oldest is lost");
         }
         let number = self.next;
         self.next += 1;
@@ -98,6 +137,7 @@ impl Outbox {
     /// Forgets a parcel.
     pub fn remove(&mut self, number: u64) {
         self.parcels.remove(&number);
+        self.busy.retain(|_, busy| busy.number != number);
     }
 
     /// What to remember.
@@ -106,28 +146,81 @@ impl Outbox {
         self.parcels.values().cloned().collect()
     }
 
-    /// Numbers of all parcels with their routes and hooks.
+    /// Numbers of all hooks' parcels with their routes and hooks.
     #[must_use]
     pub fn numbers(&self) -> Vec<(u64, String, String)> {
-        let name = |(number, one): (&u64, &Parcel)| (*number, one.route.clone(), one.hook.clone());
-        self.parcels.iter().map(name).collect()
+        let hooks = self.parcels.iter().filter(|(_, one)| one.to == To::Hook);
+        hooks.map(|(number, one)| (*number, one.route.clone(), one.hook.clone())).collect()
     }
 
-    /// Sends a parcel; what became of it comes back later. A hook that the file no longer has is
-    /// given up.
+    /// Sends a hook's parcel; what became of it comes back later. A hook that the file no longer has
+    /// is given up.
     pub fn send(&self, number: u64, hook: Option<&Hook>) {
-        let Some(parcel) = self.parcels.get(&number).cloned() else { return };
+        let Some(parcel) = self.parcels.get(&number).filter(|one| one.to == To::Hook).cloned() else {
+            return;
+        };
         let (told, hook, base) = (self.told.clone(), hook.cloned(), self.base.clone());
         tokio::spawn(async move {
-            let good = match &hook {
-                Some(hook) => say(hook, &parcel, &base).await,
-                None => false,
+            let said = match &hook {
+                Some(hook) => deliver::call(hook, &parcel, &base).await,
+                None => Err("the file has it no more".to_owned()),
             };
-            let answer =
-                parcel.answer.then(|| HookAnswer { name: parcel.hook.clone(), key: parcel.key, good });
+            let why = said.err();
+            let answer = parcel.answer.then(|| HookAnswer {
+                name: parcel.hook.clone(),
+                key: parcel.key,
+                good: why.is_none(),
+                why: why.clone().unwrap_or_default(),
+            });
+            let given_up = why.filter(|_| answer.is_none()).map(|why| format!("hook {}: {why}", parcel.hook));
             // The controller is gone with the process: the parcel is in its file.
-            let _ = told.send(Delivered { number, route: parcel.route, answer }).await;
+            let _ = told.send(Delivered { number, route: parcel.route, answer, given_up }).await;
         });
+    }
+
+    /// Tells every receiver that is not being told something its oldest notice. What is for a receiver
+    /// that is not among these is given up.
+    pub fn deliver(&mut self, receivers: &[Receiver]) {
+        self.busy.retain(|_, busy| {
+            let same = receivers.contains(&busy.receiver) && self.parcels.contains_key(&busy.number);
+            if !same {
+                tracing::info!(receiver = busy.receiver.label(), "what it was being told is taken back");
+                busy.task.abort();
+            }
+            same
+        });
+        self.parcels.retain(|_, parcel| {
+            let known = parcel.to == To::Hook || receivers.iter().any(|one| one.id == parcel.hook);
+            if !known {
+                tracing::warn!(
+                    route = parcel.route,
+                    "a notice is given up: the file has its receiver no more"
+                );
+            }
+            known
+        });
+        for receiver in receivers {
+            let mut queue =
+                self.parcels.iter().filter(|(_, one)| one.to == To::Receiver && one.hook == receiver.id);
+            let Some((number, parcel)) = queue.next().filter(|_| !self.busy.contains_key(&receiver.id))
+            else {
+                continue;
+            };
+            let (number, task) = (*number, self.tell(*number, parcel.clone(), receiver.clone()));
+            let busy = Busy { number, receiver: receiver.clone(), task };
+            self.busy.insert(receiver.id.clone(), busy);
+        }
+    }
+
+    fn tell(&self, number: u64, parcel: Parcel, receiver: Receiver) -> AbortHandle {
+        let (told, base) = (self.told.clone(), self.base.clone());
+        let telling = tokio::spawn(async move {
+            let said = deliver::tell(&receiver, &parcel, &base).await;
+            let given_up = said.err().map(|why| format!("{}: {why}", receiver.label()));
+            // The controller is gone with the process: the parcel is in its file.
+            let _ = told.send(Delivered { number, route: parcel.route, answer: None, given_up }).await;
+        });
+        telling.abort_handle()
     }
 }
 
@@ -147,87 +240,54 @@ pub fn body(route: &str, call: &Call, hook: &Hook, phase: &str, canary: f64) -> 
     })
 }
 
-/// Says it, again if need be; whether it was answered with a 2xx.
-async fn say(hook: &Hook, parcel: &Parcel, base: &Path) -> bool {
-    let mut pause = BACKOFF;
-    for attempt in 0..=RETRIES {
-        match once(hook, parcel, base).await {
-            Ok(true) => return true,
-            Ok(false) if parcel.answer => return false,
-            Ok(false) => {
-                tracing::warn!(route = parcel.route, hook = hook.name, "a hook did not answer with a 2xx");
-            }
-            Err(why) => {
-                tracing::warn!(route = parcel.route, hook = hook.name, "a hook cannot be asked: {why}");
-            }
-        }
-        if attempt < RETRIES {
-            tokio::time::sleep(pause).await;
-            pause *= 2;
-        }
-    }
-    false
-}
-
-async fn once(hook: &Hook, parcel: &Parcel, base: &Path) -> Result<bool, String> {
-    let (target, path) = address(&hook.url).ok_or_else(|| format!("{} is no http:// address", hook.url))?;
-    let body = Bytes::from(parcel.body.to_string());
-    let key = format!("{}-{}-{}", parcel.route, parcel.hook, parcel.key);
-    let mut headers = vec![
-        (http::header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (IDEMPOTENCY_KEY, HeaderValue::try_from(key).map_err(|error| error.to_string())?),
-    ];
-    if let Some(file) = &hook.secret_file {
-        let path = base.join(file);
-        let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await;
-        let secret = read.map_err(std::io::Error::other).and_then(|read| read);
-        let secret = secret.map_err(|error| format!("{file}: {error}"))?;
-        headers.push((SIGNATURE, sign(secret.trim_ascii(), &body)?));
-    }
-    let ask = Ask { method: Method::POST, path, headers, body };
-    let limits =
-        Limits { timeout: Duration::from_secs_f64(hook.timeout.clamp(0.1, 600.0)), body: ANSWER_BYTES };
-    let answer = fetch(&target, ask, limits).await.map_err(|error| error.to_string())?;
-    Ok(answer.status.is_success())
-}
-
-/// HMAC-SHA256 of a body (RFC 2104), as `sha256=` and hexadecimal digits.
-fn sign(secret: &[u8], body: &[u8]) -> Result<HeaderValue, String> {
-    use std::fmt::Write as _;
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret).map_err(|error| error.to_string())?;
-    mac.update(body);
-    let mut text = "sha256=".to_owned();
-    for byte in mac.finalize().into_bytes() {
-        // Writing into memory cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    HeaderValue::try_from(text).map_err(|error| error.to_string())
-}
-
-/// Where to ask, and for what.
-fn address(url: &str) -> Option<(Target, String)> {
-    let uri: http::Uri = url.parse().ok()?;
-    let host = uri.host()?.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let target = Target::Tcp { host, port: uri.port_u16().unwrap_or(80) };
-    let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
-    (uri.scheme_str() == Some("http")).then_some((target, path))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Way;
 
-    #[test]
-    fn bodies_are_signed_as_rfc_4231_says() {
-        let key = [0x0b_u8; 20];
-        let expected = "sha256=b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7";
-        assert_eq!(sign(&key, b"Hi There").expect("a signature"), expected);
+    fn notice(to: &str, key: u64) -> Parcel {
+        Parcel { route: "r".into(), hook: to.into(), to: To::Receiver, key, ..Parcel::default() }
+    }
+
+    fn hook(key: u64) -> Parcel {
+        Parcel { to: To::Hook, ..notice("h", key) }
+    }
+
+    fn outbox() -> (Outbox, mpsc::Receiver<Delivered>) {
+        let (told, heard) = mpsc::channel(ANSWERS);
+        (Outbox::new(Vec::new(), told, PathBuf::new()), heard)
     }
 
     #[test]
-    fn hooks_are_asked_over_http_alone() {
-        assert!(address("http://gate:8080/ok?x=1").is_some_and(|(_, path)| path == "/ok?x=1"));
-        assert!(address("http://gate").is_some_and(|(_, path)| path == "/"));
-        assert!(address("https://gate/ok").is_none() && address("gate").is_none());
+    fn every_queue_has_its_own_bound_and_loses_its_oldest() {
+        let (mut outbox, _heard) = outbox();
+        outbox.add(hook(0));
+        outbox.add(notice("b", 0));
+        for key in 0..MAX_NOTICES as u64 + 5 {
+            outbox.add(notice("a", key));
+        }
+        let kept = |name: &str| -> Vec<u64> {
+            outbox.to_remember().iter().filter(|one| one.hook == name).map(|one| one.key).collect()
+        };
+        assert_eq!((kept("h"), kept("b")), (vec![0], vec![0]));
+        assert_eq!((kept("a").len(), kept("a").first().copied()), (MAX_NOTICES, Some(5)));
+    }
+
+    #[tokio::test]
+    async fn what_is_for_a_receiver_that_is_gone_is_given_up() {
+        let (mut outbox, _heard) = outbox();
+        let receiver = |name: &str| Receiver {
+            id: name.into(),
+            way: Way::Webhook { url: "http://127.0.0.1:1/".into(), secret_file: None },
+        };
+        let (first, _, _) =
+            (outbox.add(notice("a", 1)), outbox.add(notice("a", 2)), outbox.add(notice("b", 3)));
+        outbox.add(hook(4));
+        outbox.deliver(&[receiver("a"), receiver("b")]);
+        let busy: Vec<_> = outbox.busy.values().map(|busy| busy.number).collect();
+        assert_eq!(busy, [first, 2], "one after the other, each receiver for itself");
+        outbox.deliver(&[receiver("b")]);
+        let left: Vec<_> = outbox.to_remember().iter().map(|one| one.key).collect();
+        assert_eq!((left, outbox.busy.len()), (vec![3, 4], 1));
     }
 }

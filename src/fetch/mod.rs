@@ -1,9 +1,10 @@
 //! One small HTTP/1.1 client for control-plane conversations: one connection, one request.
 //!
-//! It exists so that the command line and later checks and notices need no larger client. It must
+//! It exists so that the command line, hooks, checks and notices need no larger client. It must
 //! never be used on the request path, follow a redirect, or read more than it was allowed.
 
 pub mod target;
+mod tls;
 
 use std::time::Duration;
 
@@ -66,6 +67,9 @@ pub enum FetchError {
     /// Nobody answers there.
     #[error("cannot connect to {0}: {1}")]
     Connect(String, #[source] std::io::Error),
+    /// Nobody who can be trusted answers there.
+    #[error("no TLS with {0}: {1}")]
+    Tls(String, String),
     /// The conversation broke.
     #[error("the conversation broke off")]
     Protocol(#[from] hyper::Error),
@@ -90,6 +94,14 @@ pub async fn fetch(target: &Target, ask: Ask, limits: Limits) -> Result<Answer, 
         match target {
             Target::Tcp { host, port } => {
                 let stream = tokio::net::TcpStream::connect((host.as_str(), *port)).await.map_err(refused)?;
+                talk(stream, target, ask, limits).await
+            }
+            Target::Tls { host, port } => {
+                let connector =
+                    tls::connector().await.map_err(|why| FetchError::Tls(target.to_string(), why))?;
+                let stream = tokio::net::TcpStream::connect((host.as_str(), *port)).await.map_err(refused)?;
+                let stream = tls::begin(connector, host, stream).await;
+                let stream = stream.map_err(|why| FetchError::Tls(target.to_string(), why))?;
                 talk(stream, target, ask, limits).await
             }
             Target::Unix(path) => {

@@ -12,6 +12,7 @@ pub mod matched;
 pub mod pick;
 pub mod plans;
 pub mod rank;
+pub mod receiver;
 pub mod router;
 
 use std::net::SocketAddr;
@@ -35,6 +36,7 @@ pub use asked::Asked;
 pub use compile::{Compiled, Inputs, Lists, compile, reweigh};
 pub use filter::{Filters, HeaderOps};
 pub use plans::{PlanCache, Plans};
+pub use receiver::{Receiver, Way};
 pub use router::{Routed, Router};
 
 pub use crate::spec::listener::{Paths, Policy, Timeouts as ClientTimeouts};
@@ -69,6 +71,8 @@ pub struct Plan {
     pub trace_sample: Option<u32>,
     /// What only a start reads.
     pub process: Process,
+    /// Who is told what rollouts do.
+    pub notify: Box<[Receiver]>,
 }
 
 impl Plan {

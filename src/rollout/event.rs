@@ -86,6 +86,8 @@ pub struct HookAnswer {
     pub key: u64,
     /// Any 2xx; anything else, and no answer after all attempts, is not.
     pub good: bool,
+    /// What was wrong with it, in a few words; empty when it is good.
+    pub why: String,
 }
 
 /// Something happened.
@@ -154,6 +156,8 @@ pub enum CheckWord {
     /// Within bounds, or there are none.
     #[default]
     Fine,
+    /// This one was asked and has not answered yet: nothing rises, and nothing is wrong so far.
+    Waiting(String),
     /// This one does not answer.
     Silent(String),
     /// This one is out of bounds.

@@ -3,7 +3,7 @@
 //! It must never rise past a pause, a closed window, an open question or a store that fails.
 
 use super::clocks::millis;
-use super::event::By;
+use super::event::{By, CheckWord};
 use super::gates::{self, Stand};
 use super::harm::doubt;
 use super::moves::{Actor, Level, lacks};
@@ -39,7 +39,10 @@ pub(super) fn step_deadline(turn: &mut Turn<'_>, finding: Option<&Finding>) -> b
             revert(turn, "step-deadline", text, Actor::Timer);
             return true;
         }
-        OnStepDeadline::Promote => doubt(turn, finding).is_none() && !turn.gap,
+        OnStepDeadline::Promote => {
+            let unasked = matches!(turn.scene.checks, CheckWord::Waiting(_));
+            doubt(turn, finding).is_none() && !turn.gap && !unasked
+        }
         OnStepDeadline::Pause => false,
     };
     if take {
@@ -74,7 +77,12 @@ pub(super) fn forward(turn: &mut Turn<'_>, at: Base) {
     turn.next.waiting_for.clear();
     match gates::ask(turn, event) {
         Stand::Open => step_forward(turn, Actor::Analyzer, "shown", "the step has shown what it must", None),
-        Stand::Waiting => hold(turn, Hold::Gate, "somebody is asked".to_owned()),
+        Stand::Waiting => {
+            let text = format!("a yes is waited for: {}", turn.next.waiting_for.join(", "));
+            hold(turn, Hold::Gate, text.clone());
+            // The reason grows with what was answered.
+            turn.next.reason.text = text;
+        }
         Stand::Late => gate_is_late(turn),
     }
 }

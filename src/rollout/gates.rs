@@ -1,19 +1,19 @@
 //! Hooks whose answer matters: who was asked, what they said, when they are asked again.
 //!
 //! Only `preRollout` and the confirm events block, and `rollback` puts back. A refusal is asked
-//! again until the deadline; then the default answer, no, pauses. It must never take an answer to
-//! an earlier question.
+//! again until the hook's deadline; then its default answer counts: a no pauses, a yes is told. It
+//! must never take an answer to an earlier question.
 
 use serde::{Deserialize, Serialize};
 
 use super::clocks::millis;
 use super::event::HookAnswer;
 use super::moves::{Actor, Call, Level, Move};
-use super::state::{Base, Mark};
+use super::state::{Base, Mark, Reason};
 use super::transition::revert;
 use super::turn::Turn;
 use crate::analysis::policy::Hook;
-use crate::spec::rollout::HookEvent;
+use crate::spec::rollout::{HookEvent, OnDeadline};
 
 /// Milliseconds after which a hook that said no is asked again.
 pub const ASK_AGAIN: u64 = 10_000;
@@ -36,6 +36,8 @@ pub struct Wait {
     pub asked: u64,
     /// What it said to the last call.
     pub good: Option<bool>,
+    /// What was wrong with the last answer; stays until a better one.
+    pub why: String,
 }
 
 /// Where the hooks of an event stand.
@@ -47,11 +49,6 @@ pub enum Stand {
     Waiting,
     /// One has not for too long.
     Late,
-}
-
-/// Milliseconds a gate may take: as long as a step may.
-fn deadline(turn: &Turn<'_>) -> u64 {
-    millis(turn.policy.conduct.step_deadline)
 }
 
 /// Asks all hooks of an event, and again those that said no.
@@ -66,11 +63,30 @@ pub(super) fn ask(turn: &mut Turn<'_>, event: HookEvent) -> Stand {
         if wait.as_ref().is_none_or(|wait| is_due(wait, hook, now)) {
             call(turn, hook);
         }
-        turn.next.waiting_for.push(hook.name.clone());
-        let late = wait.is_some_and(|wait| now.saturating_sub(wait.since) >= deadline(turn));
+        let why = wait.as_ref().map(|wait| wait.why.as_str()).filter(|why| !why.is_empty());
+        let shown = why.map_or_else(|| hook.name.clone(), |why| format!("{} ({why})", hook.name));
+        let late = wait.is_some_and(|wait| now.saturating_sub(wait.since) >= millis(hook.deadline));
+        if late && hook.event.is_gate() && hook.on_deadline == OnDeadline::Allow {
+            allow(turn, hook, &shown);
+            continue;
+        }
+        turn.next.waiting_for.push(shown);
         stand = if late || stand == Stand::Late { Stand::Late } else { Stand::Waiting };
     }
     stand
+}
+
+/// Nobody answered in time, and the file says that this is a yes.
+fn allow(turn: &mut Turn<'_>, hook: &Hook, shown: &str) {
+    if let Some(wait) = turn.next.waits.iter_mut().find(|wait| wait.name == hook.name) {
+        // No answer comes to call 0: what was asked is settled.
+        (wait.good, wait.key) = (Some(true), 0);
+    }
+    let text = format!(
+        "the hook {shown} gave no yes within {:.0} s; `onDeadline: allow` lets it through",
+        hook.deadline
+    );
+    turn.notify(Level::Warning, "gate-deadline", text);
 }
 
 /// Polls hooks that say yes when something is to be done, and those that look at a step.
@@ -110,9 +126,10 @@ fn is_due(wait: &Wait, hook: &Hook, now: u64) -> bool {
 fn call(turn: &mut Turn<'_>, hook: &Hook) {
     let (key, now) = (turn.key(), turn.next.clocks.all);
     let (name, event) = (hook.name.clone(), hook.event);
-    let since = turn.next.waits.iter().find(|wait| wait.name == name).map_or(now, |wait| wait.since);
+    let known = turn.next.waits.iter().find(|wait| wait.name == name);
+    let (since, why) = known.map_or((now, String::new()), |wait| (wait.since, wait.why.clone()));
     turn.next.waits.retain(|wait| wait.name != name);
-    turn.next.waits.push(Wait { name: name.clone(), key, since, asked: now, good: None });
+    turn.next.waits.push(Wait { name: name.clone(), key, since, asked: now, good: None, why });
     turn.tell(Move::Hook(Call { name, event, key, answer: true }));
 }
 
@@ -129,6 +146,7 @@ pub(super) fn answered(turn: &mut Turn<'_>, answer: &HookAnswer) {
         return;
     }
     wait.good = Some(answer.good);
+    wait.why.clone_from(&answer.why);
     turn.keep();
     let under_way = turn.next.phase.base().is_some_and(|at| at != Base::Pending);
     if hook.event == HookEvent::Rollback && answer.good && under_way {
@@ -138,7 +156,11 @@ pub(super) fn answered(turn: &mut Turn<'_>, answer: &HookAnswer) {
         && !answer.good
         && turn.once(Mark::Hook)
     {
-        let text = format!("the hook `{}` did not answer well", hook.name);
+        let text = format!("the hook `{}` did not answer well: {}", hook.name, answer.why);
+        let failed = Reason { code: "hook-failed".into(), text: text.clone() };
+        let reason = std::mem::replace(&mut turn.next.reason, failed);
+        turn.record(Actor::Hook, None);
+        turn.next.reason = reason;
         turn.notify(Level::Warning, "hook-failed", text);
     }
 }

@@ -106,7 +106,7 @@ pub(super) fn doubt(turn: &Turn<'_>, finding: Option<&Finding>) -> Option<(Hold,
         }
     }
     match &turn.scene.checks {
-        CheckWord::Fine => None,
+        CheckWord::Fine | CheckWord::Waiting(_) => None,
         CheckWord::Silent(name) => Some((Hold::CheckSilent, format!("the check `{name}` does not answer"))),
         CheckWord::Failing(name, OnFail::Hold) => {
             Some((Hold::Check, format!("the check `{name}` is out of bounds")))

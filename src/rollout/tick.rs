@@ -4,6 +4,7 @@
 //! on a second it does not trust, or on the silence of whoever had to be asked.
 
 use super::clocks::millis;
+use super::event::CheckWord;
 use super::forward::{forward, gate_is_late, hold, step_deadline};
 use super::gates::{self, Stand};
 use super::harm::{doubt, harm, rollout_deadline};
@@ -160,6 +161,10 @@ fn live(turn: &mut Turn<'_>, finding: Option<&Finding>) {
         finding.map(|found| found.waiting_for.iter().map(lacks).collect()).unwrap_or_default();
     if let Some((reason, text)) = doubt(turn, finding) {
         return hold(turn, reason, text);
+    }
+    if let CheckWord::Waiting(name) = &turn.scene.checks {
+        turn.next.waiting_for.push(format!("the first answer of the check `{name}` in this step"));
+        return go_on(turn, at);
     }
     if !shown(turn, finding, at) {
         let late = turn.next.clocks.dwell >= dwell(turn, at);

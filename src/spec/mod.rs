@@ -6,6 +6,7 @@
 
 pub mod filter;
 pub mod listener;
+pub mod notify;
 pub mod parse;
 pub mod process;
 mod refusal;
@@ -58,8 +59,8 @@ pub struct File {
     pub access_log: Option<Spot<process::AccessLog>>,
     /// Traces that requests belong to.
     pub tracing: Option<Spot<process::Tracing>>,
-    /// Who is told of transitions.
-    pub notify: Option<Spot<Later>>,
+    /// Who is told what rollouts do.
+    pub notify: Vec<Spot<notify::Receiver>>,
 }
 
 impl File {
@@ -69,7 +70,6 @@ impl File {
         let mut found = spot::LaterKeys::default();
         found.add("", "budgets", self.budgets.as_ref());
         found.add("", "state", self.state.as_ref());
-        found.add("", "notify", self.notify.as_ref());
         self.admin.iter().for_each(|admin| admin.later(&mut found));
         self.tracing.iter().for_each(|tracing| tracing.later(&mut found));
         self.listeners.iter().for_each(|listener| listener.later(&mut found));

@@ -4,8 +4,9 @@
 
 use crate::model::{Diagnostic, Place};
 
+use super::notify::Receiver;
 pub use super::refusal::guess;
-use super::{File, refusal};
+use super::{File, Spot, refusal};
 
 /// Largest configuration file in bytes; 10,000 routes must fit.
 pub const MAX_FILE_BYTES: usize = 4 << 20;
@@ -54,6 +55,22 @@ impl Spec {
         names.sort();
         names.dedup();
         names
+    }
+
+    /// Every file with a secret, with the index of the file that names it, for the shell to look at.
+    #[must_use]
+    pub fn secret_files(&self) -> Vec<(usize, &Spot<String>)> {
+        let mut found = Vec::new();
+        for (at, (_, file)) in self.files.iter().enumerate() {
+            let rollouts = file.routes.iter().filter_map(|route| route.rollout.as_ref());
+            let hooks = rollouts.flat_map(|rollout| &rollout.hooks);
+            found.extend(hooks.filter_map(|hook| Some((at, hook.secret_file.as_ref()?))));
+            found.extend(file.notify.iter().filter_map(|receiver| match &receiver.value {
+                Receiver::Slack(slack) => Some((at, &slack.url_file)),
+                Receiver::Webhook(webhook) => Some((at, webhook.secret_file.as_ref()?)),
+            }));
+        }
+        found
     }
 }
 

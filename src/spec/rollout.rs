@@ -112,7 +112,6 @@ pub struct Analysis {
     /// Fixed limits.
     pub thresholds: Spot<Thresholds>,
     /// Outside numbers.
-    #[schemars(with = "Option<Later>")]
     pub checks: Vec<Spot<Check>>,
 }
 
@@ -285,7 +284,7 @@ const fn half_a_minute() -> Spot<Span> {
 pub struct Prometheus {
     /// Base address.
     pub url: Spot<String>,
-    /// The query.
+    /// The query; `{{route}}`, `{{canary}}`, `{{stable}}`, `{{version}}` and `{{interval}}` are filled in.
     pub query: Spot<String>,
 }
 
@@ -424,11 +423,26 @@ pub struct Hook {
     /// How long an answer may take.
     #[serde(default = "ten_seconds")]
     pub timeout: Span,
+    /// How long a confirm event waits for a yes; default: `deadline.step`.
+    pub deadline: Option<Spot<Span>>,
+    /// What a confirm event takes for an answer when its deadline has passed.
+    pub on_deadline: Option<Spot<OnDeadline>>,
     /// Passed along.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
     /// File with the key of the signature.
     pub secret_file: Option<Spot<String>>,
+}
+
+/// What is taken for an answer when nobody gave one in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum OnDeadline {
+    /// A no: it waits for a person.
+    #[default]
+    Pause,
+    /// A yes, and somebody is told.
+    Allow,
 }
 
 const fn ten_seconds() -> Span {
@@ -459,4 +473,12 @@ pub enum HookEvent {
     OnHold,
     /// It changed state.
     OnTransition,
+}
+
+impl HookEvent {
+    /// Whether the rollout waits for a yes.
+    #[must_use]
+    pub const fn is_gate(self) -> bool {
+        matches!(self, Self::ConfirmRollout | Self::ConfirmTrafficIncrease | Self::ConfirmPromotion)
+    }
 }

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::model::{Explained, Range};
 pub use rollout::{
-    Dora, Evidence, Failing, Harm, History, Known, PlannedStep, Record, Rollout, RolloutMoved, RolloutPlan,
-    RolloutRequest, Samples, Seen,
+    Check, Dora, Evidence, Failing, Harm, History, Known, PlannedStep, Record, Rollout, RolloutMoved,
+    RolloutPlan, RolloutRequest, Samples, Seen,
 };
 pub use route::{Arm, BlueGreen, Endpoint, Route, Routes};
 pub use slo::{BurnRate, Objective};

@@ -76,6 +76,23 @@ pub struct Rollout {
     /// The version that comes after this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// Numbers from outside, while the canary has traffic.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Check>,
+}
+
+/// A number from outside.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// Its name.
+    pub name: String,
+    /// The last value in this step; `None` before the first, and for an infinite one.
+    pub value: Option<f64>,
+    /// `fine`, `waiting`, `silent` or `failing`.
+    pub state: String,
+    /// Why the last question had no answer.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
 }
 
 /// The evidence a verdict rests on, as natural logarithms.

@@ -38,6 +38,7 @@ mod metrics;
 mod mutations;
 mod objectives;
 mod origins;
+mod outside;
 mod overrides;
 mod reload;
 mod rollouts;

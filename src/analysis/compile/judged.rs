@@ -1,9 +1,9 @@
-//! The `analysis` part of a rollout block: probabilities, what is bad, fixed limits, checks.
+//! The `analysis` part of a rollout block: probabilities, what is bad, fixed limits.
 //!
 //! It must never accept a limit that always or never holds.
 
-use super::{Findings, seconds};
-use crate::analysis::policy::{Check, Status};
+use super::Findings;
+use crate::analysis::policy::Status;
 use crate::analysis::thresholds::{ENOUGH, Limits};
 use crate::spec::Spot;
 use crate::spec::parse::guess;
@@ -156,44 +156,6 @@ impl Findings<'_> {
             min_requests: analysis.min_requests.as_ref().map_or(ENOUGH, |least| least.value),
         };
         limits.any().then_some(limits)
-    }
-
-    pub(super) fn checks(&mut self, analysis: &Analysis) -> Vec<Check> {
-        let mut checks: Vec<Check> = Vec::new();
-        for check in &analysis.checks {
-            let bound = |written: &Option<Spot<Number>>| written.as_ref().map(|number| number.value.0);
-            let (min, max) = (bound(&check.min), bound(&check.max));
-            let bounded = min.is_some() || max.is_some();
-            self.unless(bounded, check, "cannot-decide", "a check has neither min nor max", "add `max: 0.5`");
-            let ordered = min.zip(max).is_none_or(|(min, max)| min <= max);
-            self.unless(ordered, check, "cannot-decide", "no value is above min and below max", "swap them");
-            self.unless(
-                seconds(*check.interval) >= 1.0,
-                &check.interval,
-                "cannot-decide",
-                "an interval is at least 1s",
-                "30s is the default",
-            );
-            self.url(&check.prometheus.url);
-            let unique = checks.iter().all(|other| other.name != *check.name.value);
-            self.unless(
-                unique,
-                &check.name,
-                "duplicate-name",
-                "a check is named twice",
-                "rename one of them",
-            );
-            checks.push(Check {
-                name: check.name.value.clone(),
-                url: check.prometheus.url.value.clone(),
-                query: check.prometheus.query.value.clone(),
-                min,
-                max,
-                interval: seconds(*check.interval),
-                on_fail: check.on_fail,
-            });
-        }
-        checks
     }
 }
 

@@ -3,13 +3,14 @@
 //! It must never let a policy through that can only ever wait or only ever revert, and never stop
 //! at the first finding.
 
+mod asked;
 mod judged;
 mod windows;
 
 pub use windows::unknown_zones;
 
 use super::mixture::MAX_STEPS;
-use super::policy::{Conduct, Hook, Policy, Preset, Step};
+use super::policy::{Conduct, Policy, Preset, Step};
 use crate::model::{Diagnostic, Place};
 use crate::spec::Spot;
 use crate::spec::parse::guess;
@@ -241,27 +242,7 @@ impl Findings<'_> {
         self.unless(seconds(**whole) > all, whole, "deadline-too-short", &message, "24h is the default");
     }
 
-    fn url(&mut self, url: &Spot<String>) {
-        let fine =
-            ["http://", "https://"].iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme));
-        self.unless(fine, url, "bad-address", "this is no address to ask", "write http://host:port/path");
-    }
-
     fn conduct(&mut self, written: &Rollout) -> Conduct {
-        let mut hooks: Vec<Hook> = Vec::new();
-        for hook in &written.hooks {
-            self.url(&hook.url);
-            let unique = hooks.iter().all(|other| other.name != *hook.name.value);
-            self.unless(unique, &hook.name, "duplicate-name", "a hook is named twice", "rename one of them");
-            hooks.push(Hook {
-                name: hook.name.value.clone(),
-                event: hook.event,
-                url: hook.url.value.clone(),
-                timeout: seconds(hook.timeout),
-                metadata: hook.metadata.clone().into_iter().collect(),
-                secret_file: hook.secret_file.as_ref().map(|file| file.value.clone()),
-            });
-        }
         Conduct {
             step_deadline: seconds(*written.deadline.step),
             rollout_deadline: seconds(*written.deadline.rollout),
@@ -271,7 +252,7 @@ impl Findings<'_> {
             bake: seconds(written.bake),
             revert_ramp: seconds(written.revert.ramp),
             auto_start: written.auto_start,
-            hooks,
+            hooks: self.hooks(written),
         }
     }
 }
@@ -403,6 +384,11 @@ mod tests {
             ("cannot-decide", "version: v2, analysis: { thresholds: { minSuccessRate: 100% } }"),
             ("cannot-decide", "version: v2, analysis: { checks: [{ name: a, prometheus: { url: 'http://p', query: up } }] }"),
             ("bad-address", "version: v2, analysis: { checks: [{ name: a, prometheus: { url: 'p', query: up }, max: 1 }] }"),
+            ("bad-value", "version: v2, analysis: { checks: [{ name: a, prometheus: { url: 'http://p', query: '' }, max: 1 }] }"),
+            ("bad-value", "version: v2, analysis: { checks: [{ name: a, prometheus: { url: 'http://p', query: 'up{r=\"{{rout}}\"}' }, max: 1 }] }"),
+            ("bad-value", "version: v2, hooks: [{ name: a, event: event, url: 'http://x', deadline: 1m }]"),
+            ("bad-value", "version: v2, hooks: [{ name: a, event: preRollout, url: 'http://x', onDeadline: allow }]"),
+            ("cannot-decide", "version: v2, hooks: [{ name: a, event: confirmRollout, url: 'http://x', deadline: 0 }]"),
             ("bad-address", "version: v2, hooks: [{ name: a, event: event, url: 'ftp://x' }]"),
             ("duplicate-name", "version: v2, hooks: [{ name: a, event: event, url: 'http://x' }, { name: a, event: event, url: 'http://x' }]"),
             ("bad-value", "version: v2, windows: [{ between: ['9', '16:00'] }]"),
@@ -431,6 +417,22 @@ mod tests {
         ] {
             compile(&format!("version: v2, {rollout}"))
                 .unwrap_or_else(|found| panic!("{rollout}: {found:?}"));
+        }
+    }
+
+    #[test]
+    fn as_many_are_asked_as_can_be_waited_for() {
+        let many =
+            |count: usize, one: &dyn Fn(usize) -> String| (0..count).map(one).collect::<Vec<_>>().join(", ");
+        let hooks = |count| many(count, &|at| format!("{{ name: h{at}, event: event, url: 'http://x' }}"));
+        let check = |at| format!("{{ name: c{at}, prometheus: {{ url: 'http://p', query: up }}, max: 1 }}");
+        let checks = |count| many(count, &check);
+        compile(&format!("version: v2, hooks: [{}], analysis: {{ checks: [{}] }}", hooks(32), checks(16)))
+            .unwrap();
+        for block in [format!("hooks: [{}]", hooks(33)), format!("analysis: {{ checks: [{}] }}", checks(17))]
+        {
+            let found = compile(&format!("version: v2, {block}")).unwrap_err();
+            assert_eq!(found.iter().map(|one| one.code).collect::<Vec<_>>(), ["too-many"], "{found:?}");
         }
     }
 

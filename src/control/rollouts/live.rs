@@ -10,6 +10,7 @@ use super::after::After;
 use super::counts::{Counts, Epoch};
 use super::sampled::Sampled;
 use crate::analysis::{Analyzer, Finding, Policy};
+use crate::control::checks::Checks;
 use crate::model::{Compared, Guided};
 use crate::plan::Route;
 use crate::rollout::moves::Analyze;
@@ -45,6 +46,8 @@ pub struct Live {
     pub epoch: u64,
     /// Requests per second of both arms, lately.
     pub rate: f64,
+    /// Numbers from outside.
+    pub checks: Checks,
     pub(super) counts: Counts,
     /// What failed in the present step.
     pub(super) sampled: Sampled,
@@ -67,6 +70,7 @@ impl Live {
             finding: None,
             epoch: 0,
             rate: 0.0,
+            checks: Checks::default(),
             counts: Counts::default(),
             sampled: Sampled::default(),
             after: After::default(),

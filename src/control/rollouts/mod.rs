@@ -129,6 +129,7 @@ impl Rollouts {
             let ticks = live.counts.take(book, route, second, ended, &mut live.sampled);
             live.after.look(book, route, &live.rollout);
             let finding = live.judge(&ticks);
+            live.checks.follow(route, &live.rollout, &live.policy);
             (route.clone(), Event::Tick(finding.map(Box::new)))
         });
         events.collect()
@@ -208,6 +209,7 @@ impl Rollouts {
             from_alive: alive(&live.rollout.identity.from),
             to_alive: alive(&live.rollout.identity.to),
             store: self.store,
+            checks: live.checks.word(),
             rate: live.rate,
             suffered: live.sampled.suffered(),
             lately: live.after.lately(),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::live::Live;
 use crate::analysis::{Finding, Policy};
+use crate::control::checks::CheckReport;
 use crate::control::objectives::Standings;
 use crate::rollout::dora::{self, Harm};
 use crate::rollout::{Record, Rollout, Suffered};
@@ -101,6 +102,8 @@ pub struct RolloutReport {
     pub rate: f64,
     /// What failed in the present step.
     pub suffered: Suffered,
+    /// Numbers from outside.
+    pub checks: Vec<CheckReport>,
 }
 
 impl RolloutReport {
@@ -113,6 +116,7 @@ impl RolloutReport {
             finding: live.finding.clone(),
             rate: live.rate,
             suffered: live.sampled.suffered(),
+            checks: live.checks.report(),
         }
     }
 }

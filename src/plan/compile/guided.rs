@@ -41,9 +41,7 @@ fn not_yet(context: &mut Context<'_>, written: &Written, policy: &Policy) {
     let Some(block) = &written.rollout else { return };
     let rows = [
         ("a shadow step", policy.shadow.is_some()),
-        ("analysis.checks", !policy.checks.is_empty()),
         ("a rollout of blueGreen", written.blue_green.is_some()),
-        ("https hooks", policy.conduct.hooks.iter().any(|hook| hook.url.starts_with("https:"))),
     ];
     for (what, _) in rows.into_iter().filter(|(_, written)| *written) {
         let message = format!("`rollout`: {what} is not yet supported");

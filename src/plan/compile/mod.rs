@@ -7,6 +7,7 @@ mod checks;
 mod filters;
 mod guided;
 mod listeners;
+mod notify;
 mod overrides;
 mod retry;
 mod reweigh;
@@ -150,6 +151,7 @@ fn build(context: &mut Context<'_>) -> Option<Plan> {
     let access_log = single(context, "accessLog", |file| file.access_log.as_ref())
         .and_then(|log| access_log(context, &log));
     let tracing = single(context, "tracing", |file| file.tracing.as_ref());
+    let notify = notify::compile(context);
     unused_upstreams(context);
     Some(Plan {
         generation: context.generation,
@@ -167,6 +169,7 @@ fn build(context: &mut Context<'_>) -> Option<Plan> {
         access_log,
         trace_sample: tracing.map(|tracing| tracing.sample.parts_per_million),
         process: process?,
+        notify: notify.into(),
     })
 }
 

@@ -53,5 +53,6 @@ pub fn reweigh(inputs: Inputs<'_>, names: &[&str]) -> Result<Option<Plan>, Vec<D
         access_log: before.access_log.clone(),
         trace_sample: before.trace_sample,
         process: before.process.clone(),
+        notify: before.notify.clone(),
     }))
 }

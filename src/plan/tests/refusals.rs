@@ -239,7 +239,25 @@ fn listeners_and_upstreams() {
         ("no-endpoint", "upstreams: { «a»: { endpoints: [] } }", &["has no endpoints"]),
         ("bad-value", "upstreams: { a: { endpoints: [{ url: «\"http://a\"», weight: 0 }] } }", &["1 to 10000"]),
     ];
+    let receivers: &[Row] = &[
+        ("duplicate-name", "notify: [{ webhook: { url: \"http://a/\" } }, «{» webhook: { url: \"http://a/\", secretFile: s } }]", &["written twice"]),
+        ("bad-address", "notify: [{ webhook: { url: «\"ftp://a/\"» } }]", &["no address"]),
+        ("unset-variable", "notify: [{ webhook: { url: «\"http://a/${TOKEN}\"» } }]", &["`TOKEN` is not set"]),
+        ("bad-value", "notify: [{ slack: { urlFile: «\"\"» } }]", &["no name"]),
+    ];
+    check(receivers, BASE, Severity::Error);
     check(upstreams, "listeners: [{ name: web, address: \"0.0.0.0:${PORT}\" }]\n", Severity::Error);
+}
+
+#[test]
+fn receivers_have_a_bound() {
+    let list = |count: usize| -> String {
+        (0..count).map(|at| format!("{{ webhook: {{ url: \"http://a/{at}\" }} }}, ")).collect()
+    };
+    assert_eq!(load(&format!("{BASE}notify: [{}]\n", list(16))).expect("16 receivers").plan.notify.len(), 16);
+    let found = load(&format!("{BASE}notify: [{}]\n", list(17))).unwrap_err();
+    let errors = found.iter().filter(|one| one.severity == Severity::Error);
+    assert_eq!(errors.map(|one| one.code).collect::<Vec<_>>(), ["too-many"], "{found:?}");
 }
 
 #[test]
@@ -277,7 +295,6 @@ fn not_yet() {
         ("budgets", "budgets: «{»}".to_owned()),
         ("state", "state: «{» etcd: {} }".to_owned()),
         ("tracing.otlp", "tracing: { otlp: «x», sample: 1% }".to_owned()),
-        ("notify", "notify: «[»]".to_owned()),
         ("admin.tls", "admin: { tls: «{» cert: a, key: b } }".to_owned()),
         ("listeners.x.tls", "listeners: [{ name: x, address: \"[::]:1\", tls: «{»} }]".to_owned()),
         ("listeners.x.proxyProtocol", "listeners: [{ name: x, address: \"[::]:1\", proxyProtocol: «{»} }]".to_owned()),
@@ -432,7 +449,7 @@ fn documents_have_bounds() {
     let large = format!("# {}\n{BASE}", "x".repeat(5 << 20));
     let laughs = "&a [x,x,x,x,x,x,x,x,x], &b [*a,*a,*a,*a,*a,*a,*a,*a,*a], &c [*b,*b,*b,*b,*b,*b,*b,*b,*b], \
         &d [*c,*c,*c,*c,*c,*c,*c,*c,*c], &e [*d,*d,*d,*d,*d,*d,*d,*d,*d], &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]";
-    let skipped = format!("{BASE}notify: [{laughs}]\n");
+    let skipped = format!("{BASE}budgets: [{laughs}]\n");
     let billion = "a: &a [x,x,x,x,x,x,x,x,x]\nroutes: [*a]\nupstreams: *a\n";
     for (text, codes) in [
         (bomb.as_str(), &["over-budget"][..]),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod asked;
 mod edits;
 mod people;
 mod seconds;
@@ -15,7 +16,7 @@ use crate::rollout::event::{By, Event, HookAnswer, Scene, Verb};
 use crate::rollout::moves::{Move, Outcome, Refused};
 use crate::rollout::state::{Hold, Identity, PauseCause, Phase, Rollout, Share};
 use crate::rollout::transition;
-use crate::spec::rollout::HookEvent;
+use crate::spec::rollout::{HookEvent, OnDeadline};
 
 /// A rollout with what it lives in, driven second by second.
 pub struct Stand {
@@ -60,7 +61,16 @@ pub fn finding(rollout: &Rollout, verdict: Verdict, rule: Rule, waiting_for: Vec
 
 pub fn hook(name: &str, event: HookEvent) -> Hook {
     let (url, name) = ("http://hook/".into(), name.into());
-    Hook { name, event, url, timeout: 1.0, metadata: Vec::new(), secret_file: None }
+    Hook {
+        name,
+        event,
+        url,
+        timeout: 1.0,
+        deadline: 1_800.0,
+        on_deadline: OnDeadline::Pause,
+        metadata: Vec::new(),
+        secret_file: None,
+    }
 }
 
 pub fn by(reason: &str) -> By {
@@ -183,7 +193,12 @@ impl Stand {
     /// Answers the last call of a hook.
     pub fn answer(&mut self, name: &str, good: bool) -> &mut Self {
         let key = self.rollout.waits.iter().find(|wait| wait.name == name).expect("it was asked").key;
-        self.ok(Event::Hook(HookAnswer { name: name.into(), key, good }))
+        self.ok(Event::Hook(HookAnswer {
+            name: name.into(),
+            key,
+            good,
+            why: if good { String::new() } else { "it answered 403".into() },
+        }))
     }
 
     /// The process ends and begins again with what was written down.

@@ -337,7 +337,7 @@ fn an_answer_to_an_earlier_question_is_none() {
     stand.scene.monotonic += 1_000;
     stand.second(Verdict::Undecided);
     assert!(stand.called("begin")[0] > old, "after a restart it is asked again");
-    stand.ok(Event::Hook(HookAnswer { name: "begin".into(), key: old, good: true }));
+    stand.ok(Event::Hook(HookAnswer { name: "begin".into(), key: old, good: true, why: String::new() }));
     stand.second(Verdict::Undecided).is("PENDING", 0);
     stand.answer("begin", true).second(Verdict::Undecided).is("STAGE", 50_000);
 }

@@ -7,7 +7,7 @@ use crate::rollout::event::{CheckWord, Role, Safety, in_order};
 use crate::rollout::invariants;
 use crate::rollout::moves::Order;
 use crate::rollout::state::{Direction, Scheme};
-use crate::spec::rollout::{OnFail, OnHarm, OnStepDeadline};
+use crate::spec::rollout::{OnDeadline, OnFail, OnHarm, OnStepDeadline};
 
 /// Runs of the simulation, and events in each.
 const RUNS: u64 = 3_000;
@@ -45,7 +45,10 @@ fn random_policy(random: &mut fastrand::Rng) -> Policy {
     ];
     for event in events {
         if random.u8(..8) == 0 {
-            conduct.hooks.push(hook(&format!("{event:?}"), event));
+            let mut hook = hook(&format!("{event:?}"), event);
+            hook.deadline = conduct.step_deadline;
+            hook.on_deadline = if random.u8(..4) == 0 { OnDeadline::Allow } else { OnDeadline::Pause };
+            conduct.hooks.push(hook);
         }
     }
     policy
@@ -64,6 +67,7 @@ fn random_scene(scene: &mut Scene, random: &mut fastrand::Rng) {
         0 => CheckWord::Silent("c".into()),
         1 => CheckWord::Failing("c".into(), OnFail::Hold),
         2 => CheckWord::Failing("c".into(), OnFail::Revert),
+        3 => CheckWord::Waiting("c".into()),
         _ => CheckWord::Fine,
     };
 }
@@ -133,7 +137,7 @@ fn random_event(stand: &Stand, random: &mut fastrand::Rng) -> Event {
             // A rollback hook says yes rarely, or nothing would ever get anywhere.
             let rare = if wait.name == "Rollback" { 15 } else { 3 };
             let good = (random.u8(..rare) == 0) == (wait.name == "Rollback");
-            Event::Hook(HookAnswer { name: wait.name.clone(), key, good })
+            Event::Hook(HookAnswer { name: wait.name.clone(), key, good, why: String::new() })
         }
         _ => random_tick(&stand.rollout, random),
     }

@@ -43,9 +43,19 @@ impl Proxy {
         Self::start_reading(site, &file)
     }
 
+    /// The same with a variable in its environment.
+    pub fn start_with(site: Site, variable: &str, value: &Path) -> Self {
+        let file = site.file();
+        Self::spawn_with(site, &file, &[(variable, value)]).await_ready()
+    }
+
     /// The same with a path of its own for `-c`.
     pub fn start_reading(site: Site, path: &Path) -> Self {
-        let mut proxy = Self::spawn_reading(site, path);
+        Self::spawn_reading(site, path).await_ready()
+    }
+
+    fn await_ready(self) -> Self {
+        let mut proxy = self;
         let ready = becomes_true(PATIENCE, || {
             assert!(proxy.exited().is_none(), "the proxy ended while starting");
             Conn::try_open(proxy.site.admin())
@@ -63,6 +73,10 @@ impl Proxy {
     }
 
     fn spawn_reading(site: Site, path: &Path) -> Self {
+        Self::spawn_with(site, path, &[])
+    }
+
+    fn spawn_with(site: Site, path: &Path, variables: &[(&str, &Path)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_switchback"))
             .arg("run")
             .arg("-c")
@@ -70,6 +84,8 @@ impl Proxy {
             .current_dir(site.folder())
             .env_remove("SWITCHBACK_TOKEN")
             .env_remove("STATE_DIRECTORY")
+            .env_remove("SSL_CERT_DIR")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
