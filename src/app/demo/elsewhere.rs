@@ -18,6 +18,8 @@ pub(super) struct Measured {
     pub stable: (u64, u64),
     /// The new version.
     pub canary: (u64, u64),
+    /// Users' bad answers of the new version, the slow ones with them.
+    pub bad: u64,
     /// Seconds with traffic on both.
     pub seconds: f64,
 }
@@ -29,8 +31,8 @@ pub(super) struct Elsewhere {
     pub name: &'static str,
     /// The minute in which it would have reverted; `None` for not within the hour.
     pub minute: Option<u32>,
-    /// Requests failed by then, or within the hour.
-    pub failed: u64,
+    /// Bad answers by then, or within the hour.
+    pub bad: u64,
 }
 
 /// What both would have done.
@@ -39,7 +41,8 @@ pub(super) fn elsewhere(measured: &Measured) -> [Elsewhere; 2] {
         let (stable, canary) = (minute(measured.stable, measured), minute(measured.canary, measured));
         let mut judge = Judge::new(peer);
         let at = (1..=MINUTES).find(|_| judge.minute(stable, canary));
-        Elsewhere { name, minute: at, failed: canary.1 * u64::from(at.unwrap_or(MINUTES)) }
+        let bad = minute((measured.bad, 0), measured).0 * u64::from(at.unwrap_or(MINUTES));
+        Elsewhere { name, minute: at, bad }
     })
 }
 
@@ -47,8 +50,8 @@ impl Elsewhere {
     /// In words.
     pub(super) fn text(&self) -> String {
         match self.minute {
-            Some(minute) => format!("{}: {minute} min and {} failures", self.name, self.failed),
-            None => format!("{}: never within an hour, {} failures", self.name, self.failed),
+            Some(minute) => format!("{} {minute} min and {} bad answers", self.name, self.bad),
+            None => format!("{} not within an hour and {} bad answers", self.name, self.bad),
         }
     }
 }
@@ -73,9 +76,9 @@ mod tests {
     fn measured_rates_are_judged_by_the_minute() {
         let rows = [((200, 12), Some(2), Some(5)), ((200, 8), Some(2), None), ((200, 0), None, None)];
         for (canary, flagger, argo) in rows {
-            let said = elsewhere(&Measured { stable: (3_800, 0), canary, seconds: 6.0 });
+            let said = elsewhere(&Measured { stable: (3_800, 0), canary, bad: canary.1, seconds: 6.0 });
             assert_eq!(said.map(|one| one.minute), [flagger, argo], "{canary:?}");
-            assert_eq!(said[0].failed, canary.1 * 10 * u64::from(flagger.unwrap_or(MINUTES)));
+            assert_eq!(said[0].bad, canary.1 * 10 * u64::from(flagger.unwrap_or(MINUTES)));
         }
     }
 }

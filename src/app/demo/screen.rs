@@ -89,8 +89,10 @@ impl Screen {
     }
 
     fn paint(&mut self) {
+        // A line that a narrow terminal breaks would be two to erase.
+        let [narrow, wide] = if self.live { ["\x1b[?7l", "\x1b[?7h"] } else { ["", ""] };
         for line in &self.last {
-            println!("{line}");
+            println!("{narrow}{line}{wide}");
         }
         // A terminal that is gone will be noticed by the next line.
         let _ = std::io::stdout().flush();

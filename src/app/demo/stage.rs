@@ -19,6 +19,8 @@ use crate::rollout::{Record, Verb};
 
 /// The demo's only route.
 pub(super) const ROUTE: &str = "all";
+/// Starts tried, each on other ports.
+const ATTEMPTS: u32 = 5;
 /// How its versions are judged: short times, everything else as by default.
 const POLICY: &str = "\
 \x20     steps: [{ weight: 5, dwell: 6s }, 25, 50, 100]
@@ -53,9 +55,17 @@ impl Stage {
         let stable = Origin::start(Build::healthy(1)).await?;
         let canary = Origin::start(Build::healthy(1)).await?;
         let file = folder.join("switchback.yaml");
-        let (web, admin) = (free_port()?, free_port()?);
-        write(&file, &text(web, admin, [stable.address, canary.address], None))?;
-        let proxy = run::start(&file).await.map_err(|refused| io::Error::other(refused.text))?;
+        let mut attempt = 1;
+        let (web, admin, proxy) = loop {
+            let [web, admin] = free_ports()?;
+            write(&file, &text(web, admin, [stable.address, canary.address], None))?;
+            match run::start(&file).await {
+                Ok(proxy) => break (web, admin, proxy),
+                // Somebody else may have taken a port that was free.
+                Err(_) if attempt < ATTEMPTS => attempt += 1,
+                Err(refused) => return Err(io::Error::other(refused.text)),
+            }
+        };
         Ok(Self { file, web, admin, stable, canary, proxy, crowd: Crowd::gather(web) })
     }
 
@@ -136,6 +146,9 @@ fn write(file: &Path, text: &str) -> io::Result<()> {
     std::fs::rename(fresh, file)
 }
 
-fn free_port() -> io::Result<SocketAddr> {
-    std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()
+/// Two that are free now, and not the same.
+fn free_ports() -> io::Result<[SocketAddr; 2]> {
+    let bind = || std::net::TcpListener::bind(("127.0.0.1", 0));
+    let (one, other) = (bind()?, bind()?);
+    Ok([one.local_addr()?, other.local_addr()?])
 }

@@ -107,12 +107,12 @@ async fn bad(
     let end = watch.follow(screen, true).await?;
     screen.keep();
     let (did, after) = stage.crowd.look(|tally| (tally.of(version), tally.of(2)));
-    screen.say(&format!("  {} by {}: {}", end.state, end.rule, end.reason));
-    hurt(screen, &did, &end);
+    hurt(screen, version, &did, &end);
     let seconds = end.on_trial.0.zip(end.on_trial.1).map(|(from, to)| to.duration_since(from));
     let measured = Measured {
         stable: (after.requests - before.requests, after.failed - before.failed),
         canary: (did.requests, did.failed),
+        bad: did.failed + did.slow,
         seconds: seconds.unwrap_or(end.took).as_secs_f64(),
     };
     compare(screen, &measured);
@@ -121,13 +121,15 @@ async fn bad(
 }
 
 /// Says who was hurt, and for how long.
-fn hurt(screen: &mut Screen, did: &Did, end: &End) {
+fn hurt(screen: &mut Screen, version: usize, did: &Did, end: &End) {
     let after = did.first_hurt.zip(end.on_trial.1).map(|(from, to)| to.saturating_duration_since(from));
-    let after = after.map(|after| format!(", weight 0 {:.1} s after the first", after.as_secs_f64()));
+    let after = after.map(|after| format!("; weight 0 came {:.1} s after the first", after.as_secs_f64()));
     screen.say(&format!(
-        "  {} of its {} requests failed, {} were slow, {} of {USERS} users were hurt{}",
-        did.failed,
+        "  v{version} {} by `{}`: of its {} requests {} failed and {} were slow, {} of {USERS} users were hurt{}",
+        end.state,
+        end.rule,
         did.requests,
+        did.failed,
         did.slow,
         did.hurt.len(),
         after.unwrap_or_default()
@@ -136,10 +138,11 @@ fn hurt(screen: &mut Screen, did: &Did, end: &End) {
 
 fn compare(screen: &mut Screen, measured: &Measured) {
     let [flagger, argo] = elsewhere(measured).map(|one| one.text());
-    screen.say(
-        "  Defaults of others on the same rates at this weight, computed; they look at success rates only:",
-    );
-    screen.say(&format!("    {flagger}; {argo}; here: {} in {:.1} s", measured.canary.1, measured.seconds));
+    screen.say("  Computed, at the same rates and weight, for the defaults of Flagger (99 % success, every minute) and Argo");
+    screen.say(&format!(
+        "  Rollouts (95 %, every five minutes): {flagger}, {argo}; here {:.1} s and {}",
+        measured.seconds, measured.bad
+    ));
 }
 
 /// Says how everything ended; true when it ended as it should.

@@ -96,7 +96,10 @@ impl Tally {
 mod tests {
     use super::*;
 
-    fn after(answers: &[(u32, usize, usize)]) -> Tally {
+    /// Who asked, which version answered, and which was promoted.
+    type Asked = (u32, usize, usize);
+
+    fn after(answers: &[Asked]) -> Tally {
         let mut tally = Tally::default();
         for (user, version, promoted) in answers {
             tally.note(*user, Answer { version: *version, good: true, slow: false }, *promoted);
@@ -106,7 +109,7 @@ mod tests {
 
     #[test]
     fn users_may_move_on_and_be_put_back_but_not_about() {
-        let rows: [(&[(u32, usize, usize)], u64, u64); 6] = [
+        let rows: [(&[Asked], u64, u64); 6] = [
             (&[(1, 1, 0), (1, 2, 0), (1, 2, 2)], 0, 0),
             (&[(1, 2, 2), (1, 3, 2), (1, 2, 2), (1, 4, 2), (1, 2, 2)], 0, 0),
             (&[(1, 1, 0), (1, 2, 0), (1, 1, 0)], 1, 0),

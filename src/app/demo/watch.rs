@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::screen::{ArmRow, Screen, bar};
 use super::stage::Stage;
-use crate::analysis::Finding;
 use crate::control::RolloutReport;
 use crate::ledger::Seen;
+use crate::rollout::moves::Summary;
 use crate::rollout::{Phase, Record};
 
 /// Time between two looks.
@@ -76,13 +76,14 @@ impl<'a> Watch<'a> {
             if let Some(report) = &report {
                 self.tell(screen, report, closely);
             }
+            if let Some(ended) = report.as_ref().and_then(|report| self.end(report)) {
+                screen.draw(self.arms());
+                return Ok(ended);
+            }
             if looks % PICTURE == 0 {
                 screen.draw(self.picture(report.as_ref()));
             }
             looks += 1;
-            if let Some(ended) = report.as_ref().and_then(|report| self.end(report)) {
-                return Ok(ended);
-            }
             if self.began.elapsed() > PATIENCE {
                 return Err(too_long(report.as_ref()));
             }
@@ -104,10 +105,15 @@ impl<'a> Watch<'a> {
             && report.rollout.phase.base().is_some()
             && self.second.replace(finding.at_second) != Some(finding.at_second)
         {
-            screen.say(&self.line(&evidence(finding)));
+            screen.say(&self.line(&evidence(&Summary::of(finding), finding.cuts)));
         }
         for record in self.stage.decided(self.told) {
             self.told += 1;
+            let convicted = record.found.as_ref().filter(|_| closely && record.to == Phase::Reverting.name());
+            if let Some(found) = convicted {
+                let cuts = report.finding.as_ref().and_then(|finding| finding.cuts);
+                screen.say(&self.line(&evidence(found, cuts)));
+            }
             screen.say(&self.line(&decision(&record)));
         }
     }
@@ -140,7 +146,8 @@ impl<'a> Watch<'a> {
         let mut lines = self.arms();
         if let Some(report) = report.filter(|report| report.rollout.is_live()) {
             let state = report.rollout.phase.name();
-            let known = report.finding.as_ref().map(evidence).unwrap_or_default();
+            let known = report.finding.as_ref();
+            let known = known.map(|found| evidence(&Summary::of(found), found.cuts)).unwrap_or_default();
             lines.push(format!("    {state} {:.0} %  {known}", self.stage.weight()));
         }
         lines
@@ -179,22 +186,20 @@ fn too_long(report: Option<&RolloutReport>) -> io::Error {
 }
 
 /// What speaks against the version, beside what would convict it.
-fn evidence(finding: &Finding) -> String {
-    let (log, threshold) = (finding.evidence.log.unwrap_or(f64::NEG_INFINITY), finding.evidence.threshold);
-    let (stable, canary) = (finding.stable, finding.canary);
-    let cut = finding.cuts.filter(|_| finding.evidence.by_metric.latency_p99.is_some());
+fn evidence(found: &Summary, cuts: Option<[u64; 3]>) -> String {
+    let log = found.log.unwrap_or(f64::NEG_INFINITY);
     #[expect(clippy::cast_precision_loss, reason = "nanoseconds of a latency")]
-    let cut = cut.map(|cuts| format!("  p99 cut at {:.0} ms", cuts[2] as f64 / 1e6)).unwrap_or_default();
+    let cut = cuts.map(|[_, _, p99]| format!("  p99 cut {:.0} ms", p99 as f64 / 1e6)).unwrap_or_default();
     format!(
         "{} E {:>7} of {:.0}  canary {}/{} failed  stable {}/{}  {}{cut}",
-        bar(log / threshold, BAR),
+        bar(log / found.threshold, BAR),
         number(log.exp()),
-        threshold.exp(),
-        canary.e,
-        canary.n,
-        stable.e,
-        stable.n,
-        finding.verdict.label(),
+        found.threshold.exp(),
+        found.canary.e,
+        found.canary.n,
+        found.stable.e,
+        found.stable.n,
+        found.verdict,
     )
 }
 
@@ -208,7 +213,9 @@ fn number(evidence: f64) -> String {
 
 fn decision(record: &Record) -> String {
     let weight = record.after.map(|share| format!(" {:.0} %", share.ratio() * 100.0)).unwrap_or_default();
-    format!("{}{weight}: {}", record.to, record.reason)
+    // Why it is on its way back was said when it turned.
+    let why = if record.from == Phase::Reverting.name() { "nobody is on it" } else { &*record.reason };
+    format!("{}{weight}: {why}", record.to)
 }
 
 #[cfg(test)]
