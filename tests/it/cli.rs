@@ -274,7 +274,7 @@ fn the_demo_promotes_a_good_version_and_puts_two_bad_ones_back() {
     assert!(slow[3].starts_with("latency-p") && slow[6] != "0", "{slow:?}");
     for said in [
         "FINISHED",
-        "Flagger 2 min",
+        "every minute): 2 min",
         "Argo Rollouts",
         ": 0 failed because of switchback, 0 connections were closed",
         "0 answers older than what was promoted, 0 users thrown back and forth",

@@ -7,9 +7,11 @@ use crate::cli::simulate::peers::{Judge, Peer};
 
 /// Minutes that are tried.
 const MINUTES: u32 = 60;
-/// The names and rules shown.
-const SHOWN: [(&str, Peer); 2] =
-    [("Flagger", Peer::Flagger { threshold: 1 }), ("Argo Rollouts", Peer::Argo { failure_limit: 0 })];
+/// Whose rules, and what they ask for.
+const SHOWN: [(&str, Peer); 2] = [
+    ("Flagger (99 % success, every minute)", Peer::Flagger { threshold: 1 }),
+    ("Argo Rollouts (95 % success, every five minutes)", Peer::Argo { failure_limit: 0 }),
+];
 
 /// Requests and failed ones of both arms, and over how many seconds.
 #[derive(Clone, Copy, Debug)]
@@ -50,8 +52,8 @@ impl Elsewhere {
     /// In words.
     pub(super) fn text(&self) -> String {
         match self.minute {
-            Some(minute) => format!("{} {minute} min and {} bad answers", self.name, self.bad),
-            None => format!("{} not within an hour and {} bad answers", self.name, self.bad),
+            Some(minute) => format!("{}: {minute} min, {} bad answers", self.name, self.bad),
+            None => format!("{}: not within an hour, {} bad answers", self.name, self.bad),
         }
     }
 }

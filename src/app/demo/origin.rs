@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 /// Time every answer takes.
 const THINK: Duration = Duration::from_millis(2);
 /// Time a slow answer takes beyond that.
-pub(super) const SLOW: Duration = Duration::from_millis(150);
+pub(super) const SLOW: Duration = Duration::from_millis(300);
 /// Response header: the version that answered.
 pub(super) const VERSION: &str = "x-version";
 /// Response header of answers that were made slow.

@@ -4,7 +4,7 @@
 //! version made.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::elsewhere::{Measured, elsewhere};
 use super::origin::{Build, SLOW};
@@ -12,7 +12,7 @@ use super::screen::Screen;
 use super::stage::{SHORTENED, Stage};
 use super::tally::{Did, Tally};
 use super::users::{CONNECTIONS, USERS};
-use super::watch::{End, PATIENCE, Watch};
+use super::watch::{End, PATIENCE, Telling, Watch};
 
 /// Requests v1 serves before the first rollout.
 const QUIET: u64 = 400;
@@ -50,7 +50,7 @@ pub(super) async fn play(stage: &Stage, screen: &mut Screen) -> io::Result<Vec<A
         if waiting.elapsed() > PATIENCE {
             return Err(io::Error::other("v1 did not serve its first users"));
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let mut acts = vec![healthy(stage, screen).await?];
     let failing = Build { version: 3, fails_every: FAILS_EVERY, slow_every: 0 };
@@ -69,7 +69,7 @@ async fn healthy(stage: &Stage, screen: &mut Screen) -> io::Result<Act> {
     );
     let watch = Watch::new(stage);
     stage.roll_out(Build::healthy(2))?;
-    let end = watch.follow(screen, false).await?;
+    let end = watch.follow(screen, Telling::Decisions).await?;
     let good = end.state == "PROMOTED";
     if good {
         stage.crowd.promoted(2);
@@ -80,7 +80,7 @@ async fn healthy(stage: &Stage, screen: &mut Screen) -> io::Result<Act> {
         screen.say("  Stable gets v2 too, and `rollout finish` walks traffic back, judged as before:");
         let watch = Watch::new(stage);
         stage.finish().await?;
-        let back = watch.follow(screen, false).await?;
+        let back = watch.follow(screen, Telling::End).await?;
         screen.draw(Vec::new());
         if back.state != "FINISHED" {
             return Err(io::Error::other(format!("traffic did not walk back: {}", back.reason)));
@@ -104,7 +104,7 @@ async fn bad(
     let watch = Watch::new(stage);
     let before = stage.crowd.look(|tally| tally.of(2));
     stage.roll_out(build)?;
-    let end = watch.follow(screen, true).await?;
+    let end = watch.follow(screen, Telling::Seconds).await?;
     screen.keep();
     let (did, after) = stage.crowd.look(|tally| (tally.of(version), tally.of(2)));
     hurt(screen, version, &did, &end);
@@ -122,14 +122,13 @@ async fn bad(
 
 /// Says who was hurt, and for how long.
 fn hurt(screen: &mut Screen, version: usize, did: &Did, end: &End) {
+    screen.say(&format!("  v{version} {} by `{}`", end.state, end.rule));
     let after = did.first_hurt.zip(end.on_trial.1).map(|(from, to)| to.saturating_duration_since(from));
     let after = after.map(|after| format!("; weight 0 came {:.1} s after the first", after.as_secs_f64()));
     screen.say(&format!(
-        "  v{version} {} by `{}`: of its {} requests {} failed and {} were slow, {} of {USERS} users were hurt{}",
-        end.state,
-        end.rule,
-        did.requests,
+        "  {} of its {} requests failed, {} were slow, {} of {USERS} users were hurt{}",
         did.failed,
+        did.requests,
         did.slow,
         did.hurt.len(),
         after.unwrap_or_default()
@@ -137,10 +136,12 @@ fn hurt(screen: &mut Screen, version: usize, did: &Did, end: &End) {
 }
 
 fn compare(screen: &mut Screen, measured: &Measured) {
-    let [flagger, argo] = elsewhere(measured).map(|one| one.text());
-    screen.say("  Computed, at the same rates and weight, for the defaults of Flagger (99 % success, every minute) and Argo");
+    screen.say("  Defaults of others at the same rates and weight, computed:");
+    for one in elsewhere(measured) {
+        screen.say(&format!("    {}", one.text()));
+    }
     screen.say(&format!(
-        "  Rollouts (95 %, every five minutes): {flagger}, {argo}; here {:.1} s and {}",
+        "    switchback, just now: {:.1} s, {} bad answers, with warm-ups 13 s (errors) and 57 s (latency) shorter than its defaults",
         measured.seconds, measured.bad
     ));
 }
@@ -181,4 +182,54 @@ pub(super) fn close(screen: &mut Screen, acts: &[Act], tally: &Tally) -> bool {
         screen.say(&format!("v{} should not have ended {} ({})", act.version, act.end.state, act.end.reason));
     }
     quiet && acts.iter().all(|act| act.good)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::demo::tally::Answer;
+
+    fn acts(good: bool) -> Vec<Act> {
+        let end = |state, rule: &str| End {
+            state,
+            rule: rule.to_owned(),
+            reason: String::new(),
+            took: Duration::ZERO,
+            on_trial: (None, None),
+        };
+        let act = |version, end, good| Act { version, what: String::new(), end, did: Did::default(), good };
+        vec![
+            act(2, end("PROMOTED", "-"), true),
+            act(3, end("REVERTED", "errors"), true),
+            act(4, end("REVERTED", "latency-p99"), good),
+        ]
+    }
+
+    #[test]
+    fn only_the_bad_version_may_fail_and_every_act_must_end_as_it_should() {
+        let answered = |version, good| {
+            let mut tally = Tally::default();
+            tally.note(1, Answer { version, good, slow: false }, 0);
+            tally
+        };
+        let with = |what: fn(&mut Tally)| {
+            let mut tally = Tally::default();
+            what(&mut tally);
+            tally
+        };
+        let rows = [
+            (answered(2, true), true, true),
+            (answered(3, false), true, true),
+            (answered(3, false), false, false),
+            (answered(1, false), true, false),
+            (answered(4, false), true, false),
+            (with(|tally| tally.foreign = 1), true, false),
+            (with(|tally| tally.closed = 1), true, false),
+            (with(|tally| tally.older = 1), true, false),
+            (with(|tally| tally.flapped = 1), true, false),
+        ];
+        for (tally, acts_good, good) in rows {
+            assert_eq!(close(&mut Screen::new(false), &acts(acts_good), &tally), good, "{tally:?}");
+        }
+    }
 }

@@ -24,6 +24,17 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(90);
 /// Width of the bar of evidence.
 const BAR: usize = 24;
 
+/// What is told of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Telling {
+    /// Every decision, and every second's evidence.
+    Seconds,
+    /// Every decision.
+    Decisions,
+    /// That it is finished.
+    End,
+}
+
 /// How a run ended.
 pub(super) struct End {
     /// Its state.
@@ -63,18 +74,18 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Waits for the end; `closely` tells every second, not only decisions.
+    /// Waits for the end, and tells this much of the way there.
     ///
     /// # Errors
     /// It did not end within [`PATIENCE`].
-    pub(super) async fn follow(mut self, screen: &mut Screen, closely: bool) -> io::Result<End> {
+    pub(super) async fn follow(mut self, screen: &mut Screen, telling: Telling) -> io::Result<End> {
         let mut looks = 0;
         loop {
             tokio::time::sleep(LOOK).await;
             self.weigh();
             let report = self.stage.report().filter(|report| Some(report.rollout.run) != self.run);
             if let Some(report) = &report {
-                self.tell(screen, report, closely);
+                self.tell(screen, report, telling);
             }
             if let Some(ended) = report.as_ref().and_then(|report| self.end(report)) {
                 screen.draw(self.arms());
@@ -99,7 +110,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn tell(&mut self, screen: &mut Screen, report: &RolloutReport, closely: bool) {
+    fn tell(&mut self, screen: &mut Screen, report: &RolloutReport, telling: Telling) {
+        let closely = telling == Telling::Seconds;
         if closely
             && let Some(finding) = &report.finding
             && report.rollout.phase.base().is_some()
@@ -114,7 +126,9 @@ impl<'a> Watch<'a> {
                 let cuts = report.finding.as_ref().and_then(|finding| finding.cuts);
                 screen.say(&self.line(&evidence(found, cuts)));
             }
-            screen.say(&self.line(&decision(&record)));
+            if telling != Telling::End || record.to == Phase::Finished.name() {
+                screen.say(&self.line(&decision(&record)));
+            }
         }
     }
 
