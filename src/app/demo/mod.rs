@@ -1,4 +1,4 @@
-//! `switchback demo`: the main job in a minute, with real sockets and a real file.
+//! `switchback demo`: the main job in forty seconds, with real sockets and a real file.
 //!
 //! Two small origins, the very proxy that `run` starts, and a bounded stream of users. A good version
 //! climbs and is promoted, two bad ones are caught and put back. It must never touch anything but

@@ -23,10 +23,13 @@ pub(super) const ROUTE: &str = "all";
 const ATTEMPTS: u32 = 5;
 /// How its versions are judged: short times, everything else as by default.
 const POLICY: &str = "\
-\x20     steps: [{ weight: 5, dwell: 6s }, 25, 50, 100]
 \x20     bake: 2s
 \x20     analysis: { dwell: 3s, warmup: { errors: 2s, latency: 3s }, confidence: low, bursts: 1 }
 ";
+/// The steps of a new version.
+const STEPS: &str = "[{ weight: 5, dwell: 6s }, 25, 50, 100]";
+/// The steps back to stable, of a version that everybody is on.
+const STEPS_BACK: &str = "[50, 100]";
 /// The same in words.
 pub(super) const SHORTENED: &str = "Shortened for the demo; defaults in brackets: dwell 6 s, then 3 s [60 s], bake 2 s [10 min], warm-up of\n  \
     errors 2 s [15 s], of latency 3 s [60 s], confidence low [auto], bursts 1. Alpha is the default: 0.001.";
@@ -72,12 +75,19 @@ impl Stage {
     /// Deploys a version to the canary and writes its name into the file.
     pub(super) fn roll_out(&self, build: Build) -> io::Result<()> {
         self.canary.deploy(build);
-        let origins = [self.stable.address, self.canary.address];
-        write(&self.file, &text(self.web, self.admin, origins, Some(build.version)))
+        self.edit(build.version, STEPS)
     }
 
-    /// Walks traffic back to stable, as `switchback rollout finish` does.
-    pub(super) async fn finish(&self) -> io::Result<()> {
+    fn edit(&self, version: usize, steps: &str) -> io::Result<()> {
+        let origins = [self.stable.address, self.canary.address];
+        write(&self.file, &text(self.web, self.admin, origins, Some((version, steps))))
+    }
+
+    /// Walks traffic back to stable in fewer steps, as an edit and `switchback rollout finish` do.
+    pub(super) async fn finish(&self, version: usize) -> io::Result<()> {
+        self.edit(version, STEPS_BACK)?;
+        let read = self.proxy.control().reload(false, By::actor("demo"), Expected::Any).await;
+        read.map_err(|refusal| io::Error::other(format!("the steps back were refused: {refusal:?}")))?;
         let ask = RolloutAsk {
             route: ROUTE.to_owned(),
             verb: Verb::Finish,
@@ -120,7 +130,12 @@ impl Stage {
     }
 }
 
-fn text(web: SocketAddr, admin: SocketAddr, origins: [SocketAddr; 2], version: Option<usize>) -> String {
+fn text(
+    web: SocketAddr,
+    admin: SocketAddr,
+    origins: [SocketAddr; 2],
+    rollout: Option<(usize, &str)>,
+) -> String {
     let [stable, canary] = origins;
     let mut text = format!(
         "listeners: [{{ name: web, address: \"{web}\" }}]\n\
@@ -132,9 +147,9 @@ fn text(web: SocketAddr, admin: SocketAddr, origins: [SocketAddr; 2], version: O
          \x20   split: {{ stable: 100, canary: 0 }}\n\
          \x20   sticky: {{ by: [{{ header: x-user-id }}] }}\n"
     );
-    if let Some(version) = version {
+    if let Some((version, steps)) = rollout {
         // Writing to a String cannot fail.
-        let _ = write!(text, "    rollout:\n      version: v{version}\n{POLICY}");
+        let _ = write!(text, "    rollout:\n      version: v{version}\n      steps: {steps}\n{POLICY}");
     }
     text
 }

@@ -77,9 +77,9 @@ async fn healthy(stage: &Stage, screen: &mut Screen) -> io::Result<Act> {
     screen.keep();
     if good {
         stage.stable.deploy(Build::healthy(2));
-        screen.say("  Stable gets v2 too, and `rollout finish` walks traffic back, judged as before:");
+        screen.say("  Stable gets v2 too, and `rollout finish` walks traffic back in steps of [50, 100], judged as before:");
         let watch = Watch::new(stage);
-        stage.finish().await?;
+        stage.finish(2).await?;
         let back = watch.follow(screen, Telling::End).await?;
         screen.draw(Vec::new());
         if back.state != "FINISHED" {
