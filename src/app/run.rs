@@ -17,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 use super::worker::{self, Birth};
 use crate::admin::{self, Admin, Gate, Tokens};
 use crate::cli::Exit;
-use crate::control::{self, Booted, Health, Meters, Options, Running, SystemClock};
+use crate::control::{self, Booted, ControlHandle, Health, Meters, Options, Running, SystemClock};
 use crate::ledger::{Book, Seen};
 use crate::model::time::Clock;
 use crate::model::{Diagnostic, Generation, WorkerId, names};
@@ -47,7 +47,6 @@ pub struct Proxy {
     plans: Plans,
     book: Arc<Book>,
     running: Running,
-    published: watch::Receiver<Generation>,
     health: Arc<Health>,
     log: Arc<AccessLog>,
     stop: watch::Sender<bool>,
@@ -175,7 +174,7 @@ impl Assembly {
         let mut end_admin = vec![serve(admin_bound, admin.router(gate))];
         end_admin.extend(metrics_bound.map(|bound| serve(bound, admin.metrics_router())));
         health.listening();
-        Proxy { plans, book, running, published, health, log, stop, end_admin, workers, state_dir }
+        Proxy { plans, book, running, health, log, stop, end_admin, workers, state_dir }
     }
 }
 
@@ -253,11 +252,10 @@ impl Proxy {
         self.plans.load_full()
     }
 
-    /// Waits until a plan later than `generation` is in force.
-    pub async fn generation_after(&self, generation: u64) {
-        let mut published = self.published.clone();
-        // The publisher lives as long as this proxy.
-        let _ = published.wait_for(|now| now.0 > generation).await;
+    /// Asks the controller, and reads how rollouts are.
+    #[must_use]
+    pub fn control(&self) -> &ControlHandle {
+        &self.running.control
     }
 
     /// What each arm of a route saw since the start.

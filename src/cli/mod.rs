@@ -42,7 +42,7 @@ pub struct Cli {
 pub enum Command {
     /// Serve a configuration until told to stop
     Run(RunArgs),
-    /// Start two small origins, a proxy in front of them and a stream of users, and show the split
+    /// Start two small origins, a proxy and users: a good version is promoted, two bad ones are put back
     Demo(DemoArgs),
     /// A verb that needs only files.
     #[command(flatten)]

@@ -255,12 +255,29 @@ fn remote_verbs_act_on_a_running_proxy_and_say_what_changed() {
 }
 
 #[test]
-fn the_demo_ends_by_itself_and_nothing_failed() {
+fn the_demo_promotes_a_good_version_and_puts_two_bad_ones_back() {
     let site = canary("{ stable: 1 }");
     let ended = run(&site, &["demo"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let text = said(&ended).to_lowercase();
-    for word in ["stable", "canary", "failed", "moved"] {
-        assert!(text.contains(word), "{word} in {text}");
+    let table: Vec<&str> = ended.out.lines().skip_while(|line| !line.starts_with("version")).collect();
+    let fate = |version: &str| -> Vec<&str> {
+        let line = table.iter().find(|line| line.starts_with(version)).expect("a line of the table");
+        line.split("  ").map(str::trim).filter(|word| !word.is_empty()).collect()
+    };
+    let [good, failing, slow] = ["v2", "v3", "v4"].map(fate);
+    assert_eq!((good[2], good[5], good[6]), ("PROMOTED", "0", "0"), "{good:?}");
+    assert_eq!(failing[2], "REVERTED", "{failing:?}");
+    assert!(["errors", "guard"].contains(&failing[3]), "{failing:?}");
+    assert!(failing[5] != "0" && failing[6] != "0", "{failing:?}");
+    assert_eq!((slow[2], slow[5]), ("REVERTED", "0"), "{slow:?}");
+    assert!(slow[3].starts_with("latency-p") && slow[6] != "0", "{slow:?}");
+    for said in [
+        "FINISHED",
+        "every minute): 2 min",
+        "Argo Rollouts",
+        ": 0 failed because of switchback, 0 connections were closed",
+        "0 answers older than what was promoted, 0 users thrown back and forth",
+    ] {
+        assert!(ended.out.contains(said), "{said} in {}", ended.out);
     }
 }

@@ -1,11 +1,10 @@
-//! What the demo shows: one picture redrawn in a terminal, plain lines elsewhere.
+//! Where the demo prints: lines that stay, and below them one picture that is redrawn in a terminal.
+//!
+//! Elsewhere the picture is printed only when it is to be kept. It must never redraw a line that was
+//! said.
 
 use std::io::Write;
-use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
-
-use super::users::Tally;
 
 /// Width of a bar in characters.
 const BAR: usize = 40;
@@ -27,6 +26,22 @@ pub(super) struct ArmRow {
     pub p99: Option<u64>,
 }
 
+impl ArmRow {
+    /// As a line with a bar.
+    pub(super) fn line(&self) -> String {
+        format!(
+            "    {:<7} {} {:5.1} %  {:>5.0} req/s  {:>3} errors  p50 {:>8}  p99 {:>8}",
+            self.name,
+            bar(self.observed / 100.0, BAR),
+            self.observed,
+            self.rate,
+            self.errors,
+            millis(self.p50),
+            millis(self.p99),
+        )
+    }
+}
+
 /// The demo's output.
 pub(super) struct Screen {
     live: bool,
@@ -40,90 +55,61 @@ impl Screen {
         Self { live, drawn: 0, last: Vec::new() }
     }
 
-    /// Says what is where.
-    pub(super) fn open(file: &Path, web: SocketAddr, admin: SocketAddr) {
-        say(
-            "switchback demo: two origins (v1 is stable, v2 is the canary), 1000 users, 8 keep-alive connections",
-        );
-        say(&format!("  proxy http://{web}/   admin http://{admin}/   configuration {}", file.display()));
-        say("  The canary's weight is raised by editing that file while requests run.\n");
-    }
-
-    /// Draws the present step.
-    pub(super) fn draw(&mut self, share: u32, arms: &[ArmRow], tally: &Tally) {
-        let (users, on_canary) = tally.users();
-        let mut lines = vec![format!("canary weight {share:>3} %")];
-        for arm in arms.iter().rev() {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                clippy::cast_precision_loss,
-                reason = "0 to 100 percent of a bar"
-            )]
-            let filled = ((arm.observed / 100.0 * BAR as f64).round() as usize).min(BAR);
-            lines.push(format!(
-                "  {:<7} {}{} {:5.1} %  {:>5.0} req/s  {:>2} errors  p50 {:>7}  p99 {:>7}",
-                arm.name,
-                "█".repeat(filled),
-                "·".repeat(BAR - filled),
-                arm.observed,
-                arm.rate,
-                arm.errors,
-                millis(arm.p50),
-                millis(arm.p99),
-            ));
-        }
-        lines.push(format!(
-            "  {} requests, {} failed; {on_canary} of {users} users on v2; {} went v1 to v2, {} back",
-            tally.requests, tally.failed, tally.moved_on, tally.moved_back
-        ));
+    /// A line that stays, above the picture.
+    pub(super) fn say(&mut self, line: &str) {
+        self.erase();
+        println!("{line}");
         if self.live {
-            if self.drawn > 0 {
-                print!("\x1b[{}A", self.drawn);
-            }
-            for line in &lines {
-                println!("\x1b[2K{line}");
-            }
-            let _ = std::io::stdout().flush();
-            self.drawn = lines.len();
+            self.paint();
         }
+    }
+
+    /// Replaces the picture.
+    pub(super) fn draw(&mut self, lines: Vec<String>) {
+        self.erase();
         self.last = lines;
-    }
-
-    /// Leaves the last picture where it is.
-    pub(super) fn keep(&mut self) {
-        if !self.live {
-            self.last.iter().for_each(|line| say(line));
+        if self.live {
+            self.paint();
         }
-        say("");
+    }
+
+    /// Leaves the picture where it is and begins another.
+    pub(super) fn keep(&mut self) {
+        self.erase();
+        self.paint();
         self.drawn = 0;
+        self.last.clear();
     }
 
-    /// Says how to look around.
-    pub(super) fn stay(web: SocketAddr, admin: SocketAddr) {
-        say("Everything stays up until Ctrl-C. Try, in another terminal:");
-        say(&format!("  curl -s -H 'x-user-id: u42' http://{web}/"));
-        say(&format!("  curl -s http://{admin}/api/v1/routes/all"));
-        say(&format!("  switchback status --admin http://{admin}"));
+    fn erase(&mut self) {
+        if self.drawn > 0 {
+            print!("\x1b[{}A\x1b[J", self.drawn);
+            self.drawn = 0;
+        }
     }
 
-    /// Says what moved and what failed.
-    pub(super) fn close(tally: &Tally, edits: usize) {
-        let (users, _) = tally.users();
-        say(&format!(
-            "{edits} edits of the file under load, {} requests from {users} users:",
-            tally.requests
-        ));
-        say(&format!(
-            "  {} users moved from v1 to v2, each once; {} moved back",
-            tally.moved_on, tally.moved_back
-        ));
-        say(&format!("  {} requests failed, {} connections were closed", tally.failed, tally.closed));
+    fn paint(&mut self) {
+        // A line that a narrow terminal breaks would be two to erase.
+        let [narrow, wide] = if self.live { ["\x1b[?7l", "\x1b[?7h"] } else { ["", ""] };
+        for line in &self.last {
+            println!("{narrow}{line}{wide}");
+        }
+        // A terminal that is gone will be noticed by the next line.
+        let _ = std::io::stdout().flush();
+        self.drawn = self.last.len();
     }
 }
 
-fn say(line: &str) {
-    println!("{line}");
+/// A bar filled to a part from 0 to 1.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "0 to 1 of a bar"
+)]
+pub(super) fn bar(part: f64, width: usize) -> String {
+    let filled = ((part.clamp(0.0, 1.0) * width as f64).round() as usize).min(width);
+    format!("{}{}", "█".repeat(filled), "·".repeat(width - filled))
 }
 
 fn millis(nanos: Option<u64>) -> String {
