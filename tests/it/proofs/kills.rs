@@ -153,10 +153,11 @@ fn killed_at_any_moment_it_keeps_its_word_and_tells_everything() {
     let report = load.stop();
     let keys = decided(&life.proxy.site);
     assert!(keys.len() > kills / 2, "{} decisions in {kills} lives", keys.len());
-    // A decision's number is followed by that of the call that tells it.
+    // A decision's number is followed by those of its call, of the notice, and of the notice's call.
     let missing = || {
-        let heard = told(&outside, "onTransition").0;
-        keys.iter().filter(|key| !heard.contains(&(*key + 1))).copied().collect::<Vec<_>>()
+        let heard = ["onTransition", "event"].map(|hook| told(&outside, hook).0);
+        let lost = |key: &&u64| !heard[0].contains(&(**key + 1)) || !heard[1].contains(&(**key + 3));
+        keys.iter().filter(lost).copied().collect::<Vec<_>>()
     };
     within(LIMIT, "every decision was told", || missing().is_empty());
     let (once, calls) = told(&outside, "onTransition");
