@@ -140,13 +140,20 @@ impl Load {
     }
 
     /// Asks every thread to finish the exchange it is in, and adds up.
-    pub fn stop(self) -> Report {
+    pub fn stop(mut self) -> Report {
         self.stop.store(true, Ordering::SeqCst);
         let mut total = Report::default();
-        for thread in self.threads {
+        for thread in self.threads.drain(..) {
             total.add(thread.join().expect("a load thread failed"));
         }
         total
+    }
+}
+
+impl Drop for Load {
+    /// A test that failed asks nothing more; its proxy is about to go.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
     }
 }
 
