@@ -181,7 +181,9 @@ fn killed_at_any_moment_it_keeps_its_word_and_tells_everything() {
         report.done,
     );
     assert!(life.backs > 0, "no kill met a version that was put back");
-    let (median, most) = figure("ready after kill -9", "ms", life.ready);
-    // With a release binary on a machine that does nothing else it is tens of milliseconds.
-    assert!(!long() || median <= 500.0, "{median} ms in the median, {most} ms at most");
+    let late = life.ready.iter().filter(|millis| **millis > 500.0).count();
+    let (_, most) = figure("ready after kill -9", "ms", life.ready);
+    println!("         {late} of {kills} took longer than 500 ms");
+    // Four times what is promised, for the traffic and the origins share the machine.
+    assert!(!long() || most <= 2_000.0, "{most} ms");
 }
