@@ -15,7 +15,7 @@ use crate::support::{Behaviour, Origin, Proxy, get, long, needs, post};
 
 /// Half of the traffic, judged from the first second.
 const SOON: &str = "steps: [{ weight: 50, dwell: 1h }, 100], deadline: { step: 2h }, \
-                    analysis: { warmup: { errors: 0, latency: 0 } }";
+                    analysis: { warmup: { errors: 0 } }";
 /// The same with every slow answer a trial of its own: seconds, where the usual rule takes a minute.
 const SOONEST: &str = "steps: [{ weight: 20, dwell: 1h }, 100], deadline: { step: 2h }, \
                        analysis: { bursts: 1, warmup: { errors: 0, latency: 0 } }";

@@ -23,7 +23,7 @@ const RPS: u32 = 200;
 const DEFAULT: &str = "steps: [{ weight: 5, dwell: 1h }, 100], deadline: { step: 2h }, bake: 10m";
 /// Held at a fifth of the traffic, and judged from the first second.
 const SOON: &str = "steps: [{ weight: 20, dwell: 1h }, 100], deadline: { step: 2h }, bake: 10m, \
-                    analysis: { warmup: { errors: 0, latency: 0 } }";
+                    analysis: { warmup: { errors: 0 } }";
 
 /// How one bad canary ended.
 struct Caught {

@@ -20,7 +20,7 @@ use crate::support::{Behaviour, Origin, Proxy, Site, get, long, upstreams};
 const LONGEST: u64 = 4_000;
 /// A step takes two seconds, whatever was shown: what is tried is what is kept.
 const HASTY: &str = "analysis: { confidence: low, minRequests: 5, bursts: 1, dwell: 1s, warmup: { errors: 0, \
-                     latency: 0 } }, bake: 1s, onStepDeadline: promote, deadline: { step: 2s, rollout: 10h }";
+                     latency: 1h } }, bake: 1s, onStepDeadline: promote, deadline: { step: 2s, rollout: 10h }";
 /// States out of which nothing but a person leads.
 const PUT_BACK: [&str; 3] = ["REVERTING", "REVERTED", "ABORTED"];
 const SEED: u64 = 0x5eed_0004;

@@ -23,9 +23,10 @@ use crate::support::{Proxy, Stranger, get};
 const LIMIT: Duration = Duration::from_secs(90);
 /// Between two looks: the API is served by the machine that carries the traffic.
 const LOOK: Duration = Duration::from_millis(50);
-/// Short times, and a confidence that little traffic reaches.
+/// Short times, and a confidence that little traffic reaches. Latency is judged elsewhere: what a busy
+/// machine does to it in seconds is nobody's promise.
 const QUICK: &str = "analysis: { confidence: low, minRequests: 5, bursts: 1, dwell: 1s, \
-                     warmup: { errors: 0, latency: 0 } }, bake: 1s";
+                     warmup: { errors: 0, latency: 1h } }, bake: 1s";
 
 /// An nginx that names itself, fails this share (percent) of its answers, and all of them while the
 /// file `down` lies in its folder. `more` stands in its server, `maps` before it.

@@ -14,7 +14,7 @@ use crate::support::load::Load;
 use crate::support::{Proxy, Request, Stranger, get, long, needs};
 
 const SOON: &str = "steps: [{ weight: 20, dwell: 1h }, 100], deadline: { step: 2h }, \
-                    analysis: { warmup: { errors: 0, latency: 0 } }";
+                    analysis: { warmup: { errors: 0 } }";
 const DEFAULT: &str = "steps: [{ weight: 5, dwell: 1h }, 100], deadline: { step: 2h }";
 const TESTERS: &str = ", overrides: [{ name: testers, arm: canary, \
                        when: { headers: [{ name: x-canary, value: \"1\" }] } }]";
