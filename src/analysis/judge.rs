@@ -289,10 +289,7 @@ impl Analyzer {
         let threshold = policy.ln_threshold();
         let Words { guard, look, metrics, open, .. } = words;
         let through = sum(std::array::from_fn(|at| if open[at] { metrics[at] } else { NOTHING }));
-        let waits = |at: usize| at == 0 || self.latency.is_slower(at - 1);
-        let (held, strongest) =
-            (std::array::from_fn(|at| if waits(at) { metrics[at] } else { NOTHING }), strongest(metrics));
-        let evidence = sum(held);
+        let (evidence, strongest) = (sum(self.worth_waiting(metrics)), strongest(metrics));
         let breach = |breach: &Option<Breach>| breach.map_or(Rule::None, Rule::Threshold);
         let refused = self.behaviour.ln() >= threshold && self.behaviour.matters();
         if guard.fires {
@@ -322,6 +319,12 @@ impl Analyzer {
         }
     }
 
+    /// Evidence without that of cuts at which nobody could notice the difference.
+    fn worth_waiting(&self, metrics: &[f64; 4]) -> [f64; 4] {
+        let waits = |at: usize| at == 0 || self.latency.is_slower(at - 1);
+        std::array::from_fn(|at| if waits(at) { metrics[at] } else { NOTHING })
+    }
+
     /// What the step has not shown yet.
     #[expect(clippy::cast_precision_loss, reason = "seconds of a step")]
     fn waiting(&self, policy: &Policy, words: &Words) -> Vec<Waiting> {
@@ -345,7 +348,7 @@ impl Analyzer {
         if words.guard.stable_breaches {
             waiting.push(Waiting::Stable);
         }
-        if sum(words.metrics) >= CAUTION.ln() {
+        if sum(self.worth_waiting(&words.metrics)) >= CAUTION.ln() {
             waiting.push(Waiting::Evidence);
         }
         waiting

@@ -120,6 +120,22 @@ fn an_effect_nobody_would_revert_for_is_only_suspect() {
 }
 
 #[test]
+fn a_difference_nobody_could_notice_is_not_waited_for() {
+    let policy = Policy::default();
+    // Every answer 5 % slower than 2 ms: evidence that grows for ever, and a tenth of a millisecond.
+    let bins = |nanos: u64, n: u64| ArmCounts {
+        n,
+        latency: Some([(nanos, n - n / 20), (2 * nanos, n / 20)].into_iter().collect()),
+        ..ArmCounts::default()
+    };
+    let tick = |second| at(second, 0.5, bins(2_000_000, 500), bins(2_100_000, 500));
+    let mut analyzer = Analyzer::new(&policy, 1_000.0);
+    let last = (0..600).map(|second| analyzer.tick(&policy, &tick(second))).last().unwrap();
+    assert!(last.evidence.log > Some(last.evidence.threshold), "{last:?}");
+    assert_eq!((last.verdict, last.waiting_for.as_slice()), (Verdict::Healthy, &[][..]), "{last:?}");
+}
+
+#[test]
 fn refusing_clients_holds_reverts_or_is_ignored() {
     let tick = |second: u64| {
         let canary = ArmCounts { client_errors: 5, ..arm(5, 0) };

@@ -40,6 +40,7 @@ mod objectives;
 mod origins;
 mod outside;
 mod overrides;
+mod proofs;
 mod reload;
 mod rollouts;
 mod rows;

@@ -39,6 +39,8 @@ struct State {
     connections: AtomicUsize,
     open: AtomicUsize,
     streams: AtomicUsize,
+    /// The gRPC status of `/call`.
+    says: AtomicUsize,
 }
 
 /// A running origin; dropping it ends its connections.
@@ -97,6 +99,11 @@ impl H2Origin {
     /// Reasons of the resets that came for `/hold` and `/hang`.
     pub fn resets(&self) -> Vec<Reason> {
         self.state.resets.lock().expect("resets").clone()
+    }
+
+    /// From now on `/call` ends with this gRPC status in its trailers.
+    pub fn says(&self, status: usize) {
+        self.state.says.store(status, Ordering::SeqCst);
     }
 
     /// Every open connection goes away when its streams are over.
@@ -218,7 +225,8 @@ async fn answer(
             reply.headers_mut().extend(status(number));
             let _ = respond.send_response(reply, true);
         }
-        "grpc" => {
+        "grpc" | "call" => {
+            let number = if words[0] == "call" { state.says.load(Ordering::SeqCst) } else { number };
             let Ok(mut stream) = respond.send_response(head(200), false) else { return };
             let _ = stream.send_data(Bytes::from_static(b"message"), false);
             let _ = stream.send_trailers(status(number));

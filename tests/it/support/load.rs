@@ -72,6 +72,30 @@ impl Load {
         })
     }
 
+    /// The same with an exchange of the test's own; what it complains about is a failure, after which
+    /// its connection is a new one. A proxy that is away is waited for.
+    pub fn each(
+        addr: SocketAddr,
+        connections: usize,
+        pace: Duration,
+        exchange: impl Fn(&mut Conn, usize) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        Self::threads(connections, move |index, stop| {
+            let (mut open, mut report) = (None, Report::default());
+            run_paced(stop, pace, |round| {
+                let Some(mut conn) = open.take().or_else(|| Conn::try_open(addr).ok()) else { return };
+                match exchange(&mut conn, index + round * connections) {
+                    Ok(()) => {
+                        report.done += 1;
+                        open = Some(conn);
+                    }
+                    Err(why) => report.note(why),
+                }
+            });
+            report
+        })
+    }
+
     /// HTTP/2: several streams at a time on each connection.
     pub fn h2c(
         addr: SocketAddr,
@@ -116,13 +140,20 @@ impl Load {
     }
 
     /// Asks every thread to finish the exchange it is in, and adds up.
-    pub fn stop(self) -> Report {
+    pub fn stop(mut self) -> Report {
         self.stop.store(true, Ordering::SeqCst);
         let mut total = Report::default();
-        for thread in self.threads {
+        for thread in self.threads.drain(..) {
             total.add(thread.join().expect("a load thread failed"));
         }
         total
+    }
+}
+
+impl Drop for Load {
+    /// A test that failed asks nothing more; its proxy is about to go.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
     }
 }
 

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::client::{Conn, Request, Response, post};
 use super::scrape::Scrape;
 use super::site::Site;
+use super::tools::binary;
 use super::wait::{PATIENCE, becomes_true, eventually};
 
 pub struct Proxy {
@@ -77,7 +78,7 @@ impl Proxy {
     }
 
     fn spawn_with(site: Site, path: &Path, variables: &[(&str, &Path)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_switchback"))
+        let mut child = Command::new(binary())
             .arg("run")
             .arg("-c")
             .arg(path)

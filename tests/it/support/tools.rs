@@ -123,9 +123,16 @@ pub fn run(command: &mut Command, input: &[u8]) -> Finished {
     })
 }
 
+/// The program under test: the one that `SWITCHBACK_BIN` names, for figures worth quoting, else the
+/// one that was built with the tests.
+pub fn binary() -> PathBuf {
+    env::var_os("SWITCHBACK_BIN")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_switchback")), PathBuf::from)
+}
+
 /// The binary under test with these arguments, run to its end in `folder`.
 pub fn switchback(folder: &Path, arguments: &[&str]) -> Finished {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_switchback"));
+    let mut command = Command::new(binary());
     command.args(arguments).current_dir(folder).env_remove("SWITCHBACK_TOKEN").env_remove("STATE_DIRECTORY");
     run(&mut command, b"")
 }
