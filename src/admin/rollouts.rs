@@ -52,7 +52,7 @@ fn is_shown(rollout: &Rollout) -> bool {
 }
 
 fn view(report: &RolloutReport, ending: Option<&Summary>) -> wire::Rollout {
-    let RolloutReport { rollout, policy, finding, rate } = report;
+    let RolloutReport { rollout, policy, finding, rate, .. } = report;
     let known = Known::of(rollout, finding.as_ref(), ending);
     wire::Rollout {
         version: rollout.identity.version.clone(),
@@ -219,7 +219,7 @@ pub(super) async fn plan(
 }
 
 fn planned(report: &RolloutReport) -> wire::RolloutPlan {
-    let RolloutReport { rollout, policy, finding, rate } = report;
+    let RolloutReport { rollout, policy, finding, rate, .. } = report;
     let (chosen, first_step) = choose(policy, *rate);
     let preset = finding.as_ref().map_or(chosen, |finding| finding.confidence);
     let steps: Vec<_> = policy.steps.iter().map(|step| planned_step(policy, preset, step, *rate)).collect();

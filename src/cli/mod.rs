@@ -9,6 +9,7 @@ pub mod check;
 pub mod diff;
 pub mod explain;
 pub mod files;
+mod record;
 pub mod remote;
 mod remote_text;
 pub mod rollout;

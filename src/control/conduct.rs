@@ -283,7 +283,7 @@ impl Controller {
                 .generation(route.generation));
         }
         let seed = fastrand::u64(..);
-        let weights_change = self.rollouts.accept(route, &outcome, seed, now);
+        let weights_change = self.rollouts.accept(route, &event, &outcome, seed, now);
         let cleared =
             outcome.moves.contains(&Move::ClearManualWeights) && self.overlay.routes.remove(name).is_some();
         let mut changed = Vec::new();

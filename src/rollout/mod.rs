@@ -11,6 +11,7 @@ mod gates;
 mod harm;
 mod invariants;
 pub mod moves;
+mod recorded;
 mod reload;
 pub mod state;
 mod tick;

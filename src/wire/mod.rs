@@ -6,6 +6,7 @@
 pub mod rollout;
 pub mod route;
 pub mod status;
+pub mod ticks;
 pub mod verb;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ pub use rollout::{
 };
 pub use route::{Arm, BlueGreen, Endpoint, Route, Routes};
 pub use status::{Config, Listener, Load, Ready, State, Status};
+pub use ticks::Ticks;
 pub use verb::{Changed, PlanChange, ReloadRequest, Reloaded, WeightsRequest, WeightsSet};
 
 /// A refusal, for every status from 400 up.

@@ -6,6 +6,7 @@
 pub mod counts;
 pub mod live;
 pub mod report;
+pub mod ring;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -113,9 +114,11 @@ impl Rollouts {
     pub fn look(&mut self, book: &Book, now: Now) -> Vec<(String, Event)> {
         let second = self.second(now);
         let ended = (now.wall.0 / 1_000).saturating_sub(1);
+        let routes = self.lives.len();
         let events = self.lives.iter_mut().map(|(route, live)| {
             let ticks = live.counts.take(book, route, second, ended);
-            let finding = live.judge(&ticks);
+            live.ticks.share(routes);
+            let finding = live.judge(ticks);
             (route.clone(), Event::Tick(finding.map(Box::new)))
         });
         events.collect()
@@ -132,12 +135,17 @@ impl Rollouts {
     }
 
     /// Takes an outcome as the state from now on; gives whether the plan must change for it.
-    pub fn accept(&mut self, route: &Route, outcome: &Outcome, seed: u64, now: Now) -> bool {
+    pub fn accept(&mut self, route: &Route, event: &Event, outcome: &Outcome, seed: u64, now: Now) -> bool {
         use crate::rollout::Move;
         let (second, down) = (self.second(now), self.down);
+        let scene = self.lives.get(&*route.name).map(|live| self.scene(route, live, now));
         let Some(live) = self.lives.get_mut(&*route.name) else { return false };
         let before = live.guided();
-        live.rollout = outcome.next.clone();
+        let was = std::mem::replace(&mut live.rollout, outcome.next.clone());
+        let scene = scene.unwrap_or_default();
+        if matches!(event, Event::Tick(_)) {
+            live.decided(&was, &scene, second);
+        }
         if let Some(policy) = &route.policy {
             live.policy = Arc::clone(policy);
         }
@@ -147,6 +155,9 @@ impl Rollouts {
                 steps |= matches!(what, crate::rollout::moves::Analyze::EnterStep { .. });
                 live.analyze(what, second, down);
             }
+        }
+        if !matches!(event, Event::Tick(_)) {
+            live.moved(&was, scene.monotonic, second);
         }
         if live.guided() != before || steps {
             live.next_epoch(seed);

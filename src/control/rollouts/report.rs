@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::live::Live;
+use super::ring::Ring;
 use crate::analysis::{Finding, Policy};
 use crate::rollout::{Record, Rollout};
 
@@ -64,6 +65,8 @@ pub struct RolloutReport {
     pub finding: Option<Finding>,
     /// Requests per second of both arms, lately.
     pub rate: f64,
+    /// What the analyzer saw lately.
+    pub ticks: Arc<Ring>,
 }
 
 impl RolloutReport {
@@ -75,6 +78,7 @@ impl RolloutReport {
             policy: Arc::clone(&live.policy),
             finding: live.finding.clone(),
             rate: live.rate,
+            ticks: Arc::clone(&live.ticks),
         }
     }
 }
