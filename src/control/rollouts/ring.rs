@@ -218,7 +218,10 @@ mod tests {
         for second in 0..5_000 {
             ring.tick(tick(second, 400), None);
         }
-        let held = |ring: &Ring| (ring.inner().bytes, ring.inner().lines.len());
+        let held = |ring: &Ring| {
+            let inner = ring.inner();
+            (inner.bytes, inner.lines.len())
+        };
         assert!(held(&ring).0 <= MAX_BYTES && held(&ring).1 > 100, "{:?}", held(&ring));
         ring.share(1_000);
         assert!(held(&ring).0 <= MAX_ALL_BYTES / 1_000, "{:?}", held(&ring));
