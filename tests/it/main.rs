@@ -38,6 +38,7 @@ mod metrics;
 mod mutations;
 mod origins;
 mod overrides;
+mod recording;
 mod reload;
 mod rollouts;
 mod rows;

@@ -140,6 +140,81 @@ fn what_harm_does_is_the_policys() {
     }
 }
 
+/// What the given counts hold, second by second: 1,000 requests a second of which the canary gets
+/// 10 %, for five and a half minutes. `config/README.md` says it in words.
+fn given(name: &str) -> String {
+    const USUAL: &[(u64, u64)] = &[(20, 50), (50, 45), (100, 5)];
+    const SLOWER: &[(u64, u64)] = &[(24, 50), (60, 45), (120, 5)];
+    const SLOW: &[(u64, u64)] = &[(20, 50), (50, 45), (100, 3), (1_200, 2)];
+    let arm = |n: u64, e: u64, latency: &[(u64, u64)]| {
+        let good = n - e;
+        let rest: u64 = latency.iter().skip(1).map(|(_, part)| good * part / 100).sum();
+        let count = |at: usize, part: u64| if at == 0 { good - rest } else { good * part / 100 };
+        let bins = latency.iter().enumerate().filter(|_| good > 0);
+        let bins: Vec<_> =
+            bins.map(|(at, (millis, part))| format!("[{millis},{}]", count(at, *part))).collect();
+        format!("{{\"n\":{n},\"e\":{e},\"latency\":[{}]}}", bins.join(","))
+    };
+    let line = |t: u64| {
+        let (stable, canary) = match name {
+            "errors-2" => (1, 2),
+            "errors-8" => (1, 8),
+            "both-6" => (54, 6),
+            "outage-30s" if (40..70).contains(&t) => (900, 100),
+            _ => (1, u64::from(t % 10 == 9)),
+        };
+        let latency = match name {
+            "p99-plus-20" => SLOWER,
+            "p99-1200ms" => SLOW,
+            _ => USUAL,
+        };
+        let first = if t == 0 { ",\"w\":10,\"step\":0" } else { "" };
+        let (stable, canary) = (arm(900, stable, USUAL), arm(100, canary, latency));
+        format!("{{\"t\":{t},\"stable\":{stable},\"canary\":{canary}{first}}}\n")
+    };
+    (0..330).map(line).collect()
+}
+
+/// A verdict as the table of `config/README.md` says it: the revert, else the first step forward.
+fn verdict(said: &Said) -> String {
+    let ticks: Vec<Value> = said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let found = ["revert", "advance", "hold"];
+    let tick = found.iter().find_map(|moved| ticks.iter().find(|tick| tick["move"] == *moved)).unwrap();
+    let (moved, at, rule) = (&tick["move"], &tick["atSecond"], &tick["rule"]);
+    let rule = if rule == "none" { String::new() } else { format!(": {}", rule.as_str().unwrap()) };
+    format!("{} at {at} s{rule}", moved.as_str().unwrap())
+}
+
+/// Policies as people have them, on given counts: the table of the reference is what comes out.
+#[test]
+fn policies_people_have_do_what_the_reference_says() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let readme = fs::read_to_string(folder.join("README.md")).unwrap();
+    let rows: Vec<Vec<&str>> = readme
+        .lines()
+        .filter(|line| line.starts_with("| [") && line.contains("(policies/"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    assert_eq!(rows.len(), 7, "rows of the table");
+    for row in rows {
+        let name = row[0].split(['[', ']']).nth(1).unwrap();
+        let counts = folder.join(format!("policies/{name}.jsonl"));
+        assert_eq!(fs::read_to_string(&counts).unwrap(), given(name), "{name} holds what is said of it");
+        for (policy, cell) in ["steady", "limits", "flagger"].iter().zip(&row[1..]) {
+            let policy = folder.join(format!("policies/{policy}.yaml"));
+            let said = simulate(&[
+                "--policy",
+                policy.to_str().unwrap(),
+                "--counts",
+                counts.to_str().unwrap(),
+                "--json",
+            ]);
+            assert_eq!((said.exit, said.err.as_str()), (Exit::Ok, ""), "{name}");
+            assert_eq!(verdict(&said), cell.replace('`', ""), "{name} under {}", policy.display());
+        }
+    }
+}
+
 #[test]
 fn what_cannot_be_replayed_is_refused_with_its_place() {
     let two = POLICY.replace(

@@ -13,7 +13,7 @@ use crate::analysis::recording::{Said, Second, Told, Writer};
 /// Lines kept of one route: the counts and the decision of each second of an hour.
 pub const MAX_LINES: usize = 7_200;
 /// Bytes kept of one route.
-pub const MAX_BYTES: usize = 2 << 20;
+pub const MAX_BYTES: usize = 8 << 20;
 /// Bytes kept of all routes together.
 pub const MAX_ALL_BYTES: usize = 64 << 20;
 /// Lines given at once.
