@@ -140,6 +140,32 @@ fn what_harm_does_is_the_policys() {
     }
 }
 
+#[test]
+fn the_recordings_steps_are_followed_and_where_the_policy_differs_is_said() {
+    // The second in which the recording takes its second step, and what is said of it.
+    for (taken, differs) in [(60, None), (20, Some("the recording went to step 1 without it"))] {
+        let line = |t: u64| {
+            let (w, step) = if t < taken { (5, 0) } else { (50, 1) };
+            let canary = 10 * w;
+            let first =
+                if t == 0 || t == taken { format!(",\"w\":{w},\"step\":{step}") } else { String::new() };
+            format!(
+                "{{\"t\":{t},\"stable\":{{\"n\":{},\"e\":0}},\"canary\":{{\"n\":{canary},\"e\":0}}{first}}}\n",
+                1_000 - canary
+            )
+        };
+        let said = replay(POLICY, &(0..90).map(line).collect::<String>(), &["--json"]);
+        let ticks: Vec<Value> = said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(ticks.len(), 90, "{}", said.err);
+        let advances: Vec<_> =
+            ticks.iter().filter(|tick| tick["move"] == "advance").map(|tick| &tick["atSecond"]).collect();
+        assert_eq!(advances, if taken == 60 { vec![59] } else { vec![] }, "{taken}");
+        let told: Vec<_> = ticks.iter().filter_map(|tick| tick["differs"].as_str()).collect();
+        assert_eq!(told, differs.into_iter().collect::<Vec<_>>(), "{taken}");
+        assert_eq!((&ticks[89]["step"], &ticks[89]["state"]), (&1.into(), &"STAGE".into()));
+    }
+}
+
 /// What the given counts hold, second by second: 1,000 requests a second of which the canary gets
 /// 10 %, for five and a half minutes. `config/README.md` says it in words.
 fn given(name: &str) -> String {
