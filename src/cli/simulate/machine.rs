@@ -148,10 +148,9 @@ fn begun(policy: &Policy, ms: u64) -> Rollout {
 fn place(rollout: &Rollout) -> Place {
     use crate::rollout::state::Base;
     match rollout.phase.base() {
-        Some(Base::Stage | Base::Bake) => rollout.step + 1,
         Some(Base::Pending | Base::Shadow) => 0,
         None if rollout.phase == Phase::Idle => 0,
-        None => rollout.step + 1,
+        _ => rollout.step + 1,
     }
 }
 
