@@ -46,7 +46,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "net",
         ],
     ),
-    ("cli", &["model", "spec", "split", "plan", "ledger", "analysis", "wire", "fetch"]),
+    // rollout beyond the drawn table: `simulate` replays a recording through the state machine itself.
+    ("cli", &["model", "spec", "split", "plan", "ledger", "analysis", "rollout", "wire", "fetch"]),
     ("app", &["*"]),
     ("main", &["app", "cli"]),
 ];

@@ -12,7 +12,8 @@ pub mod listen;
 mod objectives;
 pub mod rollouts;
 pub mod scrape;
-pub mod verbs;
+pub mod ticks;
+mod verbs;
 pub mod views;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -99,6 +100,7 @@ impl Admin {
             .route("/routes/{route}/rollout/plan", get(rollouts::plan))
             .route("/routes/{route}/rollout/{verb}", post(verbs::rollout))
             .route("/routes/{route}/history", get(rollouts::history))
+            .route("/routes/{route}/ticks", get(ticks::ticks))
             .route("/reload", post(verbs::reload));
         Router::new()
             .nest("/api/v1", api)

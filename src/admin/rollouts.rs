@@ -54,7 +54,7 @@ fn is_shown(rollout: &Rollout) -> bool {
 }
 
 fn view(report: &RolloutReport, ending: Option<&Summary>) -> wire::Rollout {
-    let RolloutReport { rollout, policy, finding, rate, suffered, checks } = report;
+    let RolloutReport { rollout, policy, finding, rate, suffered, checks, .. } = report;
     let known = Known::of(rollout, finding.as_ref(), ending);
     wire::Rollout {
         version: rollout.identity.version.clone(),

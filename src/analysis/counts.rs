@@ -1,12 +1,15 @@
 //! One tick of one route as the analyzer reads it, live or from a recorded file.
 //!
 //! A tick is one second of one weight epoch: an outcome belongs to the second in which it is known
-//! and to the weights of its choice, so nothing is ever late. It must never hold anything that
-//! cannot be written down and read again: a recording gives the verdicts the live run gave.
+//! and to the weights of its choice, so nothing is ever late. What else a recording holds is in
+//! `recording`. It must never hold anything that cannot be written down and read again: a recording
+//! gives the verdicts the live run gave.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::bins::{Bins, MAX_BINS};
+use super::recording::Said;
 
 /// Longest line of a recording in bytes.
 pub const MAX_LINE: usize = 1 << 20;
@@ -95,17 +98,40 @@ impl Reader {
     /// # Errors
     /// The line's number and what is wrong with it.
     pub fn line(&mut self, text: &str) -> Result<Option<Tick>, CountsError> {
-        self.line += 1;
-        let line = self.line;
-        let fail = |why: String| CountsError { line, why };
-        if text.len() > MAX_LINE {
-            return Err(fail(format!("it has more than {MAX_LINE} bytes")));
-        }
-        if text.trim().is_empty() {
+        Ok(self.said(text)?.map(|(tick, _)| tick))
+    }
+
+    /// Reads one line, with what was said of it when it was recorded.
+    pub(super) fn said(&mut self, text: &str) -> Result<Option<(Tick, Option<Said>)>, CountsError> {
+        if !self.begin(text)? {
             return Ok(None);
         }
-        let read: Line = serde_json::from_str(text).map_err(|error| fail(plain(&error)))?;
-        self.tick(read).map(Some).map_err(fail)
+        let mut read: Line = self.parse(text)?;
+        let said = read.live.take();
+        let tick = self.tick(read).map_err(|why| self.fail(why))?;
+        Ok(Some((tick, said)))
+    }
+
+    /// Counts a line; whether there is anything on it.
+    pub(super) fn begin(&mut self, text: &str) -> Result<bool, CountsError> {
+        self.line += 1;
+        if text.len() > MAX_LINE {
+            return Err(self.fail(format!("it has more than {MAX_LINE} bytes")));
+        }
+        Ok(!text.trim().is_empty())
+    }
+
+    pub(super) fn parse<T: DeserializeOwned>(&self, text: &str) -> Result<T, CountsError> {
+        serde_json::from_str(text).map_err(|error| self.fail(plain(&error)))
+    }
+
+    /// The process was started again, and went on from what it had written down last.
+    pub(super) fn went_back_to(&mut self, second: u64) {
+        self.last = second;
+    }
+
+    fn fail(&self, why: String) -> CountsError {
+        CountsError { line: self.line, why }
     }
 
     /// Reads a whole text.
@@ -118,11 +144,17 @@ impl Reader {
     }
 
     fn tick(&mut self, read: Line) -> Result<Tick, String> {
-        let w = match (read.w, self.epoch) {
-            (Some(percent), _) if (0.0..=100.0).contains(&percent) => percent / 100.0,
-            (Some(percent), _) => return Err(format!("w is {percent}, not a percentage from 0 to 100")),
-            (None, Some((w, _))) => w,
-            (None, None) => return Err("the first line needs w, the canary's weight in percent".into()),
+        let w = match (read.w, read.share, self.epoch) {
+            (Some(percent), ..) if !(0.0..=100.0).contains(&percent) => {
+                return Err(format!("w is {percent}, not a percentage from 0 to 100"));
+            }
+            (_, Some(share), _) if !(0.0..=1.0).contains(&share) => {
+                return Err(format!("share is {share}, not a part from 0 to 1"));
+            }
+            (_, Some(share), _) => share,
+            (Some(percent), None, _) => percent / 100.0,
+            (None, None, Some((w, _))) => w,
+            (None, None, None) => return Err("the first line needs w, the canary's weight in percent".into()),
         };
         let step = read.step.or(self.epoch.map(|(_, step)| step)).unwrap_or(0);
         if read.t < self.last {
@@ -146,16 +178,25 @@ impl Writer {
     /// The tick as one line, without its end.
     #[must_use]
     pub fn line(&mut self, tick: &Tick) -> String {
+        self.said(tick, None)
+    }
+
+    /// The same, with what was said of it.
+    pub(super) fn said(&mut self, tick: &Tick, said: Option<&Said>) -> String {
         let epoch = (tick.w, tick.step);
         let changed = self.epoch != Some(epoch);
         self.epoch = Some(epoch);
+        let percent = tick.w * 100.0;
         let line = Line {
             t: tick.at_second,
             stable: ArmLine::of(&tick.stable),
             canary: ArmLine::of(&tick.canary),
-            w: changed.then_some(tick.w * 100.0),
+            w: changed.then_some(percent),
             step: changed.then_some(tick.step),
+            // A few numbers are no percentage that is read as the same number again.
+            share: (changed && (percent / 100.0).to_bits() != tick.w.to_bits()).then_some(tick.w),
             few_clients: tick.few_clients,
+            live: said.cloned(),
         };
         // Numbers, lists and maps with text keys always have a JSON form.
         serde_json::to_string(&line).unwrap_or_default()
@@ -172,8 +213,12 @@ struct Line {
     w: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     step: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    share: Option<f64>,
     #[serde(default, skip_serializing_if = "is_default")]
     few_clients: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    live: Option<Said>,
 }
 
 /// Upper bound in milliseconds (`null`: none) and count.

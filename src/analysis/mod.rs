@@ -19,6 +19,7 @@ pub mod logs;
 pub mod mixture;
 pub mod policy;
 pub mod power;
+pub mod recording;
 pub mod shadow;
 pub mod slo;
 pub mod srm;

@@ -10,6 +10,7 @@ pub mod diff;
 pub mod explain;
 pub mod files;
 mod postmortem;
+mod record;
 pub mod remote;
 mod remote_text;
 pub mod rollout;

@@ -16,7 +16,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Exit, remote_text};
+use super::{Exit, record, remote_text};
 use crate::fetch::{Answer, Ask, Limits, Target, fetch};
 use crate::wire;
 
@@ -50,6 +50,10 @@ pub struct StatusArgs {
     /// Print again every second until interrupted
     #[arg(long)]
     pub watch: bool,
+    /// Record the route's rollout into a new file, for `simulate --counts`, until it ends or until
+    /// interrupted
+    #[arg(long, value_name = "FILE", requires = "route", conflicts_with_all = ["watch", "json"])]
+    pub record: Option<PathBuf>,
     /// How to reach the proxy.
     #[command(flatten)]
     pub admin: AdminArgs,
@@ -124,6 +128,9 @@ pub fn status(args: &StatusArgs) -> Exit {
         Ok(remote) => remote,
         Err(failed) => return finish(Err(failed)),
     };
+    if let (Some(route), Some(file)) = (&args.route, &args.record) {
+        return finish(record::record(&remote, route, file));
+    }
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     loop {
         let shown = if args.admin.json { remote.status_json(args) } else { remote.status_text(args, colour) };
@@ -179,7 +186,7 @@ pub(super) fn say(outcome: Outcome) -> Result<(), Exit> {
 pub(super) struct Remote {
     target: Target,
     token: Option<String>,
-    runtime: tokio::runtime::Runtime,
+    pub(super) runtime: tokio::runtime::Runtime,
 }
 
 impl Remote {

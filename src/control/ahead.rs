@@ -51,7 +51,7 @@ impl Controller {
         let (mut overlay, mut kept) = (self.overlay.clone(), self.kept());
         let second = self.rollouts.second(self.moment());
         for change in self.waiting.iter().flat_map(|one| &one.ahead) {
-            if let Some(outcome) = &change.outcome {
+            if let Some(outcome) = change.outcome() {
                 let known = kept.by_route.remove(&change.route);
                 let (analyzer, epoch) = known.map_or((None, 0), |known| (known.analyzer, known.epoch));
                 let rollout = outcome.next.clone();

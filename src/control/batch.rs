@@ -14,6 +14,7 @@ use super::command::{By, WeightsDone};
 use super::controller::{Controller, blocking};
 use super::order;
 use super::refusal::{Refusal, RefusalKind, find, refused};
+use super::rollouts::Decided;
 use crate::model::{Overlay, RouteOverlay};
 use crate::plan::{Inputs, Plan, Route, reweigh};
 use crate::rollout::state::Phase;
@@ -38,7 +39,7 @@ pub(super) struct Asked {
 /// One change of one route, decided and not yet done.
 pub(super) struct Change {
     pub(super) route: String,
-    pub(super) outcome: Option<Outcome>,
+    pub(super) decided: Option<Decided>,
     /// Weights by hand: set, or given back.
     pub(super) weights: Option<Option<RouteOverlay>>,
     /// It gives the new version more: it must be on the disk first.
@@ -61,19 +62,23 @@ pub(super) struct Batch {
 
 impl Change {
     /// What an outcome makes of a route.
-    pub(super) fn of(route: &Route, outcome: Outcome) -> Self {
+    pub(super) fn of(route: &Route, decided: Decided) -> Self {
         Self {
             route: route.name.to_string(),
-            ahead: outcome.moves.contains(&Move::Persist(Order::BeforePublish)),
-            outcome: Some(outcome),
+            ahead: decided.outcome.moves.contains(&Move::Persist(Order::BeforePublish)),
+            decided: Some(decided),
             weights: None,
             parcels: Vec::new(),
             asked: None,
         }
     }
 
+    pub(super) fn outcome(&self) -> Option<&Outcome> {
+        self.decided.as_ref().map(|decided| &decided.outcome)
+    }
+
     pub(super) fn has(&self, one: &Move) -> bool {
-        self.outcome.as_ref().is_some_and(|outcome| outcome.moves.contains(one))
+        self.outcome().is_some_and(|outcome| outcome.moves.contains(one))
     }
 
     fn persists(&self) -> bool {
@@ -125,7 +130,7 @@ impl Controller {
         };
         match self.rollouts.decide(route, event, self.moment()) {
             None => Ok(None),
-            Some(Ok(outcome)) => Ok(Some(Change::of(route, outcome))),
+            Some(Ok(decided)) => Ok(Some(Change::of(route, decided))),
             Some(Err(why)) => Err(super::conduct::refusal(&why, route.generation)),
         }
     }
@@ -146,7 +151,7 @@ impl Controller {
         if change.ahead && self.waiting.iter().map(|one| one.ahead.len()).sum::<usize>() >= MAX_AHEAD {
             return change.refuse(busy(route));
         }
-        if let Some(outcome) = &change.outcome {
+        if let Some(outcome) = change.outcome() {
             change.parcels = self.put_out(route, outcome);
         }
         if change.ahead {
@@ -160,11 +165,12 @@ impl Controller {
     /// Makes a change the state from now on; gives its route when the plan must follow.
     pub(super) fn take(&mut self, route: &Arc<Route>, change: &Change) -> Option<String> {
         let mut moved = false;
-        if let Some(outcome) = &change.outcome {
+        if let Some(decided) = &change.decided {
+            let outcome = &decided.outcome;
             self.look_again |=
                 leaves_promotion(self.rollouts.get(&change.route).map(|live| live.rollout.phase), outcome);
             let now = self.moment();
-            moved |= self.rollouts.accept(route, outcome, fastrand::u64(..), now);
+            moved |= self.rollouts.accept(route, decided, fastrand::u64(..), now);
         }
         if change.has(&Move::ClearManualWeights) {
             moved |= self.overlay.routes.remove(&change.route).is_some();
@@ -221,11 +227,11 @@ impl Controller {
         change: Change,
         parcels: &mut Vec<(u64, String, String)>,
     ) -> Option<(Reply, WeightsDone)> {
-        let Change { route: name, outcome, parcels: said, asked, .. } = change;
+        let Change { route: name, decided, parcels: said, asked, .. } = change;
         parcels.extend(said.into_iter().map(|(number, hook)| (number, name.clone(), hook)));
         let now = self.publisher.current();
         let (old, new) = (before.route_named(&name), now.route_named(&name));
-        if let Some(outcome) = &outcome {
+        if let Some(Decided { outcome, .. }) = &decided {
             self.tell_people(&name, outcome);
         }
         let (asked, old, new) = (asked?, old?, new?);
@@ -303,7 +309,7 @@ impl Controller {
 
     /// Whether a second changes more than the time that passed.
     fn matters(&self, change: &Change) -> bool {
-        let Some((live, outcome)) = self.rollouts.get(&change.route).zip(change.outcome.as_ref()) else {
+        let Some((live, outcome)) = self.rollouts.get(&change.route).zip(change.outcome()) else {
             return false;
         };
         let key = |one: &crate::rollout::Rollout| {

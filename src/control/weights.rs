@@ -78,8 +78,8 @@ impl Controller {
             return Ok(None);
         }
         let event = self.weights_event(name, set.as_ref(), by);
-        let outcome = match event {
-            Some(event) => self.decide(&current, name, &event)?.and_then(|change| change.outcome),
+        let decided = match event {
+            Some(event) => self.decide(&current, name, &event)?.and_then(|change| change.decided),
             None => None,
         };
         let names = BTreeSet::from([name.to_owned()]);
@@ -92,7 +92,7 @@ impl Controller {
             .map_err(|found| mismatch(found, route.generation))?;
         Ok(Some(Change {
             route: name.to_owned(),
-            outcome,
+            decided,
             weights: Some(set),
             ahead: direction == Direction::TowardCanary,
             parcels: Vec::new(),

@@ -13,6 +13,7 @@ mod gates;
 mod harm;
 mod invariants;
 pub mod moves;
+mod recorded;
 pub mod recovery;
 mod reload;
 pub mod state;

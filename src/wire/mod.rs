@@ -7,6 +7,7 @@ pub mod rollout;
 pub mod route;
 pub mod slo;
 pub mod status;
+pub mod ticks;
 pub mod verb;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ pub use rollout::{
 pub use route::{Arm, BlueGreen, Endpoint, Route, Routes};
 pub use slo::{BurnRate, Objective};
 pub use status::{Config, Listener, Load, Ready, State, Status};
+pub use ticks::Ticks;
 pub use verb::{Changed, PlanChange, ReloadRequest, Reloaded, WeightsRequest, WeightsSet};
 
 /// A refusal, for every status from 400 up.

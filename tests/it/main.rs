@@ -41,6 +41,7 @@ mod origins;
 mod outside;
 mod overrides;
 mod proofs;
+mod recording;
 mod reload;
 mod rollouts;
 mod rows;

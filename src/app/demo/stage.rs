@@ -108,7 +108,7 @@ impl Stage {
     /// What was decided from the `from`-th decision on.
     pub(super) fn decided(&self, from: usize) -> Vec<Record> {
         let conducted = self.proxy.control().rollouts();
-        conducted.history.get(ROUTE).into_iter().flatten().skip(from).cloned().collect()
+        conducted.history.get(ROUTE).into_iter().flat_map(|all| all.iter()).skip(from).cloned().collect()
     }
 
     /// The canary's weight that requests meet, in percent.

@@ -1,9 +1,11 @@
-//! `simulate`: recorded counts through the analyzer that runs live, or a scenario many times over.
+//! `simulate`: recorded counts through what runs live, or a scenario many times over.
 //!
 //! It exists so that every promise about the rule can be measured by whoever doubts it. It must
 //! never judge by anything but the analyzer's own code, and never touch a running proxy.
 
 pub mod dice;
+mod follow;
+mod machine;
 pub mod peers;
 mod replay;
 pub mod runs;
@@ -51,7 +53,7 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "P", default_value = "0.1%", value_parser = share)]
     pub baseline: f64,
     /// errors, shadow: the canary's share of bad outcomes; slow: its share of slow answers; outage,
-    /// ramp: the worst share of both arms
+    /// ramp: the worst share of both arms; refused for others, which have none
     #[arg(long, value_name = "P", value_parser = share)]
     pub canary: Option<f64>,
     /// slow: how many times as long the slow answers take
@@ -89,6 +91,11 @@ pub fn run(args: &SimulateArgs, streams: &mut Streams<'_>) -> io::Result<Exit> {
         writeln!(streams.err, "switchback: simulate needs --scenario, or --policy with --counts")?;
         return Ok(Exit::Usage);
     };
+    if args.canary.is_some() && !scenario.has_share() {
+        let name = scenario.name();
+        writeln!(streams.err, "switchback: --canary means nothing to the scenario `{name}`: leave it out")?;
+        return Ok(Exit::Usage);
+    }
     let setting = setting(args, scenario);
     let summary = Summary::of(scenario, &runs::all(&setting, args.rule, args.runs, args.seed));
     if args.json {

@@ -1,4 +1,4 @@
-//! Recorded counts through the analyzer: each verdict, what it would do, and why.
+//! Recorded counts through analyzer and state machine: each verdict, what it does, and why.
 //!
 //! The file is read twice, a line at a time: once to see that all of it can be read and how fast
 //! traffic was, once to judge. It must never hold more than a line of it.
@@ -9,14 +9,15 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::analysis::counts::{CountsError, MAX_LINE, Reader};
-use crate::analysis::{Analyzer, Finding, Policy, Tick, Verdict};
+use super::follow::{Follow, Judged};
+use crate::analysis::Policy;
+use crate::analysis::counts::{CountsError, MAX_LINE};
+use crate::analysis::recording::{Entry, Reader, Told};
 use crate::cli::check::{exit_of, findings};
 use crate::cli::files::{self, Failed};
 use crate::cli::{Exit, Streams};
 use crate::model::Diagnostic;
 use crate::spec::parse::guess;
-use crate::spec::rollout::OnHarm;
 
 /// Replays `counts` under the rollout of `route` in the configuration at `path`.
 ///
@@ -36,22 +37,25 @@ pub(super) fn run(
             return Ok(exit_of(&failed));
         }
     };
-    let mut rate = Rate::default();
-    if let Err(why) = each(counts, |tick| rate.add(tick)) {
+    let mut first = First::default();
+    if let Err(why) = each(counts, |entry| first.look(&entry)) {
         return why.tell(counts, streams);
     }
-    let mut replay = Replay::new(&policy, rate.per_second());
+    if first.span.is_none() {
+        writeln!(streams.err, "switchback: {}: there are no counts in it", counts.display())?;
+        return Ok(Exit::Refused);
+    }
+    let mut replay = Replay::new(&policy, &first, json);
     let mut lines = Ok(());
-    let read = each(counts, |tick| {
+    let read = each(counts, |entry| {
         if lines.is_ok() {
-            lines = replay.tick(tick, json, streams);
+            lines = replay.take(entry, streams);
         }
     });
     lines?;
     match read {
         Err(why) => why.tell(counts, streams),
-        Ok(()) if json => Ok(Exit::Ok),
-        Ok(()) => writeln!(streams.out, "{}", replay.end()).map(|()| Exit::Ok),
+        Ok(()) => replay.finish(streams).map(|()| Exit::Ok),
     }
 }
 
@@ -102,8 +106,8 @@ impl Why {
     }
 }
 
-/// Visits every tick of a recording.
-fn each(counts: &Path, mut visit: impl FnMut(&Tick)) -> Result<(), Why> {
+/// Visits every line of a recording.
+fn each(counts: &Path, mut visit: impl FnMut(Entry)) -> Result<(), Why> {
     let mut file = BufReader::new(File::open(counts).map_err(Why::Unreadable)?);
     let (mut reader, mut line) = (Reader::default(), Vec::new());
     loop {
@@ -114,24 +118,31 @@ fn each(counts: &Path, mut visit: impl FnMut(&Tick)) -> Result<(), Why> {
             return Ok(());
         }
         let text = String::from_utf8_lossy(&line);
-        if let Some(tick) = reader.line(text.trim_end_matches(['\n', '\r'])).map_err(Why::Line)? {
-            visit(&tick);
+        if let Some(entry) = reader.line(text.trim_end_matches(['\n', '\r'])).map_err(Why::Line)? {
+            visit(entry);
         }
     }
 }
 
-/// Requests per second over a whole recording.
+/// What must be known of a whole recording before it is judged.
 #[derive(Default)]
-struct Rate {
+struct First {
     requests: u64,
     span: Option<(u64, u64)>,
+    /// It says when a second was decided.
+    recorded: bool,
 }
 
-impl Rate {
-    fn add(&mut self, tick: &Tick) {
-        self.requests += tick.stable.n + tick.canary.n;
-        let (first, _) = self.span.unwrap_or((tick.at_second, 0));
-        self.span = Some((first, tick.at_second));
+impl First {
+    fn look(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Tick(tick, _) => {
+                self.requests += tick.stable.n + tick.canary.n;
+                let (first, _) = self.span.unwrap_or((tick.at_second, 0));
+                self.span = Some((first, tick.at_second.max(first)));
+            }
+            Entry::Told(_, told) => self.recorded |= matches!(told, Told::Second(_)),
+        }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "requests of a recording")]
@@ -140,86 +151,105 @@ impl Rate {
     }
 }
 
-/// The analyzer over a recording.
-struct Replay<'a> {
-    policy: &'a Policy,
-    analyzer: Analyzer,
-    step: Option<(u32, f64)>,
-    last: Option<Finding>,
-    reverted: bool,
+/// A replay as it is printed: every tick as JSON, for people when something changes.
+struct Replay {
+    follow: Follow,
+    json: bool,
+    last: Option<Judged>,
+    notes: usize,
 }
 
-impl<'a> Replay<'a> {
-    fn new(policy: &'a Policy, rate: f64) -> Self {
-        Self { policy, analyzer: Analyzer::new(policy, rate), step: None, last: None, reverted: false }
+impl Replay {
+    fn new(policy: &Policy, first: &First, json: bool) -> Self {
+        let follow = Follow::new(policy, first.per_second(), first.recorded);
+        Self { follow, json, last: None, notes: 0 }
     }
 
-    /// Judges a tick and prints it: every one as JSON, for people when the verdict changes.
-    fn tick(&mut self, tick: &Tick, json: bool, streams: &mut Streams<'_>) -> io::Result<()> {
-        if self.reverted {
-            return Ok(());
+    fn take(&mut self, entry: Entry, streams: &mut Streams<'_>) -> io::Result<()> {
+        let judged = self.follow.take(entry);
+        self.print(judged, streams)
+    }
+
+    fn finish(&mut self, streams: &mut Streams<'_>) -> io::Result<()> {
+        let judged = self.follow.finish();
+        self.print(judged, streams)?;
+        let (judged, same) = self.follow.same;
+        if !self.json && judged > 0 {
+            writeln!(streams.out, "the live rollout said the same of {same} of {judged} ticks")?;
         }
-        if self.step.is_none_or(|(step, _)| tick.step > step || tick.w > self.step.map_or(0.0, |(_, w)| w)) {
-            self.analyzer.enter_step(self.policy, tick.step, tick.w, tick.at_second);
-            self.step = Some((tick.step, tick.w));
+        match &self.last {
+            Some(last) if !self.json => writeln!(streams.out, "{}", end(last)),
+            _ => Ok(()),
         }
-        let finding = self.analyzer.tick(self.policy, tick);
-        let moved = self.moved(&finding);
-        let says = |finding: &Finding| (finding.step, finding.verdict, finding.rule.label());
-        let changed = self.last.as_ref().is_none_or(|last| says(last) != says(&finding));
-        self.reverted = moved == "revert";
-        if json {
-            writeln!(streams.out, "{}", object(&finding, moved))?;
-        } else if changed {
-            writeln!(streams.out, "{}", line(&finding, moved))?;
+    }
+
+    fn print(&mut self, judged: Option<Judged>, streams: &mut Streams<'_>) -> io::Result<()> {
+        if let Some(judged) = judged {
+            let says = |one: &Judged| {
+                (one.finding.step, one.finding.verdict, one.finding.rule.label(), one.decided.moved)
+            };
+            let changed = self.last.as_ref().is_none_or(|last| says(last) != says(&judged));
+            if self.json {
+                writeln!(streams.out, "{}", object(&judged))?;
+            } else if changed || judged.decided.differs.is_some() && self.is_news(&judged) {
+                writeln!(streams.out, "{}", line(&judged))?;
+            }
+            self.last = Some(judged);
         }
-        self.last = Some(finding);
+        for (second, note) in self.follow.notes.iter().skip(self.notes) {
+            // JSON is one object a tick.
+            let out: &mut dyn io::Write = if self.json { &mut *streams.err } else { &mut *streams.out };
+            writeln!(out, "t={second}: {note}")?;
+        }
+        self.notes = self.follow.notes.len();
         Ok(())
     }
 
-    /// What the rollout would do.
-    fn moved(&self, finding: &Finding) -> &'static str {
-        let step = self.policy.steps.get(finding.step as usize);
-        match finding.verdict {
-            Verdict::Harmful => match self.policy.conduct.on_harm {
-                OnHarm::Revert => "revert",
-                OnHarm::Pause => "pause",
-                OnHarm::Observe => "observe",
-            },
-            Verdict::Suspect => "hold",
-            Verdict::Undecided => "stay",
-            Verdict::Healthy if step.is_some_and(|step| step.pause) => "pause",
-            Verdict::Healthy if finding.step as usize + 1 >= self.policy.steps.len() => "promote",
-            Verdict::Healthy => "advance",
-        }
-    }
-
-    fn end(&self) -> String {
-        let Some(last) = &self.last else { return "no counts".to_owned() };
-        let how = if self.reverted { "reverted" } else { last.verdict.label() };
-        format!("{how} at t={}, confidence {:?}", last.at_second, last.confidence)
+    fn is_news(&self, judged: &Judged) -> bool {
+        self.last.as_ref().is_none_or(|last| last.decided.differs != judged.decided.differs)
     }
 }
 
-fn object(finding: &Finding, moved: &str) -> Value {
-    let mut value = json!(finding);
+fn end(last: &Judged) -> String {
+    let finding = &last.finding;
+    let how = match last.decided.moved {
+        _ if !last.decided.ended => finding.verdict.label(),
+        "revert" => "reverted",
+        "promote" => "promoted",
+        _ => "ended",
+    };
+    format!("{how} at t={}, confidence {:?}", finding.at_second, finding.confidence)
+}
+
+fn object(judged: &Judged) -> Value {
+    let mut value = json!(judged.finding);
+    let recorded = judged.said.as_ref().map(|said| {
+        let (state, step) = judged.recorded.clone().unzip();
+        json!({ "verdict": said.verdict, "rule": said.rule, "log": said.log, "state": state, "step": step })
+    });
     if let Some(map) = value.as_object_mut() {
-        map.insert("move".into(), moved.into());
+        map.insert("move".into(), judged.decided.moved.into());
+        map.insert("state".into(), judged.decided.state.into());
+        map.insert("differs".into(), judged.decided.differs.clone().into());
+        map.insert("recorded".into(), recorded.into());
     }
     value
 }
 
-fn line(finding: &Finding, moved: &str) -> String {
+fn line(judged: &Judged) -> String {
+    let finding = &judged.finding;
     let evidence = finding.evidence.log.map_or(0.0, f64::exp);
     let detectable = finding.detectable_ratio.map_or("none".to_owned(), |ratio| format!("{ratio}x"));
+    let differs = judged.decided.differs.as_ref().map_or_else(String::new, |differs| format!("; {differs}"));
     format!(
-        "t={} step {} ({} %): {} [{}], {moved}: E {evidence:.3e} of {:.0}, canary {} of {} bad, stable {} of {}, \
-         detectable {detectable}",
+        "t={} step {} ({} %): {} [{}], {}: E {evidence:.3e} of {:.0}, canary {} of {} bad, stable {} of {}, \
+         detectable {detectable}{differs}",
         finding.at_second,
         finding.step,
         finding.weight * 100.0,
         finding.verdict.label(),
         finding.rule.label(),
+        judged.decided.moved,
         finding.evidence.threshold.exp(),
         finding.canary.e,
         finding.canary.n,

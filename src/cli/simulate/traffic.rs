@@ -66,6 +66,12 @@ impl Scenario {
     pub const fn harmful(self) -> bool {
         matches!(self, Self::Errors | Self::Slow | Self::Shadow)
     }
+
+    /// Whether a share of bad or slow outcomes of its own makes it what it is.
+    #[must_use]
+    pub const fn has_share(self) -> bool {
+        self.harmful() || matches!(self, Self::Outage | Self::Ramp)
+    }
 }
 
 /// The canary's weight over time.

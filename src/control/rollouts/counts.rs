@@ -49,9 +49,12 @@ impl Counts {
             let last = std::sync::Arc::strong_count(&trial) <= 2;
             let totals = trial.totals(unix_second);
             if let Some((epoch, before)) = self.epochs.get_mut(&trial.epoch) {
-                ticks.push(tick(*epoch, second, &totals, before));
+                let tick = tick(*epoch, second, &totals, before);
+                let told = (before.stable.n + tick.stable.n, before.canary.n + tick.canary.n);
                 *before = totals;
                 sampled.read(&trial, last);
+                (before.stable.n, before.canary.n) = told;
+                ticks.push(tick);
             }
             if last {
                 over.push(trial.epoch);
@@ -75,21 +78,25 @@ fn tick(epoch: Epoch, second: u64, now: &TrialTotals, before: &TrialTotals) -> T
 }
 
 fn arm(sticky: bool, now: &ArmTotals, before: &ArmTotals) -> ArmCounts {
+    let e = now.e.saturating_sub(before.e);
+    let latency = bins(&now.latency.since(&before.latency));
+    let client_errors = now.client_errors.saturating_sub(before.client_errors);
+    let trusted_bad = now.trusted.1.saturating_sub(before.trusted.1);
+    // An exchange may be read while it is being counted: what was seen of it is there, and is not
+    // counted again.
+    let n = now.n.saturating_sub(before.n).max(e + latency.total()).max(client_errors);
     ArmCounts {
-        n: now.n.saturating_sub(before.n),
-        e: now.e.saturating_sub(before.e),
-        latency: Some(bins(&now.latency.since(&before.latency))),
+        n,
+        e,
+        latency: Some(latency),
         left: bins(&now.left.since(&before.left)),
         latency_bad: sticky.then(|| now.first_bad.saturating_sub(before.first_bad)),
-        slots: sticky.then_some(now.slots),
+        slots: sticky.then_some(now.slots.max(now.bad_slots)),
         bad_slots: now.bad_slots,
-        client_errors: now.client_errors.saturating_sub(before.client_errors),
+        client_errors,
         client_error_slots: sticky.then_some(now.client_error_slots),
         bad_moments: Some(now.moments),
-        trusted: (
-            now.trusted.0.saturating_sub(before.trusted.0),
-            now.trusted.1.saturating_sub(before.trusted.1),
-        ),
+        trusted: (now.trusted.0.saturating_sub(before.trusted.0).max(trusted_bad), trusted_bad),
     }
 }
 

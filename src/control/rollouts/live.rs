@@ -8,13 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use super::after::After;
 use super::counts::{Counts, Epoch};
+use super::ring::Ring;
 use super::sampled::Sampled;
-use crate::analysis::{Analyzer, Finding, Policy};
+use crate::analysis::recording::{Said, Told};
+use crate::analysis::{Analyzer, Finding, Policy, Tick};
 use crate::control::checks::Checks;
 use crate::model::{Compared, Guided};
 use crate::plan::Route;
 use crate::rollout::moves::Analyze;
-use crate::rollout::{Identity, Rollout, Scheme};
+use crate::rollout::{Identity, Rollout, Scene, Scheme};
 
 /// What is remembered of a rollout over a restart.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,6 +50,8 @@ pub struct Live {
     pub rate: f64,
     /// Numbers from outside.
     pub checks: Checks,
+    /// What the analyzer saw lately.
+    pub ticks: Arc<Ring>,
     pub(super) counts: Counts,
     /// What failed in the present step.
     pub(super) sampled: Sampled,
@@ -71,6 +75,7 @@ impl Live {
             epoch: 0,
             rate: 0.0,
             checks: Checks::default(),
+            ticks: Arc::new(Ring::new(u64::from(fastrand::u32(..)))),
             counts: Counts::default(),
             sampled: Sampled::default(),
             after: After::default(),
@@ -113,6 +118,7 @@ impl Live {
 
     /// Does what the state machine tells the analyzer.
     pub fn analyze(&mut self, what: &Analyze, second: u64, down: u64) {
+        self.ticks.told(second, self.told(what, down));
         match what {
             Analyze::Begin => {
                 self.analyzer = Some(Analyzer::new(&self.policy, self.rate));
@@ -134,8 +140,41 @@ impl Live {
         }
     }
 
+    /// What the analyzer is about to be told, as a recording holds it.
+    fn told(&self, what: &Analyze, down: u64) -> Told {
+        match what {
+            Analyze::Begin => Told::Begin {
+                version: self.rollout.identity.version.clone(),
+                run: self.rollout.run,
+                rate: self.rate,
+            },
+            Analyze::EnterStep { step, share } => {
+                Told::Step { step: *step, w: f64::from(share.0) / 10_000.0 }
+            }
+            Analyze::Resume => Told::Resume { down, analyzer: self.analyzer.clone().map(Box::new) },
+            Analyze::Policy => Told::Policy,
+        }
+    }
+
+    /// A second was decided in this scene: what a recording must know of it.
+    pub fn decided(&self, was: &Rollout, scene: &Scene, second: u64) {
+        if was.is_live() {
+            self.ticks.told(second, Told::Second(scene.recorded(&self.rollout)));
+        }
+    }
+
+    /// Something else than a second was taken: what it made of the rollout cannot be found again.
+    pub fn moved(&self, was: &Rollout, ms: u64, second: u64) {
+        if (was.is_live() || self.rollout.is_live())
+            && *was != self.rollout
+            && let Ok(rollout) = serde_json::to_value(&self.rollout)
+        {
+            self.ticks.told(second, Told::State { ms, rollout });
+        }
+    }
+
     /// Judges one second; `None` when nothing is compared.
-    pub fn judge(&mut self, ticks: &[crate::analysis::Tick]) -> Option<Finding> {
+    pub fn judge(&mut self, ticks: Vec<Tick>) -> Option<Finding> {
         let requests: u64 = ticks.iter().map(|tick| tick.stable.n + tick.canary.n).sum();
         #[expect(clippy::cast_precision_loss, reason = "requests of one second")]
         let now = requests as f64;
@@ -143,7 +182,13 @@ impl Live {
         // What comes after a decision, on the way back or at the end, is no evidence for it.
         self.rollout.phase.base()?;
         let analyzer = self.analyzer.as_mut()?;
-        let finding = ticks.iter().map(|tick| analyzer.tick(&self.policy, tick)).last()?;
+        let mut last = None;
+        for tick in ticks {
+            let finding = analyzer.tick(&self.policy, &tick);
+            self.ticks.tick(tick, Some(Said::of(&finding)));
+            last = Some(finding);
+        }
+        let finding = last?;
         self.finding = Some(finding.clone());
         Some(finding)
     }

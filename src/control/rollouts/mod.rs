@@ -7,6 +7,7 @@ mod after;
 pub mod counts;
 pub mod live;
 pub mod report;
+pub mod ring;
 pub mod sampled;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,19 @@ pub struct Rollouts {
     pub store: bool,
     /// What routes promise, with a rollout or without.
     pub objectives: Objectives,
+}
+
+/// What an event does to a rollout, and what was true when that was decided.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    /// What it does.
+    pub outcome: Outcome,
+    /// What was true.
+    pub scene: Scene,
+    /// The analyzer's second.
+    pub second: u64,
+    /// The event was that a second passed.
+    pub tick: bool,
 }
 
 /// What time it is, on every clock that matters.
@@ -125,10 +139,12 @@ impl Rollouts {
     pub fn look(&mut self, book: &Book, now: Now) -> Vec<(String, Event)> {
         let second = self.second(now);
         let ended = (now.wall.0 / 1_000).saturating_sub(1);
+        let routes = self.lives.len();
         let events = self.lives.iter_mut().map(|(route, live)| {
             let ticks = live.counts.take(book, route, second, ended, &mut live.sampled);
             live.after.look(book, route, &live.rollout);
-            let finding = live.judge(&ticks);
+            live.ticks.share(routes);
+            let finding = live.judge(ticks);
             live.checks.follow(route, &live.rollout, &live.policy);
             (route.clone(), Event::Tick(finding.map(Box::new)))
         });
@@ -139,19 +155,26 @@ impl Rollouts {
     ///
     /// # Errors
     /// When it is asked for and not possible now.
-    pub fn decide(&self, route: &Route, event: &Event, now: Now) -> Option<Result<Outcome, Refused>> {
+    pub fn decide(&self, route: &Route, event: &Event, now: Now) -> Option<Result<Decided, Refused>> {
         let live = self.lives.get(&*route.name)?;
         let policy = route.policy.as_deref().unwrap_or(&live.policy);
-        Some(transition(&live.rollout, policy, event, &self.scene(route, live, now)))
+        let (scene, second) = (self.scene(route, live, now), self.second(now));
+        let tick = matches!(event, Event::Tick(_));
+        let outcome = transition(&live.rollout, policy, event, &scene);
+        Some(outcome.map(|outcome| Decided { outcome, scene, second, tick }))
     }
 
     /// Takes an outcome as the state from now on; gives whether the plan must change for it.
-    pub fn accept(&mut self, route: &Route, outcome: &Outcome, seed: u64, now: Now) -> bool {
+    pub fn accept(&mut self, route: &Route, decided: &Decided, seed: u64, now: Now) -> bool {
         use crate::rollout::moves::{Analyze, Move};
+        let Decided { outcome, scene, tick, .. } = decided;
         let (second, down) = (self.second(now), self.down);
         let Some(live) = self.lives.get_mut(&*route.name) else { return false };
         let before = live.guided();
-        live.rollout = outcome.next.clone();
+        let was = std::mem::replace(&mut live.rollout, outcome.next.clone());
+        if *tick {
+            live.decided(&was, scene, decided.second);
+        }
         if let Some(policy) = &route.policy {
             live.policy = Arc::clone(policy);
         }
@@ -164,6 +187,9 @@ impl Rollouts {
                     live.sampled.begin(live.epoch + 1);
                 }
             }
+        }
+        if !tick {
+            live.moved(&was, scene.monotonic, second);
         }
         if live.guided() != before || steps {
             live.next_epoch(seed);

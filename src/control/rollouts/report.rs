@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::live::Live;
+use super::ring::Ring;
 use crate::analysis::{Finding, Policy};
 use crate::control::checks::CheckReport;
 use crate::control::objectives::Standings;
@@ -104,6 +105,8 @@ pub struct RolloutReport {
     pub suffered: Suffered,
     /// Numbers from outside.
     pub checks: Vec<CheckReport>,
+    /// What the analyzer saw lately.
+    pub ticks: Arc<Ring>,
 }
 
 impl RolloutReport {
@@ -117,6 +120,7 @@ impl RolloutReport {
             rate: live.rate,
             suffered: live.sampled.suffered(),
             checks: live.checks.report(),
+            ticks: Arc::clone(&live.ticks),
         }
     }
 }
