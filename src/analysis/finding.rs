@@ -144,6 +144,11 @@ pub enum Waiting {
         /// How many more.
         more: u64,
     },
+    /// Canary users, on a sticky route: one of them may send any number of requests.
+    Users {
+        /// How many more.
+        more: u64,
+    },
     /// A smaller detectable effect.
     Detectable {
         /// The ratio that must be.

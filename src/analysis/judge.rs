@@ -58,6 +58,11 @@ pub struct Analyzer {
 struct Slots {
     seen: (u64, u64),
     bad: (u64, u64),
+    #[serde(default)]
+    warm_bad: (u64, u64),
+    /// Too few addresses were active to bound what one of them adds.
+    #[serde(default)]
+    few: bool,
     client_errors: (u64, u64),
 }
 
@@ -66,6 +71,8 @@ struct Slots {
 struct NewSlots {
     seen: (u64, u64),
     bad: (u64, u64),
+    /// The same since the warm-up ended: a user who failed in it and fails again counts.
+    warm_bad: (u64, u64),
     client_errors: Option<(u64, u64)>,
 }
 
@@ -76,6 +83,8 @@ struct Words {
     metrics: [f64; 4],
     open: [bool; 4],
     reach: Reach,
+    /// Users are told apart by a key.
+    sticky: bool,
 }
 
 impl Analyzer {
@@ -134,6 +143,12 @@ impl Analyzer {
         self.warm_latency_at = self.warm_latency_at.max(at_second + latency);
     }
 
+    /// Whether errors of this second are compared.
+    #[must_use]
+    pub fn is_warm(&self, second: u64) -> bool {
+        self.entered_at.is_some() && second >= self.warm_errors_at
+    }
+
     /// The confidence in force.
     #[must_use]
     pub fn preset(&self) -> Preset {
@@ -162,7 +177,7 @@ impl Analyzer {
         }
         let (metrics, open) = (self.metrics(), self.open_gates(policy));
         let reach = self.power.reach(policy, self.weight, self.preset.target(self.weight), sticky);
-        let words = Words { guard, look: look.unwrap_or_default(), metrics, open, reach };
+        let words = Words { guard, look: look.unwrap_or_default(), metrics, open, reach, sticky };
         self.finding(policy, tick, &words)
     }
 
@@ -178,7 +193,7 @@ impl Analyzer {
     ) {
         let bursts = policy.bursts;
         if sticky {
-            let bad = slots.map(|new| Bad::of(new.bad.0, new.bad.1)).filter(|_| warm);
+            let bad = slots.map(|new| Bad::of(new.warm_bad.0, new.warm_bad.1)).filter(|_| warm);
             self.errors.slots(grant, tick.w, bad);
         } else {
             let bad = Bad::of(tick.stable.e, tick.canary.e);
@@ -208,9 +223,21 @@ impl Analyzer {
         };
         let seen = (stable.slots.unwrap_or(0), canary.slots.unwrap_or(0));
         let refused = stable.client_error_slots.zip(canary.client_error_slots);
+        let warm_bad = stable.warm_bad_slots.zip(canary.warm_bad_slots);
+        if self.slots.few && !tick.few_clients {
+            // What an address had added beyond its part is no longer in the sets.
+            let least = |last: &mut (u64, u64), now: (u64, u64)| {
+                *last = (last.0.min(now.0), last.1.min(now.1));
+            };
+            least(&mut self.slots.bad, (stable.bad_slots, canary.bad_slots));
+            warm_bad.inspect(|now| least(&mut self.slots.warm_bad, *now));
+        }
+        self.slots.few = tick.few_clients;
+        let bad = grown(&mut self.slots.bad, (stable.bad_slots, canary.bad_slots));
         Some(NewSlots {
             seen: grown(&mut self.slots.seen, seen),
-            bad: grown(&mut self.slots.bad, (stable.bad_slots, canary.bad_slots)),
+            bad,
+            warm_bad: warm_bad.map_or(bad, |now| grown(&mut self.slots.warm_bad, now)),
             client_errors: refused.map(|now| grown(&mut self.slots.client_errors, now)),
         })
     }
@@ -332,7 +359,10 @@ impl Analyzer {
             waiting.push(Waiting::Dwell { seconds: dwell - passed });
         }
         let least = policy.min_requests(self.preset);
-        if self.canary.n < least {
+        if words.sticky {
+            let more = least.saturating_sub(self.slots.seen.1);
+            waiting.extend((more > 0).then_some(Waiting::Users { more }));
+        } else if self.canary.n < least {
             waiting.push(Waiting::Requests { more: least - self.canary.n });
         }
         let compared = self.weight > 0.0 && self.weight < 1.0;
@@ -382,7 +412,7 @@ fn eta(waiting: &[Waiting], rate: f64, weight: f64) -> Option<f64> {
         #[expect(clippy::cast_precision_loss, reason = "requests of a step")]
         let seconds = match one {
             Waiting::Dwell { seconds } => *seconds,
-            Waiting::Requests { more } => *more as f64 / (rate * weight),
+            Waiting::Requests { more } | Waiting::Users { more } => *more as f64 / (rate * weight),
             Waiting::Detectable { more, .. } => more / rate,
             Waiting::Stable | Waiting::Evidence => f64::INFINITY,
         };

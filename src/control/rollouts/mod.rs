@@ -6,6 +6,8 @@
 pub mod counts;
 pub mod live;
 pub mod report;
+#[cfg(test)]
+mod single_users;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -114,7 +116,8 @@ impl Rollouts {
         let second = self.second(now);
         let ended = (now.wall.0 / 1_000).saturating_sub(1);
         let events = self.lives.iter_mut().map(|(route, live)| {
-            let ticks = live.counts.take(book, route, second, ended);
+            let warm = live.analyzer.as_ref().is_some_and(|analyzer| analyzer.is_warm(second + 1));
+            let ticks = live.counts.take(book, route, second, ended, warm);
             let finding = live.judge(&ticks);
             (route.clone(), Event::Tick(finding.map(Box::new)))
         });
