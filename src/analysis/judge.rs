@@ -48,6 +48,9 @@ pub struct Analyzer {
     behaviour: Behaviour,
     power: Power,
     thresholds: Thresholds,
+    /// New users per second in the step before, on a sticky route.
+    #[serde(default)]
+    users: Option<f64>,
     stable: Seen,
     canary: Seen,
     slots: Slots,
@@ -108,6 +111,7 @@ impl Analyzer {
             behaviour: Behaviour::default(),
             power: Power::default(),
             thresholds: Thresholds::default(),
+            users: None,
             stable: Seen::default(),
             canary: Seen::default(),
             slots: Slots::default(),
@@ -120,6 +124,9 @@ impl Analyzer {
         self.warm_up(policy, at_second, first);
         (self.step, self.weight, self.entered_at) = (step, weight, Some(at_second));
         self.schedule.enter(step);
+        if self.slots.seen != (0, 0) {
+            self.users = self.power.rate();
+        }
         self.effect.enter();
         self.behaviour.enter();
         self.power.enter();
@@ -141,6 +148,14 @@ impl Analyzer {
         self.warm_errors_at = at_second + policy.warmup_errors;
         let latency = if cold { policy.warmup_latency } else { policy.warmup_errors };
         self.warm_latency_at = self.warm_latency_at.max(at_second + latency);
+    }
+
+    /// Takes the confidence that `auto` means at this rate of both arms' requests; on a sticky route
+    /// the users of the step before are what counts. It may be taken anew at any time, upward and
+    /// downward: it says what a step must have shown, and never what convicts.
+    pub fn choose(&mut self, policy: &Policy, rate: f64) {
+        let rate = self.users.map_or(rate, |users| users.min(rate));
+        self.preset = power::choose(policy, rate).0;
     }
 
     /// Whether errors of this second are compared.
@@ -298,6 +313,7 @@ impl Analyzer {
             evidence: Evidence {
                 log: known(sum(words.metrics)),
                 threshold,
+                guard_threshold: -policy.guard_alpha.ln(),
                 by_metric: self.by_metric(&words.guard),
             },
             effect: words.open.contains(&true),

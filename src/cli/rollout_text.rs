@@ -18,6 +18,9 @@ pub(super) fn moved(route: &str, done: &wire::RolloutMoved) -> String {
 /// The line of a rollout in a status, without the route's name.
 pub(super) fn line(rollout: &wire::Rollout) -> String {
     let mut text = format!("rollout {}: {}", clean(&rollout.version), clean(&rollout.state));
+    if let Some(back) = back(rollout) {
+        add(&mut text, format_args!("  {back}"));
+    }
     if rollout.state != "IDLE" && !rollout.steps.is_empty() {
         add(&mut text, format_args!("  step {} of {}", rollout.step + 1, rollout.steps.len()));
     }
@@ -30,7 +33,7 @@ pub(super) fn line(rollout: &wire::Rollout) -> String {
             add(&mut text, format_args!(" ({})", clean(rule)));
         }
     }
-    if let Some(evidence) = &rollout.evidence {
+    if let Some(evidence) = rollout.evidence.as_ref().filter(|evidence| evidence.threshold > 0.0) {
         add(&mut text, format_args!("  {}", against(evidence)));
     }
     if !rollout.waiting_for.is_empty() {
@@ -43,6 +46,17 @@ pub(super) fn line(rollout: &wire::Rollout) -> String {
         add(&mut text, format_args!("\n  {}", clean(&rollout.reason)));
     }
     text
+}
+
+/// Which way it goes, when that is back.
+fn back(rollout: &wire::Rollout) -> Option<String> {
+    rollout.back.then(|| {
+        if rollout.state == "FINISHED" {
+            format!("back on {}", clean(&rollout.from))
+        } else {
+            format!("walking back to {}, step by step", clean(&rollout.from))
+        }
+    })
 }
 
 /// How a rollout ended, or stands, with the evidence.
@@ -67,16 +81,17 @@ pub(super) fn markdown(route: &str, rollout: &wire::Rollout, word: &str) -> Stri
 
 fn rows(rollout: &wire::Rollout) -> Vec<(&'static str, String)> {
     let mut rows = vec![("state", clean(&rollout.state)), ("reason", clean(&rollout.reason))];
+    rows.extend(back(rollout).map(|back| ("direction", back)));
     if let Some(share) = rollout.share {
         rows.push(("weight", format!("{}%", short(share * 100.0))));
     }
     if let Some(verdict) = &rollout.verdict {
         rows.push(("verdict", clean(verdict)));
     }
-    if let Some(rule) = &rollout.rule {
+    if let Some(rule) = rollout.rule.as_ref().filter(|rule| *rule != "none") {
         rows.push(("rule", clean(rule)));
     }
-    if let Some(evidence) = &rollout.evidence {
+    if let Some(evidence) = rollout.evidence.as_ref().filter(|evidence| evidence.threshold > 0.0) {
         rows.push(("evidence", against(evidence)));
     }
     if let Some(wire::Samples { stable, canary }) = rollout.samples {
@@ -118,7 +133,12 @@ pub(super) fn plan(route: &str, plan: &wire::RolloutPlan) -> String {
             span(step.dwell_seconds),
             step.min_requests.to_string(),
             step.detectable_target.map_or_else(|| "-".to_owned(), |ratio| format!("{}x", short(ratio))),
-            step.seconds.map_or_else(|| "?".to_owned(), span) + if step.pause { ", then waits" } else { "" },
+            if at < plan.first_step {
+                "left out".to_owned()
+            } else {
+                step.seconds.map_or_else(|| "?".to_owned(), span)
+                    + if step.pause { ", then waits" } else { "" }
+            },
         ]);
     }
     let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
@@ -139,7 +159,7 @@ pub(super) fn plan(route: &str, plan: &wire::RolloutPlan) -> String {
     }
     text.push('\n');
     let deadline = plan.step_deadline_seconds;
-    for (at, step) in plan.steps.iter().enumerate() {
+    for (at, step) in plan.steps.iter().enumerate().skip(plan.first_step) {
         if step.seconds.is_some_and(|seconds| seconds > deadline) {
             let line = format_args!(
                 "step {} takes longer than its deadline of {}: a larger weight or a lower confidence would fit\n",
@@ -176,13 +196,15 @@ pub(super) fn history(records: &[wire::Record]) -> String {
         if let (Some(known), Some(wire::Samples { stable, canary })) = (&one.evidence, one.samples) {
             let evidence =
                 wire::Evidence { log: known.log, threshold: known.threshold, ..wire::Evidence::default() };
+            let rule =
+                if known.rule == "none" { String::new() } else { format!(" by {}", clean(&known.rule)) };
+            let weighed =
+                if known.threshold > 0.0 { format!(", {}", against(&evidence)) } else { String::new() };
             add(
                 &mut text,
                 format_args!(
-                    "  {} by {}, {}; canary {} bad of {}, stable {} of {}\n",
+                    "  {}{rule}{weighed}; canary {} bad of {}, stable {} of {}\n",
                     clean(&known.verdict),
-                    clean(&known.rule),
-                    against(&evidence),
                     canary.e,
                     canary.n,
                     stable.e,

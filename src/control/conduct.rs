@@ -308,10 +308,11 @@ impl Controller {
     async fn write_ahead(&self, route: &str, outcome: &Outcome, now: Now) -> Result<(), String> {
         let mut kept = self.kept();
         let known = kept.by_route.remove(route);
-        let (analyzer, epoch) = known.map_or((None, 0), |known| (known.analyzer, known.epoch));
+        let (analyzer, epoch, rate) =
+            known.map_or((None, 0, 0.0), |known| (known.analyzer, known.epoch, known.rate));
         let second = self.rollouts.second(now);
         let rollout = outcome.next.clone();
-        kept.by_route.insert(route.to_owned(), Remembered { rollout, analyzer, epoch, second });
+        kept.by_route.insert(route.to_owned(), Remembered { rollout, analyzer, epoch, second, rate });
         self.write(self.overlay.clone(), kept).await
     }
 

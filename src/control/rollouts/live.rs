@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::counts::{Counts, Epoch};
+use super::rate::Rate;
 use crate::analysis::{Analyzer, Finding, Policy};
 use crate::model::{Compared, Guided};
 use crate::plan::Route;
@@ -26,6 +27,9 @@ pub struct Remembered {
     /// The analyzer's second at the time of writing.
     #[serde(default)]
     pub second: u64,
+    /// Requests per second of both arms.
+    #[serde(default)]
+    pub rate: f64,
 }
 
 /// One rollout under way.
@@ -41,14 +45,10 @@ pub struct Live {
     pub finding: Option<Finding>,
     /// Number of the weight epoch.
     pub epoch: u64,
-    /// Requests per second of both arms, lately.
-    pub rate: f64,
+    pub(super) rate: Rate,
     pub(super) counts: Counts,
     pub(super) seed: u64,
 }
-
-/// Part of a new second in the average of the rate.
-const RATE_PART: f64 = 0.1;
 
 impl Live {
     /// A rollout of which nothing is known yet.
@@ -60,7 +60,7 @@ impl Live {
             analyzer: None,
             finding: None,
             epoch: 0,
-            rate: 0.0,
+            rate: Rate::default(),
             counts: Counts::default(),
             seed: 0,
         }
@@ -69,15 +69,15 @@ impl Live {
     /// The same as it was remembered.
     #[must_use]
     pub fn remembered(policy: Arc<Policy>, known: Remembered) -> Self {
-        let Remembered { rollout, analyzer, epoch, .. } = known;
-        Self { rollout, analyzer, epoch, ..Self::new(policy) }
+        let Remembered { rollout, analyzer, epoch, rate, .. } = known;
+        Self { rollout, analyzer, epoch, rate: Rate::remembered(rate), ..Self::new(policy) }
     }
 
     /// What to remember. `second` is the analyzer's.
     #[must_use]
     pub fn to_remember(&self, second: u64) -> Remembered {
         let (rollout, analyzer) = (self.rollout.clone(), self.analyzer.clone());
-        Remembered { rollout, analyzer, epoch: self.epoch, second }
+        Remembered { rollout, analyzer, epoch: self.epoch, second, rate: self.rate.steady() }
     }
 
     /// What the plan must be compiled with.
@@ -103,13 +103,14 @@ impl Live {
     pub fn analyze(&mut self, what: &Analyze, second: u64, down: u64) {
         match what {
             Analyze::Begin => {
-                self.analyzer = Some(Analyzer::new(&self.policy, self.rate));
+                self.analyzer = Some(Analyzer::new(&self.policy, self.rate.steady()));
                 self.finding = None;
             }
             Analyze::EnterStep { step, share } => {
-                let (policy, rate) = (Arc::clone(&self.policy), self.rate);
+                let (policy, rate) = (Arc::clone(&self.policy), self.rate.steady());
                 let analyzer = self.analyzer.get_or_insert_with(|| Analyzer::new(&policy, rate));
                 analyzer.enter_step(&self.policy, *step, share.ratio(), second);
+                analyzer.choose(&self.policy, rate);
                 self.finding = None;
             }
             Analyze::Resume => {
@@ -124,13 +125,12 @@ impl Live {
 
     /// Judges one second; `None` when nothing is compared.
     pub fn judge(&mut self, ticks: &[crate::analysis::Tick]) -> Option<Finding> {
-        let requests: u64 = ticks.iter().map(|tick| tick.stable.n + tick.canary.n).sum();
-        #[expect(clippy::cast_precision_loss, reason = "requests of one second")]
-        let now = requests as f64;
-        self.rate += RATE_PART * (now - self.rate);
         // What comes after a decision, on the way back or at the end, is no evidence for it.
         self.rollout.phase.base()?;
         let analyzer = self.analyzer.as_mut()?;
+        if !self.rate.is_settled() {
+            analyzer.choose(&self.policy, self.rate.steady());
+        }
         let finding = ticks.iter().map(|tick| analyzer.tick(&self.policy, tick)).last()?;
         self.finding = Some(finding.clone());
         Some(finding)

@@ -5,6 +5,7 @@
 
 pub mod counts;
 pub mod live;
+mod rate;
 pub mod report;
 #[cfg(test)]
 mod single_users;
@@ -117,6 +118,7 @@ impl Rollouts {
         let ended = (now.wall.0 / 1_000).saturating_sub(1);
         let events = self.lives.iter_mut().map(|(route, live)| {
             let warm = live.analyzer.as_ref().is_some_and(|analyzer| analyzer.is_warm(second + 1));
+            live.rate.see(second, counted(book, route, &live.rollout));
             let ticks = live.counts.take(book, route, second, ended, warm);
             let finding = live.judge(&ticks);
             (route.clone(), Event::Tick(finding.map(Box::new)))
@@ -182,10 +184,17 @@ impl Rollouts {
             from_alive: alive(&live.rollout.identity.from),
             to_alive: alive(&live.rollout.identity.to),
             store: self.store,
-            rate: live.rate,
+            rate: live.rate.steady(),
             ..Scene::default()
         }
     }
+}
+
+/// Requests that have ended on the two arms of a rollout.
+fn counted(book: &Book, route: &str, rollout: &crate::rollout::Rollout) -> u64 {
+    let arms = [rollout.identity.from.as_str(), rollout.identity.to.as_str()];
+    let cells = book.route_cells(route);
+    cells.iter().filter(|cell| arms.contains(&&*cell.arm)).map(|cell| cell.requests_and_errors().0).sum()
 }
 
 /// Seconds east of UTC of a zone; `None` for one that this machine does not know.

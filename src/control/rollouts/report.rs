@@ -64,6 +64,8 @@ pub struct RolloutReport {
     pub finding: Option<Finding>,
     /// Requests per second of both arms, lately.
     pub rate: f64,
+    /// The same over the last fifteen minutes.
+    pub steady_rate: f64,
 }
 
 impl RolloutReport {
@@ -74,7 +76,8 @@ impl RolloutReport {
             rollout: live.rollout.clone(),
             policy: Arc::clone(&live.policy),
             finding: live.finding.clone(),
-            rate: live.rate,
+            rate: live.rate.lately(),
+            steady_rate: live.rate.steady(),
         }
     }
 }
