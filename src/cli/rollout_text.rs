@@ -286,6 +286,20 @@ mod tests {
     }
 
     #[test]
+    fn a_walk_back_is_no_climb_and_a_limit_has_no_evidence() {
+        let back = wire::Rollout { back: true, from: "stable".to_owned(), ..rollout() };
+        assert!(
+            line(&back).starts_with("rollout v2: HOLD  walking back to stable, step by step"),
+            "{}",
+            line(&back)
+        );
+        assert!(verdict("all", &back, "HOLD").contains("direction    walking back to stable"));
+        assert!(!line(&rollout()).contains("walking"));
+        let limit = wire::Rollout { evidence: Some(wire::Evidence::default()), ..rollout() };
+        assert!(!line(&limit).contains("E 0"), "{}", line(&limit));
+    }
+
+    #[test]
     fn the_end_is_told_with_its_evidence_and_obeys_no_name() {
         let told = verdict("all\x1b[2J", &rollout(), "REVERTED");
         for part in ["all\u{fffd}[2J v2: REVERTED\n", "canary       0 bad of 50", "stable       1 bad of 300"]
@@ -329,5 +343,7 @@ mod tests {
         ] {
             assert!(told.contains(part), "{part:?} is not in\n{told}");
         }
+        let later = plan("all", &wire::RolloutPlan { first_step: 1, ..view });
+        assert!(later.contains("50x  left out\n") && !later.contains("takes longer"), "{later}");
     }
 }

@@ -178,6 +178,8 @@ pub struct Scene {
     pub checks: CheckWord,
     /// Requests per second of both arms.
     pub rate: f64,
+    /// A person's weights are in force on one of the two arms.
+    pub weights_by_hand: bool,
 }
 
 impl Default for Scene {
@@ -193,6 +195,7 @@ impl Default for Scene {
             budget_frozen: false,
             checks: CheckWord::Fine,
             rate: 100.0,
+            weights_by_hand: false,
         }
     }
 }

@@ -149,7 +149,7 @@ fn storable(turn: &Turn<'_>) -> Done {
 }
 
 fn no_manual_weights(turn: &Turn<'_>) -> Done {
-    if turn.next.manual.is_none() {
+    if turn.next.manual.is_none() && (turn.next.is_live() || !turn.scene.weights_by_hand) {
         return Ok(());
     }
     let hint = "`weights ROUTE --reset` first";

@@ -17,7 +17,7 @@ use super::store::Kept;
 use crate::ledger::Book;
 use crate::model::Guided;
 use crate::model::time::UnixMillis;
-use crate::plan::{Plan, Route};
+use crate::plan::{Plan, Route, WeightSource};
 use crate::rollout::{Event, Outcome, Refused, Scene, transition, windows};
 
 pub use live::{Live, Remembered};
@@ -185,9 +185,17 @@ impl Rollouts {
             to_alive: alive(&live.rollout.identity.to),
             store: self.store,
             rate: live.rate.steady(),
+            weights_by_hand: by_hand(route, live),
             ..Scene::default()
         }
     }
+}
+
+/// Whether a person's weights are in force on one of the two arms.
+fn by_hand(route: &Route, live: &Live) -> bool {
+    let identity = &live.rollout.identity;
+    let arms = route.arms.iter().filter(|arm| [&*identity.from, &*identity.to].contains(&&*arm.name));
+    arms.into_iter().any(|arm| arm.source == WeightSource::Operator)
 }
 
 /// Requests that have ended on the two arms of a rollout.

@@ -6,6 +6,7 @@ mod edits;
 mod people;
 mod seconds;
 mod simulation;
+mod words;
 
 use crate::analysis::finding::{ByMetric, Evidence, Finding, Rule, Seen, Verdict, Waiting};
 use crate::analysis::policy::{Hook, Preset, Step};
