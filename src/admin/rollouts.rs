@@ -157,7 +157,9 @@ pub(super) fn series(conducted: &Conducted) -> Vec<RolloutSeries> {
         let rollout = &report.rollout;
         let known = Known::of(rollout, report.finding.as_ref(), ending(conducted, route, report));
         let evidence = known.evidence.unwrap_or_default();
-        let all = [("all", evidence.log), ("threshold", Some(evidence.threshold))];
+        // What the rule that spoke goes by is not always the sum of all metrics.
+        let log = report.finding.as_ref().map_or(evidence.log, |finding| finding.evidence.log);
+        let all = [("all", log), ("threshold", Some(evidence.threshold))];
         let all = all.into_iter().filter_map(|(metric, log)| Some((metric.to_owned(), log?)));
         RolloutSeries {
             route: route.clone(),
@@ -270,12 +272,12 @@ pub(super) async fn plan(
 }
 
 fn planned(report: &RolloutReport) -> wire::RolloutPlan {
-    let RolloutReport { rollout, policy, finding, rate, .. } = report;
+    let RolloutReport { rollout, policy, finding, steady_rate: rate, .. } = report;
     let (chosen, first_step) = choose(policy, *rate);
     let preset = finding.as_ref().map_or(chosen, |finding| finding.confidence);
     let steps: Vec<_> = policy.steps.iter().map(|step| planned_step(policy, preset, step, *rate)).collect();
-    let total = |preset| {
-        let seconds = policy.steps.iter().map(|step| {
+    let total = |preset, from: usize| {
+        let seconds = policy.steps.iter().skip(from).map(|step| {
             let last = step.weight >= 1.0;
             if last {
                 policy.conduct.bake
@@ -296,9 +298,9 @@ fn planned(report: &RolloutReport) -> wire::RolloutPlan {
         first_step,
         steps,
         bake_seconds: policy.conduct.bake,
-        total_seconds: total(preset),
+        total_seconds: total(preset, first_step),
         step_deadline_seconds: policy.conduct.step_deadline,
-        alternatives: presets.into_iter().map(|preset| (word(preset), total(preset))).collect(),
+        alternatives: presets.into_iter().map(|preset| (word(preset), total(preset, 0))).collect(),
     }
 }
 

@@ -53,6 +53,10 @@ pub struct ArmCounts {
     pub slots: Option<u64>,
     /// Slots that were bad since the step began.
     pub bad_slots: u64,
+    /// Slots that were bad since the step's warm-up ended; `None` when not counted.
+    pub warm_bad_slots: Option<u64>,
+    /// Good outcomes of slots that had been bad before.
+    pub repeats: u64,
     /// Answers with a 4xx status.
     pub client_errors: u64,
     /// Slots that got a 4xx since the step began; `None` when not counted.
@@ -234,6 +238,10 @@ struct ArmLine {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     bad_slots: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    warm_bad_slots: Option<u64>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    repeats: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     latency: Option<Vec<BinLine>>,
     #[serde(default, skip_serializing_if = "is_default")]
     left: Vec<BinLine>,
@@ -262,6 +270,8 @@ impl ArmLine {
         let bad_slots = self.bad_slots.unwrap_or(0);
         at_most("e", e, n, "requests")?;
         at_most("badSlots", bad_slots, slots.unwrap_or(bad_slots), "slots")?;
+        at_most("warmBadSlots", self.warm_bad_slots.unwrap_or(0), bad_slots, "bad slots")?;
+        at_most("repeats", self.repeats, n - e, "good requests")?;
         at_most("clientErrors", self.client_errors, n, "requests")?;
         at_most("trusted's second number", self.trusted.1, self.trusted.0, "trusted requests")?;
         let latency = self.latency.as_deref().map(bins).transpose()?;
@@ -285,6 +295,8 @@ impl ArmLine {
             // Bad slots alone say that the route is sticky.
             slots: slots.or(self.bad_slots),
             bad_slots,
+            warm_bad_slots: self.warm_bad_slots,
+            repeats: self.repeats,
             client_errors: self.client_errors,
             client_error_slots: self.client_error_slots,
             bad_moments,
@@ -301,6 +313,8 @@ impl ArmLine {
             e: arm.e,
             slots: arm.slots,
             bad_slots: arm.slots.map(|_| arm.bad_slots),
+            warm_bad_slots: arm.warm_bad_slots,
+            repeats: arm.repeats,
             latency: arm.latency.as_ref().map(|bins| bins.iter().map(line).collect()),
             left: arm.left.iter().map(line).collect(),
             latency_bad: arm.latency_bad,
@@ -382,6 +396,8 @@ mod tests {
             latency_bad: Some(1),
             slots: Some(7),
             bad_slots: 2,
+            warm_bad_slots: Some(1),
+            repeats: 3,
             client_errors: 1,
             client_error_slots: Some(1),
             bad_moments: Some(0b10_0000_0001),

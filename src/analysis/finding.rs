@@ -126,8 +126,26 @@ pub struct Evidence {
     pub log: Option<f64>,
     /// `ln(1/alpha)`, what it must reach.
     pub threshold: f64,
+    /// What the guard's own must reach.
+    pub guard_threshold: f64,
     /// Each metric by itself.
     pub by_metric: ByMetric,
+}
+
+impl Evidence {
+    /// What the rule that spoke went by, and what that must reach; a fixed limit goes by none.
+    #[must_use]
+    pub fn of_rule(&self, rule: &Rule) -> (Option<f64>, f64) {
+        match rule {
+            Rule::Guard => (self.by_metric.guard, self.guard_threshold),
+            Rule::Behaviour => (self.by_metric.behaviour, self.threshold),
+            Rule::SampleRatio => (self.by_metric.sample_ratio, self.threshold),
+            Rule::Threshold(_) => (None, 0.0),
+            Rule::None | Rule::Errors | Rule::Latency(_) | Rule::StableUnhealthy => {
+                (self.log, self.threshold)
+            }
+        }
+    }
 }
 
 /// What a step still waits for.
@@ -141,6 +159,11 @@ pub enum Waiting {
     },
     /// Canary requests.
     Requests {
+        /// How many more.
+        more: u64,
+    },
+    /// Canary users, on a sticky route: one of them may send any number of requests.
+    Users {
         /// How many more.
         more: u64,
     },

@@ -92,11 +92,11 @@ impl Guard {
         }
     }
 
-    /// Judges one tick. `slots` are the newly bad ones (stable, canary) on a sticky route: a slot's
-    /// repeated failures do not count.
+    /// Judges one tick. `slots` are the newly bad ones (stable, canary) on a sticky route: of a slot
+    /// that was bad neither further failures nor further good outcomes count.
     pub fn tick(&mut self, grant: &Grant, tick: &Tick, slots: Option<(u64, u64)>, ln_threshold: f64) -> Word {
         let grant = &grant.dripped();
-        let good = |arm: &ArmCounts| arm.n.saturating_sub(arm.e);
+        let good = |arm: &ArmCounts| arm.n.saturating_sub(arm.e + arm.repeats);
         let (bad_stable, bad_canary) = slots.unwrap_or((tick.stable.e, tick.canary.e));
         let seen = Outcomes {
             bad_canary,

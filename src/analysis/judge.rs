@@ -48,6 +48,9 @@ pub struct Analyzer {
     behaviour: Behaviour,
     power: Power,
     thresholds: Thresholds,
+    /// New users per second in the step before, on a sticky route.
+    #[serde(default)]
+    users: Option<f64>,
     stable: Seen,
     canary: Seen,
     slots: Slots,
@@ -58,6 +61,11 @@ pub struct Analyzer {
 struct Slots {
     seen: (u64, u64),
     bad: (u64, u64),
+    #[serde(default)]
+    warm_bad: (u64, u64),
+    /// Too few addresses were active to bound what one of them adds.
+    #[serde(default)]
+    few: bool,
     client_errors: (u64, u64),
 }
 
@@ -66,6 +74,8 @@ struct Slots {
 struct NewSlots {
     seen: (u64, u64),
     bad: (u64, u64),
+    /// The same since the warm-up ended: a user who failed in it and fails again counts.
+    warm_bad: (u64, u64),
     client_errors: Option<(u64, u64)>,
 }
 
@@ -76,6 +86,8 @@ struct Words {
     metrics: [f64; 4],
     open: [bool; 4],
     reach: Reach,
+    /// Users are told apart by a key.
+    sticky: bool,
 }
 
 impl Analyzer {
@@ -99,6 +111,7 @@ impl Analyzer {
             behaviour: Behaviour::default(),
             power: Power::default(),
             thresholds: Thresholds::default(),
+            users: None,
             stable: Seen::default(),
             canary: Seen::default(),
             slots: Slots::default(),
@@ -111,6 +124,9 @@ impl Analyzer {
         self.warm_up(policy, at_second, first);
         (self.step, self.weight, self.entered_at) = (step, weight, Some(at_second));
         self.schedule.enter(step);
+        if self.slots.seen != (0, 0) {
+            self.users = self.power.rate();
+        }
         self.effect.enter();
         self.behaviour.enter();
         self.power.enter();
@@ -132,6 +148,20 @@ impl Analyzer {
         self.warm_errors_at = at_second + policy.warmup_errors;
         let latency = if cold { policy.warmup_latency } else { policy.warmup_errors };
         self.warm_latency_at = self.warm_latency_at.max(at_second + latency);
+    }
+
+    /// Takes the confidence that `auto` means at this rate of both arms' requests; on a sticky route
+    /// the users of the step before are what counts. It may be taken anew at any time, upward and
+    /// downward: it says what a step must have shown, and never what convicts.
+    pub fn choose(&mut self, policy: &Policy, rate: f64) {
+        let rate = self.users.map_or(rate, |users| users.min(rate));
+        self.preset = power::choose(policy, rate).0;
+    }
+
+    /// Whether errors of this second are compared.
+    #[must_use]
+    pub fn is_warm(&self, second: u64) -> bool {
+        self.entered_at.is_some() && second >= self.warm_errors_at
     }
 
     /// The confidence in force.
@@ -162,7 +192,7 @@ impl Analyzer {
         }
         let (metrics, open) = (self.metrics(), self.open_gates(policy));
         let reach = self.power.reach(policy, self.weight, self.preset.target(self.weight), sticky);
-        let words = Words { guard, look: look.unwrap_or_default(), metrics, open, reach };
+        let words = Words { guard, look: look.unwrap_or_default(), metrics, open, reach, sticky };
         self.finding(policy, tick, &words)
     }
 
@@ -178,7 +208,7 @@ impl Analyzer {
     ) {
         let bursts = policy.bursts;
         if sticky {
-            let bad = slots.map(|new| Bad::of(new.bad.0, new.bad.1)).filter(|_| warm);
+            let bad = slots.map(|new| Bad::of(new.warm_bad.0, new.warm_bad.1)).filter(|_| warm);
             self.errors.slots(grant, tick.w, bad);
         } else {
             let bad = Bad::of(tick.stable.e, tick.canary.e);
@@ -208,9 +238,21 @@ impl Analyzer {
         };
         let seen = (stable.slots.unwrap_or(0), canary.slots.unwrap_or(0));
         let refused = stable.client_error_slots.zip(canary.client_error_slots);
+        let warm_bad = stable.warm_bad_slots.zip(canary.warm_bad_slots);
+        if self.slots.few && !tick.few_clients {
+            // What an address had added beyond its part is no longer in the sets.
+            let least = |last: &mut (u64, u64), now: (u64, u64)| {
+                *last = (last.0.min(now.0), last.1.min(now.1));
+            };
+            least(&mut self.slots.bad, (stable.bad_slots, canary.bad_slots));
+            warm_bad.inspect(|now| least(&mut self.slots.warm_bad, *now));
+        }
+        self.slots.few = tick.few_clients;
+        let bad = grown(&mut self.slots.bad, (stable.bad_slots, canary.bad_slots));
         Some(NewSlots {
             seen: grown(&mut self.slots.seen, seen),
-            bad: grown(&mut self.slots.bad, (stable.bad_slots, canary.bad_slots)),
+            bad,
+            warm_bad: warm_bad.map_or(bad, |now| grown(&mut self.slots.warm_bad, now)),
             client_errors: refused.map(|now| grown(&mut self.slots.client_errors, now)),
         })
     }
@@ -271,6 +313,7 @@ impl Analyzer {
             evidence: Evidence {
                 log: known(sum(words.metrics)),
                 threshold,
+                guard_threshold: -policy.guard_alpha.ln(),
                 by_metric: self.by_metric(&words.guard),
             },
             effect: words.open.contains(&true),
@@ -335,7 +378,10 @@ impl Analyzer {
             waiting.push(Waiting::Dwell { seconds: dwell - passed });
         }
         let least = policy.min_requests(self.preset);
-        if self.canary.n < least {
+        if words.sticky {
+            let more = least.saturating_sub(self.slots.seen.1);
+            waiting.extend((more > 0).then_some(Waiting::Users { more }));
+        } else if self.canary.n < least {
             waiting.push(Waiting::Requests { more: least - self.canary.n });
         }
         let compared = self.weight > 0.0 && self.weight < 1.0;
@@ -385,7 +431,7 @@ fn eta(waiting: &[Waiting], rate: f64, weight: f64) -> Option<f64> {
         #[expect(clippy::cast_precision_loss, reason = "requests of a step")]
         let seconds = match one {
             Waiting::Dwell { seconds } => *seconds,
-            Waiting::Requests { more } => *more as f64 / (rate * weight),
+            Waiting::Requests { more } | Waiting::Users { more } => *more as f64 / (rate * weight),
             Waiting::Detectable { more, .. } => more / rate,
             Waiting::Stable | Waiting::Evidence => f64::INFINITY,
         };

@@ -76,6 +76,13 @@ impl Power {
         (self.requests, self.stable) = (slots, stable);
     }
 
+    /// Requests of both arms per second, or on a sticky route new slots; `None` before any.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "requests of one step")]
+    pub fn rate(&self) -> Option<f64> {
+        (self.seconds > 0).then(|| self.requests as f64 / self.seconds as f64)
+    }
+
     /// What has been in reach at this weight.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "requests of one rollout")]
@@ -86,7 +93,7 @@ impl Power {
         let share = if self.stable.0 > 0 { bad / self.stable.0 as f64 } else { 0.0 };
         let p0 = share.max(1.0 - policy.availability).min(1.0);
         let requests = self.requests as f64;
-        let rate = if self.seconds > 0 { requests / self.seconds as f64 } else { 0.0 };
+        let rate = self.rate().unwrap_or(0.0);
         // What a burst is worth is only known when one tick is one trial.
         let tempered = (!sticky && policy.bursts != Some(1)).then_some(rate);
         // No share is above everything.
@@ -114,7 +121,8 @@ pub fn step_seconds(policy: &Policy, preset: Preset, w: f64, rate: f64) -> f64 {
 }
 
 /// The preset that `confidence: auto` means at this rate: the highest whose slowest step fits in
-/// half the step deadline, else low; and the first step that fits.
+/// half the step deadline, else low; and the first step that fits, of those that compare. At a rate that
+/// no such step fits, it is the first: nobody gets everything because there is little traffic.
 #[must_use]
 pub fn choose(policy: &Policy, rate: f64) -> (Preset, usize) {
     let fits =
@@ -127,6 +135,6 @@ pub fn choose(policy: &Policy, rate: f64) -> (Preset, usize) {
     if let Some(preset) = [Preset::High, Preset::Normal].into_iter().find(all) {
         return (preset, 0);
     }
-    let first = weights.iter().position(|w| fits(Preset::Low, *w)).unwrap_or(0);
+    let first = weights.iter().position(|w| *w < 1.0 && fits(Preset::Low, *w)).unwrap_or(0);
     (Preset::Low, first)
 }

@@ -65,6 +65,11 @@ pub enum Told {
         /// The canary's weight in percent.
         w: f64,
     },
+    /// What `confidence: auto` means was chosen anew.
+    Choose {
+        /// Requests per second that it was chosen by.
+        rate: f64,
+    },
     /// The process was started again.
     Resume {
         /// Seconds it was away.
@@ -206,6 +211,8 @@ mod tests {
                 latency_bad,
                 slots: sticky.then_some(slots + bad),
                 bad_slots: if sticky { bad } else { 0 },
+                warm_bad_slots: sticky.then_some(bad / 2),
+                repeats: if sticky { good.min(trusted) } else { 0 },
                 client_errors: refused,
                 client_error_slots: sticky.then_some(slots / 2),
                 bad_moments: known.then_some(moments),
@@ -268,6 +275,7 @@ mod tests {
                 Told::Begin { version: "v2".into(), run: 1, rate: 12.5 },
                 r#"{"t":7,"event":"begin","version":"v2","run":1,"rate":12.5}"#,
             ),
+            (Told::Choose { rate: 80.5 }, r#"{"t":7,"event":"choose","rate":80.5}"#),
             (Told::Step { step: 1, w: 5.0 }, r#"{"t":7,"event":"step","step":1,"w":5.0}"#),
             (Told::Policy, r#"{"t":7,"event":"policy"}"#),
             (

@@ -304,6 +304,8 @@ fn auto_takes_the_highest_confidence_that_fits() {
         (40.0, Preset::Normal, 0),
         (10.0, Preset::Low, 0),
         (1.0, Preset::Low, 1),
+        (0.01, Preset::Low, 0),
+        (0.0, Preset::Low, 0),
     ];
     for (rate, preset, first) in rows {
         assert_eq!(choose(&policy, rate), (preset, first), "{rate}");

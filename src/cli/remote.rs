@@ -285,7 +285,7 @@ impl Remote {
             .block_on(fetch(&self.target, ask, Limits::default()))
             .map_err(|error| Failed(Exit::Usage, words(&error)))?;
         if answer.status != StatusCode::OK {
-            return Err(Failed(Exit::Refused, refusal(&answer)));
+            return Err(Failed(Exit::Refused, refusal(&answer) + token_hint(answer.status)));
         }
         serde_json::from_slice(&answer.body)
             .map_err(|error| Failed(Exit::Usage, format!("{} answered something else: {error}", self.target)))
@@ -346,6 +346,15 @@ fn words(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Where the token comes from, for whoever has none or a wrong one.
+fn token_hint(status: StatusCode) -> &'static str {
+    if status == StatusCode::UNAUTHORIZED {
+        "; the operator token comes from --token-file FILE, else $SWITCHBACK_TOKEN, else .switchback/admin.token"
+    } else {
+        ""
+    }
+}
+
 fn refusal(answer: &Answer) -> String {
     let Ok(error) = serde_json::from_slice::<wire::Error>(&answer.body) else {
         return format!("refused with {}", answer.status);
@@ -375,6 +384,15 @@ mod tests {
         {
             assert!(parsed(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_missing_token_is_answered_with_where_it_comes_from() {
+        let hint = token_hint(StatusCode::UNAUTHORIZED);
+        for place in ["--token-file", TOKEN_VARIABLE, TOKEN_FILE] {
+            assert!(hint.contains(place), "{place} is not in {hint}");
+        }
+        assert_eq!(token_hint(StatusCode::CONFLICT), "");
     }
 
     #[test]

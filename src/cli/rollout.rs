@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 
 use super::remote::{AdminArgs, Failed, Outcome, Remote, actor, finish, pretty, route_path, say};
+use super::remote_text::clean;
 use super::{Exit, postmortem, rollout_text};
 use crate::wire;
 
@@ -233,9 +234,7 @@ fn wait(args: &WaitArgs) -> Exit {
                 Some(rollout) => {
                     let seen = last.as_ref().is_some_and(|last| Some(&last.version) == version.as_ref());
                     if let Some(ended) = ended(&rollout, version.as_deref(), seen) {
-                        let known =
-                            last.filter(|last| seen && last.version != rollout.version).unwrap_or(rollout);
-                        return tell(args, &known, Some(ended));
+                        return tell(args, &as_ended(rollout, last, version.as_deref()), Some(ended));
                     }
                     version.get_or_insert_with(|| rollout.version.clone());
                     last = Some(rollout);
@@ -251,10 +250,56 @@ fn wait(args: &WaitArgs) -> Exit {
             Err(failed) => return finish(Err(failed)),
         }
         if Instant::now() >= until {
-            return tell(args, &last.unwrap_or_default(), None);
+            let last = last.unwrap_or_default();
+            return match version.filter(|version| *version != last.version) {
+                Some(version) => finish(Err(unseen(&remote, args, &version, &last))),
+                None => tell(args, &last, None),
+            };
         }
         std::thread::sleep(LOOK.min(until.saturating_duration_since(Instant::now())));
     }
+}
+
+/// The rollout that ended: when another took its place, as it was before, with that for a reason.
+fn as_ended(now: wire::Rollout, last: Option<wire::Rollout>, version: Option<&str>) -> wire::Rollout {
+    match last.filter(|last| version.is_some_and(|version| version != now.version && version == last.version))
+    {
+        Some(last) => wire::Rollout {
+            state: "SUPERSEDED".to_owned(),
+            reason: format!("{} took its place", now.version),
+            waiting_for: Vec::new(),
+            eta: None,
+            ..last
+        },
+        None => now,
+    }
+}
+
+/// Why a version was never there: the file was refused, it has another, or it was put back before.
+fn unseen(remote: &Remote, args: &WaitArgs, version: &str, last: &wire::Rollout) -> Failed {
+    let history: wire::History =
+        remote.get(&format!("{}/history", route_path(&args.route))).unwrap_or_default();
+    let status: wire::Status = remote.get("/api/v1/status").unwrap_or_default();
+    missed(version, last, &history.records, &status.config.last_reload)
+}
+
+fn missed(version: &str, last: &wire::Rollout, records: &[wire::Record], reload: &wire::Load) -> Failed {
+    let before = records.iter().rev().find(|record| record.version == version);
+    if let Some(end) = before.filter(|end| ["REVERTED", "ABORTED", "SUPERSEDED"].contains(&&*end.to)) {
+        let why = format!("{version} is {} since {}: {}", end.to, end.at, end.reason);
+        return Failed(Exit::PutBack, clean(&why));
+    }
+    let has = if last.version.is_empty() { "no version" } else { &*last.version };
+    let mut why = clean(&format!("the proxy never saw version {version}; the file has {has}"));
+    // Before the first reload there was none that could have been refused.
+    if !reload.ok && reload.at_millis > 0 {
+        why.push_str("\nthe last reload was refused, and the old configuration is in force:");
+        for finding in &reload.diagnostics {
+            why.push_str("\n  ");
+            why.push_str(&clean(&finding.to_string()));
+        }
+    }
+    Failed(Exit::Undecided, why)
 }
 
 /// Prints the evidence; the exit code says how it ended.
@@ -314,6 +359,32 @@ mod tests {
     }
 
     #[test]
+    fn a_version_that_was_never_seen_is_told_apart_from_an_undecided_one() {
+        let file = wire::Rollout { version: "v1".to_owned(), ..wire::Rollout::default() };
+        let record = |to: &str| wire::Record {
+            version: "v2".to_owned(),
+            to: to.to_owned(),
+            at: "2026-01-01T00:00:00Z".to_owned(),
+            reason: "errors".to_owned(),
+            ..wire::Record::default()
+        };
+        let refused = wire::Load { at_millis: 1, ok: false, ..wire::Load::default() };
+        let fine = wire::Load { ok: true, ..refused.clone() };
+        let none = wire::Rollout::default();
+        let rows = [
+            (&file, vec![], &fine, Exit::Undecided, "never saw version v2; the file has v1"),
+            (&none, vec![], &fine, Exit::Undecided, "the file has no version"),
+            (&file, vec![], &refused, Exit::Undecided, "the last reload was refused"),
+            (&file, vec![record("REVERTED")], &fine, Exit::PutBack, "v2 is REVERTED since 2026"),
+            (&file, vec![record("REVERTED"), record("STAGE")], &fine, Exit::Undecided, "never saw"),
+        ];
+        for (last, records, reload, exit, part) in rows {
+            let Failed(code, why) = missed("v2", last, &records, reload);
+            assert!(code == exit && why.contains(part), "{part}: {why}");
+        }
+    }
+
+    #[test]
     fn waiting_ends_with_the_version_it_was_about() {
         let rollout = |version: &str, state: &str| wire::Rollout {
             version: version.to_owned(),
@@ -340,6 +411,9 @@ mod tests {
                 "{version} {state} {wanted:?}"
             );
         }
+        let last = Some(rollout("v2", "STAGE"));
+        let over = as_ended(rollout("v3", "PENDING"), last, Some("v2"));
+        assert_eq!((&*over.version, &*over.state, &*over.reason), ("v2", "SUPERSEDED", "v3 took its place"));
         let again = wire::Rollout { next: Some("v2".to_owned()), ..rollout("v2", "SUPERSEDED") };
         assert_eq!(ended(&again, None, true), None, "it begins again");
     }

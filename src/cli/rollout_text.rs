@@ -18,6 +18,9 @@ pub(super) fn moved(route: &str, done: &wire::RolloutMoved) -> String {
 /// The line of a rollout in a status, without the route's name.
 pub(super) fn line(rollout: &wire::Rollout) -> String {
     let mut text = format!("rollout {}: {}", clean(&rollout.version), clean(&rollout.state));
+    if let Some(back) = back(rollout) {
+        add(&mut text, format_args!("  {back}"));
+    }
     if rollout.state != "IDLE" && !rollout.steps.is_empty() {
         add(&mut text, format_args!("  step {} of {}", rollout.step + 1, rollout.steps.len()));
     }
@@ -30,7 +33,7 @@ pub(super) fn line(rollout: &wire::Rollout) -> String {
             add(&mut text, format_args!(" ({})", clean(rule)));
         }
     }
-    if let Some(evidence) = &rollout.evidence {
+    if let Some(evidence) = rollout.evidence.as_ref().filter(|evidence| evidence.threshold > 0.0) {
         add(&mut text, format_args!("  {}", against(evidence)));
     }
     if !rollout.waiting_for.is_empty() {
@@ -46,6 +49,17 @@ pub(super) fn line(rollout: &wire::Rollout) -> String {
         add(&mut text, format_args!("\n  canary fails: {}", failing(one)));
     }
     text
+}
+
+/// Which way it goes, when that is back.
+fn back(rollout: &wire::Rollout) -> Option<String> {
+    rollout.back.then(|| {
+        if rollout.state == "FINISHED" {
+            format!("back on {}", clean(&rollout.from))
+        } else {
+            format!("walking back to {}, step by step", clean(&rollout.from))
+        }
+    })
 }
 
 /// How a rollout ended, or stands, with the evidence.
@@ -92,16 +106,17 @@ pub(super) fn what(one: &wire::Failing) -> String {
 
 fn rows(rollout: &wire::Rollout) -> Vec<(&'static str, String)> {
     let mut rows = vec![("state", clean(&rollout.state)), ("reason", clean(&rollout.reason))];
+    rows.extend(back(rollout).map(|back| ("direction", back)));
     if let Some(share) = rollout.share {
         rows.push(("weight", format!("{}%", short(share * 100.0))));
     }
     if let Some(verdict) = &rollout.verdict {
         rows.push(("verdict", clean(verdict)));
     }
-    if let Some(rule) = &rollout.rule {
+    if let Some(rule) = rollout.rule.as_ref().filter(|rule| *rule != "none") {
         rows.push(("rule", clean(rule)));
     }
-    if let Some(evidence) = &rollout.evidence {
+    if let Some(evidence) = rollout.evidence.as_ref().filter(|evidence| evidence.threshold > 0.0) {
         rows.push(("evidence", against(evidence)));
     }
     if let Some(wire::Samples { stable, canary }) = rollout.samples {
@@ -146,7 +161,12 @@ pub(super) fn plan(route: &str, plan: &wire::RolloutPlan) -> String {
             span(step.dwell_seconds),
             step.min_requests.to_string(),
             step.detectable_target.map_or_else(|| "-".to_owned(), |ratio| format!("{}x", short(ratio))),
-            step.seconds.map_or_else(|| "?".to_owned(), span) + if step.pause { ", then waits" } else { "" },
+            if at < plan.first_step {
+                "left out".to_owned()
+            } else {
+                step.seconds.map_or_else(|| "?".to_owned(), span)
+                    + if step.pause { ", then waits" } else { "" }
+            },
         ]);
     }
     let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
@@ -167,7 +187,7 @@ pub(super) fn plan(route: &str, plan: &wire::RolloutPlan) -> String {
     }
     text.push('\n');
     let deadline = plan.step_deadline_seconds;
-    for (at, step) in plan.steps.iter().enumerate() {
+    for (at, step) in plan.steps.iter().enumerate().skip(plan.first_step) {
         if step.seconds.is_some_and(|seconds| seconds > deadline) {
             let line = format_args!(
                 "step {} takes longer than its deadline of {}: a larger weight or a lower confidence would fit\n",
@@ -204,13 +224,15 @@ pub(super) fn history(records: &[wire::Record]) -> String {
         if let (Some(known), Some(wire::Samples { stable, canary })) = (&one.evidence, one.samples) {
             let evidence =
                 wire::Evidence { log: known.log, threshold: known.threshold, ..wire::Evidence::default() };
+            let rule =
+                if known.rule == "none" { String::new() } else { format!(" by {}", clean(&known.rule)) };
+            let weighed =
+                if known.threshold > 0.0 { format!(", {}", against(&evidence)) } else { String::new() };
             add(
                 &mut text,
                 format_args!(
-                    "  {} by {}, {}; canary {} bad of {}, stable {} of {}\n",
+                    "  {}{rule}{weighed}; canary {} bad of {}, stable {} of {}\n",
                     clean(&known.verdict),
-                    clean(&known.rule),
-                    against(&evidence),
                     canary.e,
                     canary.n,
                     stable.e,
@@ -319,6 +341,20 @@ mod tests {
     }
 
     #[test]
+    fn a_walk_back_is_no_climb_and_a_limit_has_no_evidence() {
+        let back = wire::Rollout { back: true, from: "stable".to_owned(), ..rollout() };
+        assert!(
+            line(&back).starts_with("rollout v2: HOLD  walking back to stable, step by step"),
+            "{}",
+            line(&back)
+        );
+        assert!(verdict("all", &back, "HOLD").contains("direction    walking back to stable"));
+        assert!(!line(&rollout()).contains("walking"));
+        let limit = wire::Rollout { evidence: Some(wire::Evidence::default()), ..rollout() };
+        assert!(!line(&limit).contains("E 0"), "{}", line(&limit));
+    }
+
+    #[test]
     fn the_end_is_told_with_its_evidence_and_obeys_no_name() {
         let told = verdict("all\x1b[2J", &rollout(), "REVERTED");
         for part in ["all\u{fffd}[2J v2: REVERTED\n", "canary       0 bad of 50", "stable       1 bad of 300"]
@@ -362,5 +398,7 @@ mod tests {
         ] {
             assert!(told.contains(part), "{part:?} is not in\n{told}");
         }
+        let later = plan("all", &wire::RolloutPlan { first_step: 1, ..view });
+        assert!(later.contains("50x  left out\n") && !later.contains("takes longer"), "{later}");
     }
 }

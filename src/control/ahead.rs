@@ -53,9 +53,11 @@ impl Controller {
         for change in self.waiting.iter().flat_map(|one| &one.ahead) {
             if let Some(outcome) = change.outcome() {
                 let known = kept.by_route.remove(&change.route);
-                let (analyzer, epoch) = known.map_or((None, 0), |known| (known.analyzer, known.epoch));
+                let (analyzer, epoch, rate) =
+                    known.map_or((None, 0, 0.0), |known| (known.analyzer, known.epoch, known.rate));
                 let rollout = outcome.next.clone();
-                kept.by_route.insert(change.route.clone(), Remembered { rollout, analyzer, epoch, second });
+                let remembered = Remembered { rollout, analyzer, epoch, second, rate };
+                kept.by_route.insert(change.route.clone(), remembered);
             }
             if change.has(&Move::ClearManualWeights) {
                 overlay.routes.remove(&change.route);

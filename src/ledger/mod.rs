@@ -9,6 +9,7 @@ pub mod bins;
 pub mod book;
 pub mod cell;
 pub mod counter;
+pub mod fair;
 pub mod process;
 pub mod recent;
 pub mod samples;

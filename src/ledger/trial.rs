@@ -3,32 +3,31 @@
 //! One [`Trial`] is one epoch of one route: an outcome is counted in the trial of the plan it was
 //! chosen under, whenever it becomes known, so nothing is ever late. Readers take differences. It
 //! must never be written by any thread but the shard's worker, except where an address is capped:
-//! that is shared, and touched by bad outcomes alone.
+//! that is shared, and touched by bad outcomes alone. What one address may add is [`super::fair`]'s.
+//!
+//! On a sticky route a user is one slot, and goes bad once: from then on neither failures nor good
+//! answers of that slot are told to the guard (`repeats`). If only the failures were left out, the
+//! users who failed would in the end speak for the arm that failed them.
 
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use crossbeam_utils::CachePadded;
 use foldhash::fast::FixedState;
 
 use super::bins::{BinCounts, Bins};
 use super::counter::Counter;
+use super::fair::{Added, Caps, FEW_ADDRESSES, May, Pace};
 use super::samples::{Failed, Kind, Samples, Words};
 use crate::model::WorkerId;
 
 /// Slots of a sticky route: the top 16 bits of the hash that gives the bucket.
 pub const SLOTS: usize = 1 << 16;
-/// Places in which bad outcomes are counted by address.
-const PLACES: usize = 1 << 12;
 /// Bits in which active addresses are told apart.
 const ACTIVE_BITS: usize = 1 << 10;
-/// Bad outcomes one address may add to an epoch.
-pub const MOST_PER_ADDRESS: u8 = 5;
-/// Active addresses below which every outcome counts.
-pub const FEW_ADDRESSES: u32 = 20;
 
 /// Which of the two arms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,19 +92,28 @@ pub struct Trial {
     /// Slots that a weight border cuts: they would lie in both arms.
     cut: Box<[u16]>,
     workers: Box<[OnceLock<Box<CachePadded<Worker>>>]>,
-    places: Box<[AtomicU8]>,
+    caps: Caps,
+    /// Active addresses of the epoch before.
+    known: u32,
+    /// The step's warm-up is over.
+    warm: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Worker {
     arms: [Arm; 2],
     active: [AtomicU64; ACTIVE_BITS / 64],
+    pace: Pace,
 }
 
 #[derive(Debug, Default)]
 struct Arm {
     n: Counter,
     e: Counter,
+    /// Slots that became bad.
+    went_bad: Counter,
+    /// Good outcomes of slots that had been bad.
+    repeats: Counter,
     client_errors: Counter,
     trusted: [Counter; 2],
     /// Slots whose first outcome was bad.
@@ -122,6 +130,9 @@ struct Arm {
 struct Slots {
     seen: Bits,
     bad: Bits,
+    /// Of the bad, those that count whoever else is active.
+    sure: Bits,
+    warm_bad: Bits,
     client_error: Bits,
 }
 
@@ -138,8 +149,23 @@ impl Trial {
             hasher: FixedState::with_seed(seed),
             cut: cut.into(),
             workers: (0..workers).map(|_| OnceLock::new()).collect(),
-            places: (0..PLACES).map(|_| AtomicU8::new(0)).collect(),
+            caps: Caps::default(),
+            known: 0,
+            warm: AtomicBool::new(false),
         }
+    }
+
+    /// The same with the active addresses of the epoch before: whoever floods the first moments of
+    /// a step is not among few.
+    #[must_use]
+    pub fn after(self, earlier: Option<&Self>) -> Self {
+        Self { known: earlier.map_or(0, Self::active), ..self }
+    }
+
+    /// Says that the step's warm-up is over: bad slots count for the comparison from now on, those
+    /// that failed before as well when they fail again.
+    pub fn warmed(&self) {
+        self.warm.store(true, Relaxed);
     }
 
     /// Counts an exchange that ended; whether it was a bad one that counts, to be kept as a sample.
@@ -160,11 +186,16 @@ impl Trial {
         }
         let hash = self.hasher.hash_one(network(ended.address));
         own.activate(hash);
-        if ended.fate == Fate::Void || ended.fate == Fate::Bad && !self.may_add(hash) {
+        let second = ended.unix_millis / 1_000;
+        if ended.fate == Fate::Void || !own.pace.counts(hash, second, self.workers.len(), || self.active()) {
             return false;
         }
-        arm.count(ended, ended.slot.filter(|slot| !self.cut.contains(slot)));
-        ended.fate == Fate::Bad
+        let slot = ended.slot.filter(|slot| !self.cut.contains(slot));
+        let marks = if ended.fate == Fate::Bad { self.marks(ended, slot, hash) } else { Some(May::Not) };
+        if let Some(marks) = marks {
+            arm.count(ended, slot, marks, self.warm.load(Relaxed));
+        }
+        ended.fate == Fate::Bad && marks.is_some()
     }
 
     /// Keeps a bad outcome that counts; `words` is called for a kind not seen before.
@@ -191,17 +222,28 @@ impl Trial {
         failed
     }
 
-    /// Whether an address may add another bad outcome; blind to the arm, or an address could choose
-    /// which arm to leave uncounted.
-    fn may_add(&self, hash: u64) -> bool {
-        let Some(place) = self.places.get((hash >> 32) as usize % PLACES) else { return true };
-        let before = place.load(Relaxed);
-        if before < MOST_PER_ADDRESS {
-            // Two workers may both add the last one: the bound is passed by a few at most.
-            place.store(before + 1, Relaxed);
-            return true;
+    /// Whether a bad outcome marks its slot; `None` when it does not count at all. A slot that is
+    /// bad already takes nothing more of what its address may add.
+    fn marks(&self, ended: &Ended, slot: Option<u16>, hash: u64) -> Option<May> {
+        let slot = slot.map_or(May::Not, |slot| {
+            if self.is_bad(ended.side, slot) { May::Yes } else { self.caps.slot(hash, || self.added()) }
+        });
+        let counts = slot != May::Not || self.caps.bad(hash, || self.added()) != May::Not;
+        counts.then_some(slot)
+    }
+
+    fn is_bad(&self, side: Side, slot: u16) -> bool {
+        let workers = self.workers.iter().filter_map(OnceLock::get);
+        workers.filter_map(|own| own.arm(side).slots.get()).any(|slots| slots.sure.holds(slot))
+    }
+
+    fn added(&self) -> Added {
+        let arms = || self.workers.iter().filter_map(OnceLock::get).flat_map(|own| &own.arms);
+        Added {
+            active: self.active(),
+            bad: arms().map(|arm| arm.e.get()).sum(),
+            bad_slots: arms().map(|arm| arm.went_bad.get()).sum(),
         }
-        self.active() < FEW_ADDRESSES
     }
 
     /// Active addresses, up to about a thousand.
@@ -213,14 +255,14 @@ impl Trial {
                 *sum |= bits.load(Relaxed);
             }
         }
-        all.iter().map(|bits| bits.count_ones()).sum()
+        all.iter().map(|bits| bits.count_ones()).sum::<u32>().max(self.known)
     }
 
     /// Everything counted since the epoch began; `second` is the one whose moments are wanted.
     #[must_use]
     pub fn totals(&self, second: u64) -> TrialTotals {
-        let mut totals =
-            TrialTotals { few_addresses: self.active() < FEW_ADDRESSES, ..TrialTotals::default() };
+        let few_addresses = self.active() < FEW_ADDRESSES;
+        let mut totals = TrialTotals { few_addresses, ..TrialTotals::default() };
         let workers: Vec<&Worker> =
             self.workers.iter().filter_map(OnceLock::get).map(|own| &***own).collect();
         for (at, sum) in [&mut totals.stable, &mut totals.canary].into_iter().enumerate() {
@@ -230,8 +272,13 @@ impl Trial {
             }
             let slots: Vec<&Slots> =
                 arms.iter().filter_map(|arm| arm.slots.get()).map(|slots| &**slots).collect();
+            let every: Vec<&Bits> = slots.iter().map(|slots| &slots.bad).collect();
+            let sure: Vec<&Bits> = slots.iter().map(|slots| &slots.sure).collect();
+            let admitted = if few_addresses { &every } else { &sure };
+            let warm: Vec<&Bits> = slots.iter().map(|slots| &slots.warm_bad).collect();
             sum.slots = union(slots.iter().map(|slots| &slots.seen));
-            sum.bad_slots = union(slots.iter().map(|slots| &slots.bad));
+            sum.bad_slots = common(&every, admitted);
+            sum.warm_bad_slots = common(&warm, admitted);
             sum.client_error_slots = union(slots.iter().map(|slots| &slots.client_error));
         }
         totals
@@ -272,13 +319,21 @@ pub struct ArmTotals {
     pub slots: u64,
     /// Slots that were bad.
     pub bad_slots: u64,
+    /// Slots that were bad after the warm-up.
+    pub warm_bad_slots: u64,
+    /// Good outcomes of slots that had been bad.
+    pub repeats: u64,
     /// Slots that were answered 4xx.
     pub client_error_slots: u64,
 }
 
 impl Default for Worker {
     fn default() -> Self {
-        Self { arms: Default::default(), active: [const { AtomicU64::new(0) }; ACTIVE_BITS / 64] }
+        Self {
+            arms: Default::default(),
+            active: [const { AtomicU64::new(0) }; ACTIVE_BITS / 64],
+            pace: Pace::default(),
+        }
     }
 }
 
@@ -300,19 +355,19 @@ impl Worker {
 }
 
 impl Arm {
-    fn count(&self, ended: &Ended, slot: Option<u16>) {
+    /// `marks`: whether a bad outcome marks its slot.
+    fn count(&self, ended: &Ended, slot: Option<u16>, marks: May, warm: bool) {
+        let slots = ended.slot.map(|_| self.slots.get_or_init(Box::default)).zip(slot);
+        // A user's later outcomes are not independent of the first.
+        let first = slots.is_none_or(|(slots, slot)| slots.seen.mark(slot));
+        let first = first && (ended.slot.is_none() || slot.is_some());
         if ended.fate == Fate::Left {
-            if let Some(nanos) = ended.nanos {
+            if let Some(nanos) = ended.nanos.filter(|_| first) {
                 self.left.add(nanos);
             }
             return;
         }
         self.n.add(1);
-        let slots = ended.slot.map(|_| self.slots.get_or_init(Box::default));
-        let slots = slots.zip(slot);
-        // A user's later outcomes are not independent of the first.
-        let first = slots.is_none_or(|(slots, slot)| slots.seen.mark(slot));
-        let first = first && (ended.slot.is_none() || slot.is_some());
         if ended.client_error {
             self.client_errors.add(1);
             slots.inspect(|(slots, slot)| _ = slots.client_error.mark(*slot));
@@ -321,8 +376,19 @@ impl Arm {
             self.e.add(1);
             self.first_bad.add(u64::from(first && slots.is_some()));
             self.moment(ended.unix_millis);
-            slots.inspect(|(slots, slot)| _ = slots.bad.mark(*slot));
-        } else if let Some(nanos) = ended.nanos.filter(|_| first) {
+            if let Some((slots, slot)) = slots.filter(|_| marks != May::Not) {
+                if marks == May::Yes {
+                    slots.sure.mark(slot);
+                }
+                self.went_bad.add(u64::from(slots.bad.mark(slot)));
+                if warm {
+                    slots.warm_bad.mark(slot);
+                }
+            }
+            return;
+        }
+        self.repeats.add(u64::from(slots.is_some_and(|(slots, slot)| slots.bad.holds(slot))));
+        if let Some(nanos) = ended.nanos.filter(|_| first) {
             self.latency.add(nanos);
         }
     }
@@ -339,6 +405,7 @@ impl Arm {
         sum.e += self.e.get();
         sum.client_errors += self.client_errors.get();
         sum.first_bad += self.first_bad.get();
+        sum.repeats += self.repeats.get();
         sum.trusted.0 += self.trusted[0].get();
         sum.trusted.1 += self.trusted[1].get();
         self.latency.add_to(&mut sum.latency);
@@ -353,11 +420,16 @@ impl Arm {
 impl Default for Slots {
     fn default() -> Self {
         let bits = || Bits((0..SLOTS / 64).map(|_| AtomicU64::new(0)).collect());
-        Self { seen: bits(), bad: bits(), client_error: bits() }
+        Self { seen: bits(), bad: bits(), sure: bits(), warm_bad: bits(), client_error: bits() }
     }
 }
 
 impl Bits {
+    fn holds(&self, slot: u16) -> bool {
+        let word = self.0.get(usize::from(slot) / 64);
+        word.is_some_and(|word| word.load(Relaxed) & 1 << (slot % 64) != 0)
+    }
+
     /// Marks a slot; whether it was not marked before.
     fn mark(&self, slot: u16) -> bool {
         self.0.get(usize::from(slot) / 64).is_some_and(|word| set(word, usize::from(slot) % 64))
@@ -377,11 +449,16 @@ fn set(word: &AtomicU64, bit: usize) -> bool {
 /// How many slots are marked by any worker.
 fn union<'a>(sets: impl Iterator<Item = &'a Bits>) -> u64 {
     let sets: Vec<&Bits> = sets.collect();
-    let words = 0..sets.first().map_or(0, |bits| bits.0.len());
-    let word = |at: usize| {
+    common(&sets, &sets)
+}
+
+/// How many slots are marked by any worker both here and there.
+fn common(here: &[&Bits], there: &[&Bits]) -> u64 {
+    let words = 0..here.first().map_or(0, |bits| bits.0.len());
+    let word = |sets: &[&Bits], at: usize| {
         sets.iter().filter_map(|bits| bits.0.get(at)).fold(0, |all, word| all | word.load(Relaxed))
     };
-    words.map(|at| u64::from(word(at).count_ones())).sum()
+    words.map(|at| u64::from((word(here, at) & word(there, at)).count_ones())).sum()
 }
 
 /// What is one client: an IPv4 address, or the network a site is given in IPv6.

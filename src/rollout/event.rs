@@ -193,6 +193,8 @@ pub struct Scene {
     pub suffered: Suffered,
     /// After a return: what the reference arm saw lately, see [`super::recovery`].
     pub lately: Seen,
+    /// A person's weights are in force on one of the two arms.
+    pub weights_by_hand: bool,
 }
 
 impl Scene {
@@ -231,6 +233,7 @@ impl Default for Scene {
             rate: 100.0,
             suffered: Suffered::default(),
             lately: Seen::default(),
+            weights_by_hand: false,
         }
     }
 }

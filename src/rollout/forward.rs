@@ -6,11 +6,12 @@ use super::clocks::millis;
 use super::event::{By, CheckWord};
 use super::gates::{self, Stand};
 use super::harm::doubt;
-use super::moves::{Actor, Level, lacks};
+use super::moves::{Actor, Level, lacks, span};
 use super::state::{Base, Hold, Mark, PauseCause, Phase};
 use super::transition::{base, complete, enter_step, revert};
 use super::turn::Turn;
 use crate::analysis::Finding;
+use crate::analysis::power::choose;
 use crate::spec::rollout::{HookEvent, OnStepDeadline};
 
 /// The step took too long; whether the second is settled by it.
@@ -20,14 +21,7 @@ pub(super) fn step_deadline(turn: &mut Turn<'_>, finding: Option<&Finding>) -> b
     if turn.next.clocks.step < millis(turn.policy.conduct.step_deadline).saturating_add(extra) {
         return false;
     }
-    let lacking = finding.map(|found| found.waiting_for.iter().map(lacks).collect::<Vec<_>>());
-    let lacking =
-        lacking.filter(|words| !words.is_empty()).map_or("traffic".to_owned(), |all| all.join(", "));
-    let about = finding.and_then(|found| found.eta_seconds).map(|eta| format!(", about {eta:.0} s"));
-    let text = format!(
-        "the step could not decide before its deadline; it needs {lacking}{}",
-        about.unwrap_or_default()
-    );
+    let text = format!("the step could not decide before its deadline: {}", lacking(turn, finding));
     let take = match turn.policy.conduct.on_step_deadline {
         OnStepDeadline::Hold => {
             if turn.once(Mark::StepDeadline) {
@@ -52,6 +46,19 @@ pub(super) fn step_deadline(turn: &mut Turn<'_>, finding: Option<&Finding>) -> b
         turn.announce(Actor::Timer, None, Level::Warning);
     }
     true
+}
+
+/// What a step lacks that could not decide in time, and how long that would take.
+fn lacking(turn: &Turn<'_>, finding: Option<&Finding>) -> String {
+    let Some(found) = finding else { return "no traffic is counted".to_owned() };
+    if found.waiting_for.is_empty() {
+        // It has shown what it must; something else holds it.
+        return turn.next.reason.text.clone();
+    }
+    let words: Vec<String> = found.waiting_for.iter().map(lacks).collect();
+    let about = found.eta_seconds.filter(|eta| *eta > 0.0);
+    let about = about.map(|eta| format!(", about {} at the present rate", span(eta)));
+    format!("it needs {}{}", words.join(", "), about.unwrap_or_default())
 }
 
 /// Takes the next step, unless somebody or something has to be waited for.
@@ -123,9 +130,22 @@ pub(super) fn step_forward(
             return complete(turn, actor, by);
         }
         Base::Stage => enter_step(turn, turn.next.step + 1, code, text),
-        Base::Shadow | Base::Pending => enter_step(turn, 0, code, text),
+        Base::Shadow | Base::Pending => first_step(turn, code, text),
     }
     turn.announce(actor, by, Level::Info);
+}
+
+/// The first step that traffic allows in time: with `confidence: auto`, steps before it would take
+/// longer than anybody waits to show anything.
+pub(super) fn first_step(turn: &mut Turn<'_>, code: &'static str, text: &str) {
+    let rate = turn.scene.rate;
+    let step = u32::try_from(choose(turn.policy, rate).1).unwrap_or(0);
+    let said = if step == 0 {
+        text.to_owned()
+    } else {
+        format!("{text}; it begins at step {}, for {rate:.1} requests/s show too little before it", step + 1)
+    };
+    enter_step(turn, step, code, said);
 }
 
 /// Waits, and says so once per reason and step.

@@ -107,9 +107,9 @@ pub struct Summary {
     pub verdict: Cow<'static, str>,
     /// The rule's label.
     pub rule: Cow<'static, str>,
-    /// `ln E`.
+    /// `ln E` of the rule that spoke.
     pub log: Option<f64>,
-    /// What it must reach.
+    /// What it must reach; 0 when the rule goes by no evidence.
     pub threshold: f64,
     /// The reference in the step.
     pub stable: Seen,
@@ -125,11 +125,12 @@ impl Summary {
     /// What is kept of a finding.
     #[must_use]
     pub fn of(finding: &Finding) -> Self {
+        let (log, threshold) = finding.evidence.of_rule(&finding.rule);
         Self {
             verdict: finding.verdict.label().into(),
             rule: Cow::Owned(finding.rule.label().to_owned()),
-            log: finding.evidence.log,
-            threshold: finding.evidence.threshold,
+            log,
+            threshold,
             stable: finding.stable,
             canary: finding.canary,
             detectable_ratio: finding.detectable_ratio,
@@ -142,14 +143,24 @@ impl Summary {
 #[must_use]
 pub fn lacks(waiting: &Waiting) -> String {
     match waiting {
-        Waiting::Dwell { seconds } => format!("{seconds:.0} s more of its minimum time"),
+        Waiting::Dwell { seconds } => format!("{} more of its minimum time", span(*seconds)),
         Waiting::Requests { more } => format!("{more} more canary requests"),
+        Waiting::Users { more } => format!("{more} more canary users"),
         Waiting::Detectable { target, more } => {
-            format!("{more:.0} more requests until a ratio of {target} would show")
+            // Less than one is still one.
+            let more = more.ceil().max(1.0);
+            format!("{more:.0} more requests until failing {target} times as often would show")
         }
         Waiting::Stable => "stable to be healthy".to_owned(),
         Waiting::Evidence => "less evidence against it".to_owned(),
     }
+}
+
+/// Seconds as people say them: never none, for what is waited for has not come.
+#[must_use]
+pub fn span(seconds: f64) -> String {
+    let whole = std::time::Duration::try_from_secs_f64(seconds.ceil().max(1.0));
+    humantime::format_duration(whole.unwrap_or(std::time::Duration::MAX)).to_string()
 }
 
 /// One decision, for the history.

@@ -5,13 +5,13 @@
 
 use super::clocks::millis;
 use super::event::CheckWord;
-use super::forward::{forward, gate_is_late, hold, step_deadline};
+use super::forward::{first_step, forward, gate_is_late, hold, step_deadline};
 use super::gates::{self, Stand};
 use super::harm::{doubt, harm, rollout_deadline};
 use super::moves::{Actor, Level, Move, Summary, lacks};
 use super::recovery;
 use super::state::{Base, Direction, Hold, Mark, Phase, Reason, Share};
-use super::transition::{base, begin, end, end_walk_back, enter_step, restart_step};
+use super::transition::{base, begin, end, end_walk_back, restart_step};
 use super::turn::Turn;
 use crate::analysis::{Finding, Verdict, Waiting};
 use crate::spec::rollout::HookEvent;
@@ -91,7 +91,7 @@ fn leave_pending(turn: &mut Turn<'_>) {
             turn.put_in_force(Move::Mirror(Share::of(share)));
             gates::enter_step(turn);
         }
-        None => enter_step(turn, 0, "first-step", "it is ready for its first traffic"),
+        None => first_step(turn, "first-step", "it is ready for its first traffic"),
     }
     turn.announce(Actor::Timer, None, Level::Info);
 }

@@ -10,7 +10,7 @@ use super::moves::{Actor, Analyze, Level, Move, Outcome, Refused};
 use super::state::{Base, Direction, Identity, Phase, Rollout, Scheme, Share};
 use super::turn::Turn;
 use super::{gates, reload, tick, verbs};
-use crate::analysis::Policy;
+use crate::analysis::{Policy, Verdict};
 use crate::spec::rollout::HookEvent;
 
 /// Requests per second from which a small holdback is enough to compare with.
@@ -134,6 +134,12 @@ pub(super) fn restart_step(turn: &mut Turn<'_>) {
 pub(super) fn complete(turn: &mut Turn<'_>, actor: Actor, by: Option<&By>) {
     turn.clear_manual();
     turn.raise(Share::ALL);
+    if let Some(found) = turn.next.found.as_mut().filter(|_| actor == Actor::Analyzer) {
+        // At the bake little can be detected; what had to be was by the steps before it.
+        if found.verdict == Verdict::Undecided.label() {
+            found.verdict = Verdict::Healthy.label().into();
+        }
+    }
     let version = turn.next.identity.version.clone();
     match turn.next.direction {
         Direction::Forward => {

@@ -149,7 +149,7 @@ fn storable(turn: &Turn<'_>) -> Done {
 }
 
 fn no_manual_weights(turn: &Turn<'_>) -> Done {
-    if turn.next.manual.is_none() {
+    if turn.next.manual.is_none() && (turn.next.is_live() || !turn.scene.weights_by_hand) {
         return Ok(());
     }
     let hint = "`weights ROUTE --reset` first";
@@ -308,6 +308,7 @@ fn retry(turn: &mut Turn<'_>, by: &By) -> Done {
         return Err(conflict(turn, "no-block", "the rollout block is gone from the file", hint));
     }
     storable(turn)?;
+    no_manual_weights(turn)?;
     let identity = turn.next.next.take().unwrap_or_else(|| turn.next.identity.clone());
     begin(turn, identity, Direction::Forward, true);
     turn.next.reason.text.clone_from(&by.reason);

@@ -305,13 +305,13 @@ pub struct RolloutPlan {
     pub state: String,
     /// The step it is at, from 0.
     pub step: u32,
-    /// Requests per second of both arms, lately.
+    /// Requests per second of both arms over the last fifteen minutes.
     pub rate: f64,
     /// The confidence in force: `high`, `normal` or `low`.
     pub confidence: String,
     /// Whether the measured rate chose it.
     pub auto: bool,
-    /// The first step that traffic allows in time; steps before it prove little.
+    /// The first step that traffic allows in time; a rollout begins there.
     pub first_step: usize,
     /// Steps with live traffic.
     pub steps: Vec<PlannedStep>,

@@ -175,6 +175,11 @@ impl Follow {
             _ if self.ended => {}
             Told::Second(decided) => return self.decided(second, &decided),
             Told::Step { step, w } => self.enter_step(step, Share::of(w / 100.0).ratio(), second),
+            Told::Choose { rate } => {
+                if let Some(analyzer) = &mut self.analyzer {
+                    analyzer.choose(&self.policy, rate);
+                }
+            }
             Told::Resume { down, analyzer } => self.resume(second, down, analyzer),
             Told::Policy => {
                 self.note(second, "the live policy changed; this one holds throughout".to_owned());

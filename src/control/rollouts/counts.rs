@@ -34,12 +34,14 @@ impl Counts {
 
     /// What every epoch counted since the last call, oldest first. `second` is on the analyzer's
     /// clock, `unix_second` is the one that has just ended; what failed goes to `sampled`.
+    /// `warm`: the step's warm-up is over.
     pub fn take(
         &mut self,
         book: &Book,
         route: &str,
         second: u64,
         unix_second: u64,
+        warm: bool,
         sampled: &mut Sampled,
     ) -> Vec<Tick> {
         let mut ticks = Vec::new();
@@ -47,6 +49,9 @@ impl Counts {
         for trial in book.trials(route) {
             // Only the book and this call hold it: nobody counts in it any more.
             let last = std::sync::Arc::strong_count(&trial) <= 2;
+            if warm {
+                trial.warmed();
+            }
             let totals = trial.totals(unix_second);
             if let Some((epoch, before)) = self.epochs.get_mut(&trial.epoch) {
                 let tick = tick(*epoch, second, &totals, before);
@@ -66,7 +71,7 @@ impl Counts {
     }
 }
 
-fn tick(epoch: Epoch, second: u64, now: &TrialTotals, before: &TrialTotals) -> Tick {
+pub(super) fn tick(epoch: Epoch, second: u64, now: &TrialTotals, before: &TrialTotals) -> Tick {
     Tick {
         at_second: second,
         w: epoch.w,
@@ -93,6 +98,8 @@ fn arm(sticky: bool, now: &ArmTotals, before: &ArmTotals) -> ArmCounts {
         latency_bad: sticky.then(|| now.first_bad.saturating_sub(before.first_bad)),
         slots: sticky.then_some(now.slots.max(now.bad_slots)),
         bad_slots: now.bad_slots,
+        warm_bad_slots: sticky.then_some(now.warm_bad_slots.min(now.bad_slots)),
+        repeats: now.repeats.saturating_sub(before.repeats).min(n - e),
         client_errors,
         client_error_slots: sticky.then_some(now.client_error_slots),
         bad_moments: Some(now.moments),

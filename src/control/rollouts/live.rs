@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::after::After;
 use super::counts::{Counts, Epoch};
+use super::rate::Rate;
 use super::ring::Ring;
 use super::sampled::Sampled;
 use crate::analysis::recording::{Said, Told};
@@ -31,6 +32,9 @@ pub struct Remembered {
     /// The analyzer's second at the time of writing.
     #[serde(default)]
     pub second: u64,
+    /// Requests per second of both arms.
+    #[serde(default)]
+    pub rate: f64,
 }
 
 /// One rollout under way.
@@ -46,12 +50,11 @@ pub struct Live {
     pub finding: Option<Finding>,
     /// Number of the weight epoch.
     pub epoch: u64,
-    /// Requests per second of both arms, lately.
-    pub rate: f64,
     /// Numbers from outside.
     pub checks: Checks,
     /// What the analyzer saw lately.
     pub ticks: Arc<Ring>,
+    pub(super) rate: Rate,
     pub(super) counts: Counts,
     /// What failed in the present step.
     pub(super) sampled: Sampled,
@@ -59,9 +62,6 @@ pub struct Live {
     pub(super) after: After,
     pub(super) seed: u64,
 }
-
-/// Part of a new second in the average of the rate.
-const RATE_PART: f64 = 0.1;
 
 impl Live {
     /// A rollout of which nothing is known yet.
@@ -73,9 +73,9 @@ impl Live {
             analyzer: None,
             finding: None,
             epoch: 0,
-            rate: 0.0,
             checks: Checks::default(),
             ticks: Arc::new(Ring::new(u64::from(fastrand::u32(..)))),
+            rate: Rate::default(),
             counts: Counts::default(),
             sampled: Sampled::default(),
             after: After::default(),
@@ -86,15 +86,15 @@ impl Live {
     /// The same as it was remembered.
     #[must_use]
     pub fn remembered(policy: Arc<Policy>, known: Remembered) -> Self {
-        let Remembered { rollout, analyzer, epoch, .. } = known;
-        Self { rollout, analyzer, epoch, ..Self::new(policy) }
+        let Remembered { rollout, analyzer, epoch, rate, .. } = known;
+        Self { rollout, analyzer, epoch, rate: Rate::remembered(rate), ..Self::new(policy) }
     }
 
     /// What to remember. `second` is the analyzer's.
     #[must_use]
     pub fn to_remember(&self, second: u64) -> Remembered {
         let (rollout, analyzer) = (self.rollout.clone(), self.analyzer.clone());
-        Remembered { rollout, analyzer, epoch: self.epoch, second }
+        Remembered { rollout, analyzer, epoch: self.epoch, second, rate: self.rate.steady() }
     }
 
     /// What the plan must be compiled with.
@@ -121,13 +121,15 @@ impl Live {
         self.ticks.told(second, self.told(what, down));
         match what {
             Analyze::Begin => {
-                self.analyzer = Some(Analyzer::new(&self.policy, self.rate));
+                self.analyzer = Some(Analyzer::new(&self.policy, self.rate.steady()));
                 self.finding = None;
             }
             Analyze::EnterStep { step, share } => {
-                let (policy, rate) = (Arc::clone(&self.policy), self.rate);
+                let (policy, rate) = (Arc::clone(&self.policy), self.rate.steady());
                 let analyzer = self.analyzer.get_or_insert_with(|| Analyzer::new(&policy, rate));
                 analyzer.enter_step(&self.policy, *step, share.ratio(), second);
+                analyzer.choose(&self.policy, rate);
+                self.ticks.told(second, Told::Choose { rate });
                 self.finding = None;
             }
             Analyze::Resume => {
@@ -146,7 +148,7 @@ impl Live {
             Analyze::Begin => Told::Begin {
                 version: self.rollout.identity.version.clone(),
                 run: self.rollout.run,
-                rate: self.rate,
+                rate: self.rate.steady(),
             },
             Analyze::EnterStep { step, share } => {
                 Told::Step { step: *step, w: f64::from(share.0) / 10_000.0 }
@@ -175,13 +177,18 @@ impl Live {
 
     /// Judges one second; `None` when nothing is compared.
     pub fn judge(&mut self, ticks: Vec<Tick>) -> Option<Finding> {
-        let requests: u64 = ticks.iter().map(|tick| tick.stable.n + tick.canary.n).sum();
-        #[expect(clippy::cast_precision_loss, reason = "requests of one second")]
-        let now = requests as f64;
-        self.rate += RATE_PART * (now - self.rate);
         // What comes after a decision, on the way back or at the end, is no evidence for it.
         self.rollout.phase.base()?;
         let analyzer = self.analyzer.as_mut()?;
+        if let Some(first) = ticks.first()
+            && !self.rate.is_settled()
+        {
+            let (rate, before) = (self.rate.steady(), analyzer.preset());
+            analyzer.choose(&self.policy, rate);
+            if analyzer.preset() != before {
+                self.ticks.told(first.at_second, Told::Choose { rate });
+            }
+        }
         let mut last = None;
         for tick in ticks {
             let finding = analyzer.tick(&self.policy, &tick);

@@ -6,9 +6,12 @@
 mod after;
 pub mod counts;
 pub mod live;
+mod rate;
 pub mod report;
 pub mod ring;
 pub mod sampled;
+#[cfg(test)]
+mod single_users;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +21,7 @@ use super::store::Kept;
 use crate::ledger::Book;
 use crate::model::Guided;
 use crate::model::time::UnixMillis;
-use crate::plan::{Plan, Route};
+use crate::plan::{Plan, Route, WeightSource};
 use crate::rollout::{Event, Outcome, Refused, Scene, transition, windows};
 
 pub use live::{Live, Remembered};
@@ -141,7 +144,9 @@ impl Rollouts {
         let ended = (now.wall.0 / 1_000).saturating_sub(1);
         let routes = self.lives.len();
         let events = self.lives.iter_mut().map(|(route, live)| {
-            let ticks = live.counts.take(book, route, second, ended, &mut live.sampled);
+            let warm = live.analyzer.as_ref().is_some_and(|analyzer| analyzer.is_warm(second + 1));
+            live.rate.see(second, counted(book, route, &live.rollout));
+            let ticks = live.counts.take(book, route, second, ended, warm, &mut live.sampled);
             live.after.look(book, route, &live.rollout);
             live.ticks.share(routes);
             let finding = live.judge(ticks);
@@ -236,12 +241,27 @@ impl Rollouts {
             to_alive: alive(&live.rollout.identity.to),
             store: self.store,
             checks: live.checks.word(),
-            rate: live.rate,
             suffered: live.sampled.suffered(),
             lately: live.after.lately(),
+            rate: live.rate.steady(),
+            weights_by_hand: by_hand(route, live),
             ..Scene::default()
         }
     }
+}
+
+/// Whether a person's weights are in force on one of the two arms.
+fn by_hand(route: &Route, live: &Live) -> bool {
+    let identity = &live.rollout.identity;
+    let arms = route.arms.iter().filter(|arm| [&*identity.from, &*identity.to].contains(&&*arm.name));
+    arms.into_iter().any(|arm| arm.source == WeightSource::Operator)
+}
+
+/// Requests that have ended on the two arms of a rollout.
+fn counted(book: &Book, route: &str, rollout: &crate::rollout::Rollout) -> u64 {
+    let arms = [rollout.identity.from.as_str(), rollout.identity.to.as_str()];
+    let cells = book.route_cells(route);
+    cells.iter().filter(|cell| arms.contains(&&*cell.arm)).map(|cell| cell.requests_and_errors().0).sum()
 }
 
 /// Seconds east of UTC of a zone; `None` for one that this machine does not know.

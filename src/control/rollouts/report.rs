@@ -107,6 +107,8 @@ pub struct RolloutReport {
     pub checks: Vec<CheckReport>,
     /// What the analyzer saw lately.
     pub ticks: Arc<Ring>,
+    /// The same over the last fifteen minutes.
+    pub steady_rate: f64,
 }
 
 impl RolloutReport {
@@ -117,10 +119,11 @@ impl RolloutReport {
             rollout: live.rollout.clone(),
             policy: Arc::clone(&live.policy),
             finding: live.finding.clone(),
-            rate: live.rate,
             suffered: live.sampled.suffered(),
             checks: live.checks.report(),
             ticks: Arc::clone(&live.ticks),
+            rate: live.rate.lately(),
+            steady_rate: live.rate.steady(),
         }
     }
 }

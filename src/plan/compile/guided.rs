@@ -150,8 +150,11 @@ pub(super) fn compare(
     };
     let reference = if compared.candidate == guide.to { &guide.from } else { &guide.to };
     let book = context.inputs.book;
-    let fresh =
-        || Trial::new(compared.epoch, book.workers(), compared.seed, ranges.map(cut).unwrap_or_default());
+    let earlier = book.trials(route);
+    let fresh = || {
+        Trial::new(compared.epoch, book.workers(), compared.seed, ranges.map(cut).unwrap_or_default())
+            .after(earlier.last().map(|trial| &**trial))
+    };
     let (reference, candidate) = (arm(reference)?, arm(&compared.candidate)?);
     let width = |arm: ArmIx| {
         let ranges = ranges.into_iter().flat_map(Ranges::iter).filter(|(_, _, owner)| *owner == arm);

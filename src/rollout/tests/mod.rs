@@ -8,6 +8,7 @@ mod people;
 mod seconds;
 mod simulation;
 mod suffering;
+mod words;
 
 use crate::analysis::finding::{ByMetric, Evidence, Finding, Rule, Seen, Verdict, Waiting};
 use crate::analysis::policy::{Hook, Preset, Step};
@@ -47,7 +48,12 @@ pub fn finding(rollout: &Rollout, verdict: Verdict, rule: Rule, waiting_for: Vec
         rule,
         stable: Seen { n: 9_500, e: 9 },
         canary: Seen { n: 500, e: 25 },
-        evidence: Evidence { log: Some(1.0), threshold: 6.9, by_metric: ByMetric::default() },
+        evidence: Evidence {
+            log: Some(1.0),
+            threshold: 6.9,
+            guard_threshold: 6.9,
+            by_metric: ByMetric::default(),
+        },
         effect: false,
         breach: None::<Breach>,
         cuts: None,

@@ -40,7 +40,10 @@ fn nobody_is_promoted_on_silence() {
     stand.second(Verdict::Undecided).is("HOLD", 50_000).holds(Hold::LowData);
     assert_eq!(stand.rollout.waiting_for, ["7 more canary requests"]);
     stand.seconds(Verdict::Undecided, 1_741).is("PAUSED", 50_000).paused(PauseCause::StepDeadline);
-    assert!(stand.rollout.reason.text.contains("needs 7 more canary requests, about 60 s"), "{stand}");
+    assert!(
+        stand.rollout.reason.text.contains("needs 7 more canary requests, about 1m at the present rate"),
+        "{stand}"
+    );
     let mut silent = Stand::at_bake();
     for _ in 0..700 {
         silent.scene.monotonic += 1_000;

@@ -1,0 +1,186 @@
+//! What one user alone can do to a verdict: the real counters, read as they are live, and judged.
+
+use std::net::IpAddr;
+
+use super::counts::{Epoch, tick};
+use crate::analysis::{Analyzer, Finding, Policy, Verdict, Waiting, policy::Preset};
+use crate::ledger::trial::{Ended, Fate, Placement, Side, Trial, TrialTotals};
+use crate::model::WorkerId;
+
+/// Healthy addresses, and how many requests a second they make together.
+const ADDRESSES: u32 = 200;
+/// One bad outcome in so many of a healthy version.
+const ONE_IN: u32 = 1_000;
+
+/// Which arm the one user has, where there are keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Stable,
+    Canary,
+    /// A new key of the canary's for every request.
+    Aimed,
+}
+
+/// What the one user does, beside `ADDRESSES` others.
+#[derive(Clone, Copy, Debug)]
+struct Flood {
+    rps: u32,
+    /// Of a hundred requests.
+    failing: u32,
+    /// Second in which it begins.
+    from: u64,
+    at: At,
+}
+
+const NOBODY: Flood = Flood { rps: 0, failing: 0, from: 0, at: At::Stable };
+
+/// A route for some minutes.
+#[derive(Clone, Copy, Debug)]
+struct Route {
+    sticky: bool,
+    w: f64,
+    /// Requests of all others in a second.
+    rps: u32,
+    /// Requests of a hundred that the canary fails.
+    canary_fails: u32,
+    flood: Flood,
+}
+
+fn slot_of(client: u32) -> u16 {
+    (u64::from(client).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as u16
+}
+
+impl Route {
+    fn border(self) -> u16 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a slot")]
+        let border = (self.w * 65_536.0) as u16;
+        border
+    }
+
+    fn side(self, slot: u16, dice: &mut fastrand::Rng) -> Side {
+        let canary = if self.sticky { slot < self.border() } else { dice.f64() < self.w };
+        if canary { Side::Canary } else { Side::Stable }
+    }
+
+    /// The findings of so many seconds.
+    fn judged(self, policy: &Policy, seconds: u64, seed: u64) -> Vec<Finding> {
+        let mut dice = fastrand::Rng::with_seed(seed);
+        let trial = Trial::new(1, 2, seed, Vec::new());
+        let epoch = Epoch { w: self.w, step: 0, sticky: self.sticky };
+        let mut analyzer = Analyzer::new(policy, f64::from(self.rps));
+        let mut before = TrialTotals::default();
+        let mut findings = Vec::new();
+        for second in 0..seconds {
+            let mut events: Vec<(u64, bool)> = (0..self.rps).map(|_| (dice.u64(0..1_000), false)).collect();
+            let flood = if second >= self.flood.from { self.flood.rps } else { 0 };
+            events.extend((0..flood).map(|_| (dice.u64(0..1_000), true)));
+            events.sort_unstable();
+            for (milli, flooding) in events {
+                let ended = if flooding { self.flooded(&mut dice) } else { self.other(&mut dice) };
+                let ended = Ended { unix_millis: second * 1_000 + milli, ..ended };
+                trial.record(WorkerId(dice.usize(..2)), &ended);
+            }
+            if analyzer.is_warm(second + 1) {
+                trial.warmed();
+            }
+            let totals = trial.totals(second);
+            findings.push(analyzer.tick(policy, &tick(epoch, second, &totals, &before)));
+            before = totals;
+        }
+        findings
+    }
+
+    fn other(self, dice: &mut fastrand::Rng) -> Ended {
+        // Users come and go: a few are new in every second.
+        let client = dice.u32(..ADDRESSES);
+        let slot = slot_of(client + 7);
+        let side = self.side(slot, dice);
+        let fails = side == Side::Canary && dice.u32(..100) < self.canary_fails || dice.u32(..ONE_IN) == 0;
+        self.ended(side, fails, 100 + client, slot)
+    }
+
+    fn flooded(self, dice: &mut fastrand::Rng) -> Ended {
+        let slot = match self.flood.at {
+            At::Stable => u16::MAX,
+            At::Canary => 1,
+            At::Aimed => dice.u16(..self.border()),
+        };
+        let fails = dice.u32(..100) < self.flood.failing;
+        self.ended(self.side(slot, dice), fails, 1, slot)
+    }
+
+    fn ended(self, side: Side, fails: bool, client: u32, slot: u16) -> Ended {
+        Ended {
+            side,
+            placement: Placement::Placed,
+            fate: if fails { Fate::Bad } else { Fate::Good },
+            client_error: false,
+            slot: self.sticky.then_some(slot),
+            nanos: Some(20_000_000),
+            address: IpAddr::V4(client.into()),
+            unix_millis: 0,
+        }
+    }
+}
+
+fn harmful(findings: &[Finding]) -> Option<(u64, &'static str)> {
+    let found = findings.iter().find(|found| found.verdict == Verdict::Harmful)?;
+    Some((found.at_second, found.rule.label()))
+}
+
+const ROUTE: Route = Route { sticky: false, w: 0.05, rps: 200, canary_fails: 0, flood: NOBODY };
+
+#[test]
+fn one_client_that_fails_puts_nothing_back() {
+    for (sticky, at) in [(false, At::Stable), (true, At::Stable), (true, At::Canary), (true, At::Aimed)] {
+        for w in [0.01, 0.05, 0.5] {
+            for (seed, from) in [(0, 0), (1, 20), (2, 40)] {
+                let flood = Flood { rps: 300, failing: 95, from, at };
+                let findings = Route { sticky, w, flood, ..ROUTE }.judged(&Policy::default(), 60, seed);
+                assert_eq!(harmful(&findings), None, "sticky {sticky}, at {at:?}, weight {w}, seed {seed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn one_client_does_not_hide_that_a_third_of_the_others_fail() {
+    let easy = |at| Flood { rps: 4_000, failing: 0, from: 0, at };
+    let failing = |at| Flood { rps: 500, failing: 95, from: 0, at };
+    for sticky in [false, true] {
+        for flood in [NOBODY, easy(At::Stable), easy(At::Canary), failing(At::Stable), failing(At::Canary)] {
+            let mut seconds: Vec<u64> = Vec::new();
+            for seed in 0..5 {
+                let route = Route { sticky, canary_fails: 30, flood, ..ROUTE };
+                let found = harmful(&route.judged(&Policy::default(), 60, seed));
+                seconds.push(found.map_or(99, |(second, _)| second));
+            }
+            seconds.sort_unstable();
+            assert!(seconds[2] <= 30, "sticky {sticky}, {flood:?}: {seconds:?}");
+        }
+    }
+}
+
+#[test]
+fn one_client_does_not_pass_a_step_for_the_others() {
+    let policy = Policy { preset: Some(Preset::High), ..Policy::default() };
+    for sticky in [false, true] {
+        let flood = Flood { rps: 2_000, failing: 0, from: 0, at: At::Canary };
+        let findings = Route { sticky, rps: 20, flood, ..ROUTE }.judged(&policy, 120, 1);
+        let passed = findings.iter().find(|found| found.verdict == Verdict::Healthy);
+        assert!(passed.is_none(), "sticky {sticky}: {passed:?}");
+    }
+}
+
+#[test]
+fn on_a_sticky_route_users_are_needed_and_not_requests() {
+    let policy = Policy { written_min_requests: Some(20), ..Policy::default() };
+    let waits = |sticky| {
+        let findings = Route { sticky, ..ROUTE }.judged(&policy, 30, 1);
+        findings.last().map(|found| found.waiting_for.clone()).unwrap_or_default()
+    };
+    let users = waits(true).iter().any(|one| matches!(one, Waiting::Users { more: 1..20 }));
+    assert!(users, "ten of two hundred users are the canary's: {:?}", waits(true));
+    let requests = waits(false).iter().any(|one| matches!(one, Waiting::Requests { .. }));
+    assert!(!requests, "{:?}", waits(false));
+}
