@@ -120,7 +120,7 @@ fn second(criterion: &mut Criterion) {
             bench.iter(|| site.reweighed(&names));
         });
         group.bench_function(BenchmarkId::new("whole compilation", name), |bench| {
-            bench.iter(|| site.compiled())
+            bench.iter(|| site.compiled());
         });
     }
     group.finish();

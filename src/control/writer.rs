@@ -265,7 +265,7 @@ impl Hand {
             }
         };
         if let (Err(error), Some(state)) = (marked, &mut self.done.state) {
-            state.push_str(&format!("; what was put back cannot be marked: {error}"));
+            *state = format!("{state}; what was put back cannot be marked: {error}");
         }
     }
 }
