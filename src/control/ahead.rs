@@ -78,7 +78,10 @@ impl Controller {
             |why| format!("{} cannot be written: {why}", self.state_dir.display()),
         );
         self.meters.state_failures(done.failures);
-        self.health.set("journal", done.journal.clone().unwrap_or_else(|| "ok".to_owned()));
+        match &done.journal {
+            Some(why) => self.health.set("journal", why),
+            None => self.health.unset("journal"),
+        }
         if done.number == 0 {
             return;
         }

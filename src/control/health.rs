@@ -61,6 +61,11 @@ impl Health {
         self.lock().checks.insert(part, text.into());
     }
 
+    /// Says that there is nothing to say of a part that is only there when something is wrong.
+    pub fn unset(&self, part: &'static str) {
+        self.lock().checks.remove(part);
+    }
+
     /// Every listener accepts: ready, unless it is already draining.
     pub fn listening(&self) {
         let mut readiness = self.lock();

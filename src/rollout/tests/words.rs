@@ -1,6 +1,7 @@
 //! What is said: of what a step lacks, of a rule's evidence, of where a rollout begins.
 
 use super::*;
+use crate::rollout::event::CheckWord;
 use crate::rollout::moves::{Summary, lacks};
 
 #[test]
@@ -24,10 +25,10 @@ fn what_is_lacking_is_never_nothing() {
 #[test]
 fn a_step_that_has_shown_all_is_not_said_to_need_traffic() {
     let mut stand = Stand::at_first_step();
-    stand.scene.budget_frozen = true;
+    stand.scene.checks = CheckWord::Silent("x".to_owned());
     stand.seconds(Verdict::Healthy, 1_801);
     stand.paused(PauseCause::StepDeadline);
-    assert!(stand.rollout.reason.text.ends_with("deadline: the error budget is spent"), "{stand}");
+    assert!(stand.rollout.reason.text.ends_with("deadline: the check `x` does not answer"), "{stand}");
 }
 
 #[test]

@@ -185,8 +185,6 @@ fn a_flood_of_easy_answers_does_not_hide_what_users_suffer_on_a_sticky_route() {
 }
 
 #[test]
-#[ignore = "users who come back within the 15 s warm-up are newly bad in it and never again, and the guard \
-            counts every easy answer of the flood: neither rule is left"]
 fn a_flood_of_easy_answers_does_not_hide_returning_users_who_fail_from_the_warm_up_on() {
     needs!("nginx");
     flooded(true, DEFAULT);
@@ -194,8 +192,6 @@ fn a_flood_of_easy_answers_does_not_hide_returning_users_who_fail_from_the_warm_
 
 /// Fewer fail than the guard looks for, and all of them come back every few seconds.
 #[test]
-#[ignore = "users who come back within the 15 s warm-up are newly bad in it and never again: the comparison \
-            of slots has nothing left to see, and nobody is put back"]
 fn returning_users_of_a_sticky_route_who_always_fail_put_it_back() {
     needs!("nginx");
     let maps = "map $http_x_user_id $user { ~0[0-2]$ bad; default good; }";
