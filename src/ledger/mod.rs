@@ -13,6 +13,7 @@ pub mod fair;
 pub mod process;
 pub mod recent;
 pub mod samples;
+mod slots;
 pub mod trial;
 
 pub use bins::{BinCounts, Bins};

@@ -2,8 +2,9 @@
 //!
 //! One [`Trial`] is one epoch of one route: an outcome is counted in the trial of the plan it was
 //! chosen under, whenever it becomes known, so nothing is ever late. Readers take differences. It
-//! must never be written by any thread but the shard's worker, except where an address is capped:
-//! that is shared, and touched by bad outcomes alone. What one address may add is [`super::fair`]'s.
+//! must never be written by any thread but the shard's worker, except for what is written once per
+//! user or address ([`super::slots`]), or by bad outcomes alone: what one address may add is
+//! [`super::fair`]'s.
 //!
 //! On a sticky route a user is one slot, and goes bad once: from then on neither failures nor good
 //! answers of that slot are told to the guard (`repeats`). If only the failures were left out, the
@@ -22,10 +23,11 @@ use super::bins::{BinCounts, Bins};
 use super::counter::Counter;
 use super::fair::{Added, Caps, FEW_ADDRESSES, May, Pace};
 use super::samples::{Failed, Kind, Samples, Words};
+use super::slots::{Bits, Slots};
 use crate::model::WorkerId;
 
-/// Slots of a sticky route: the top 16 bits of the hash that gives the bucket.
-pub const SLOTS: usize = 1 << 16;
+pub use super::slots::SLOTS;
+
 /// Bits in which active addresses are told apart.
 const ACTIVE_BITS: usize = 1 << 10;
 
@@ -92,17 +94,19 @@ pub struct Trial {
     /// Slots that a weight border cuts: they would lie in both arms.
     cut: Box<[u16]>,
     workers: Box<[OnceLock<Box<CachePadded<Worker>>>]>,
+    /// Users of a sticky route, stable's and the canary's.
+    slots: [OnceLock<Box<Slots>>; 2],
     caps: Caps,
+    active: Bits,
     /// Active addresses of the epoch before.
     known: u32,
     /// The step's warm-up is over.
     warm: AtomicBool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Worker {
     arms: [Arm; 2],
-    active: [AtomicU64; ACTIVE_BITS / 64],
     pace: Pace,
 }
 
@@ -110,8 +114,6 @@ struct Worker {
 struct Arm {
     n: Counter,
     e: Counter,
-    /// Slots that became bad.
-    went_bad: Counter,
     /// Good outcomes of slots that had been bad.
     repeats: Counter,
     client_errors: Counter,
@@ -123,21 +125,7 @@ struct Arm {
     /// Second of the last bad outcome, and in which tenths of it bad ones fell: `second << 16 | mask`.
     moments: AtomicU64,
     samples: Samples,
-    slots: OnceLock<Box<Slots>>,
 }
-
-#[derive(Debug)]
-struct Slots {
-    seen: Bits,
-    bad: Bits,
-    /// Of the bad, those that count whoever else is active.
-    sure: Bits,
-    warm_bad: Bits,
-    client_error: Bits,
-}
-
-#[derive(Debug)]
-struct Bits(Box<[AtomicU64]>);
 
 impl Trial {
     /// An empty epoch. `seed` keeps clients from choosing whose place they share; `cut` are the
@@ -149,7 +137,9 @@ impl Trial {
             hasher: FixedState::with_seed(seed),
             cut: cut.into(),
             workers: (0..workers).map(|_| OnceLock::new()).collect(),
+            slots: Default::default(),
             caps: Caps::default(),
+            active: Bits::new(ACTIVE_BITS),
             known: 0,
             warm: AtomicBool::new(false),
         }
@@ -185,7 +175,7 @@ impl Trial {
             Placement::Placed => {}
         }
         let hash = self.hasher.hash_one(network(ended.address));
-        own.activate(hash);
+        self.active.mark(usize::try_from(hash % ACTIVE_BITS as u64).unwrap_or(0));
         let second = ended.unix_millis / 1_000;
         if ended.fate == Fate::Void || !own.pace.counts(hash, second, self.workers.len(), || self.active()) {
             return false;
@@ -193,7 +183,8 @@ impl Trial {
         let slot = ended.slot.filter(|slot| !self.cut.contains(slot));
         let marks = if ended.fate == Fate::Bad { self.marks(ended, slot, hash) } else { Some(May::Not) };
         if let Some(marks) = marks {
-            arm.count(ended, slot, marks, self.warm.load(Relaxed));
+            let slots = ended.slot.map(|_| &**self.slots_of(ended.side).get_or_init(Box::default));
+            arm.count(ended, slots.zip(slot), marks, self.warm.load(Relaxed));
         }
         ended.fate == Fate::Bad && marks.is_some()
     }
@@ -233,29 +224,31 @@ impl Trial {
     }
 
     fn is_bad(&self, side: Side, slot: u16) -> bool {
-        let workers = self.workers.iter().filter_map(OnceLock::get);
-        workers.filter_map(|own| own.arm(side).slots.get()).any(|slots| slots.sure.holds(slot))
+        self.slots_of(side).get().is_some_and(|slots| slots.is_surely_bad(slot))
+    }
+
+    fn slots_of(&self, side: Side) -> &OnceLock<Box<Slots>> {
+        let [stable, canary] = &self.slots;
+        match side {
+            Side::Stable => stable,
+            Side::Canary => canary,
+        }
     }
 
     fn added(&self) -> Added {
         let arms = || self.workers.iter().filter_map(OnceLock::get).flat_map(|own| &own.arms);
+        let slots = self.slots.iter().filter_map(OnceLock::get);
         Added {
             active: self.active(),
             bad: arms().map(|arm| arm.e.get()).sum(),
-            bad_slots: arms().map(|arm| arm.went_bad.get()).sum(),
+            bad_slots: slots.map(|slots| slots.failed(true).0).sum(),
         }
     }
 
     /// Active addresses, up to about a thousand.
     #[must_use]
     pub fn active(&self) -> u32 {
-        let mut all = [0_u64; ACTIVE_BITS / 64];
-        for worker in self.workers.iter().filter_map(OnceLock::get) {
-            for (sum, bits) in all.iter_mut().zip(&worker.active) {
-                *sum |= bits.load(Relaxed);
-            }
-        }
-        all.iter().map(|bits| bits.count_ones()).sum::<u32>().max(self.known)
+        u32::try_from(self.active.count()).unwrap_or(u32::MAX).max(self.known)
     }
 
     /// Everything counted since the epoch began; `second` is the one whose moments are wanted.
@@ -263,23 +256,15 @@ impl Trial {
     pub fn totals(&self, second: u64) -> TrialTotals {
         let few_addresses = self.active() < FEW_ADDRESSES;
         let mut totals = TrialTotals { few_addresses, ..TrialTotals::default() };
-        let workers: Vec<&Worker> =
-            self.workers.iter().filter_map(OnceLock::get).map(|own| &***own).collect();
-        for (at, sum) in [&mut totals.stable, &mut totals.canary].into_iter().enumerate() {
-            let arms: Vec<&Arm> = workers.iter().filter_map(|own| own.arms.get(at)).collect();
-            for arm in &arms {
-                arm.add_to(sum, second);
+        let sums = [&mut totals.stable, &mut totals.canary];
+        for ((at, sum), slots) in sums.into_iter().enumerate().zip(&self.slots) {
+            for own in self.workers.iter().filter_map(OnceLock::get) {
+                own.arms.get(at).into_iter().for_each(|arm| arm.add_to(sum, second));
             }
-            let slots: Vec<&Slots> =
-                arms.iter().filter_map(|arm| arm.slots.get()).map(|slots| &**slots).collect();
-            let every: Vec<&Bits> = slots.iter().map(|slots| &slots.bad).collect();
-            let sure: Vec<&Bits> = slots.iter().map(|slots| &slots.sure).collect();
-            let admitted = if few_addresses { &every } else { &sure };
-            let warm: Vec<&Bits> = slots.iter().map(|slots| &slots.warm_bad).collect();
-            sum.slots = union(slots.iter().map(|slots| &slots.seen));
-            sum.bad_slots = common(&every, admitted);
-            sum.warm_bad_slots = common(&warm, admitted);
-            sum.client_error_slots = union(slots.iter().map(|slots| &slots.client_error));
+            if let Some(slots) = slots.get() {
+                (sum.slots, sum.client_error_slots) = (slots.seen.count(), slots.client_error.count());
+                (sum.bad_slots, sum.warm_bad_slots) = slots.failed(few_addresses);
+            }
         }
         totals
     }
@@ -327,16 +312,6 @@ pub struct ArmTotals {
     pub client_error_slots: u64,
 }
 
-impl Default for Worker {
-    fn default() -> Self {
-        Self {
-            arms: Default::default(),
-            active: [const { AtomicU64::new(0) }; ACTIVE_BITS / 64],
-            pace: Pace::default(),
-        }
-    }
-}
-
 impl Worker {
     fn arm(&self, side: Side) -> &Arm {
         let [stable, canary] = &self.arms;
@@ -345,22 +320,13 @@ impl Worker {
             Side::Canary => canary,
         }
     }
-
-    fn activate(&self, hash: u64) {
-        let bit = usize::try_from(hash % ACTIVE_BITS as u64).unwrap_or(0);
-        if let Some(word) = self.active.get(bit / 64) {
-            set(word, bit % 64);
-        }
-    }
 }
 
 impl Arm {
-    /// `marks`: whether a bad outcome marks its slot.
-    fn count(&self, ended: &Ended, slot: Option<u16>, marks: May, warm: bool) {
-        let slots = ended.slot.map(|_| self.slots.get_or_init(Box::default)).zip(slot);
+    /// `slots`: where the exchange's slot is marked; `marks`: whether a bad outcome marks it.
+    fn count(&self, ended: &Ended, slots: Option<(&Slots, u16)>, marks: May, warm: bool) {
         // A user's later outcomes are not independent of the first.
-        let first = slots.is_none_or(|(slots, slot)| slots.seen.mark(slot));
-        let first = first && (ended.slot.is_none() || slot.is_some());
+        let first = slots.map_or(ended.slot.is_none(), |(slots, slot)| slots.seen.mark(usize::from(slot)));
         if ended.fate == Fate::Left {
             if let Some(nanos) = ended.nanos.filter(|_| first) {
                 self.left.add(nanos);
@@ -370,24 +336,18 @@ impl Arm {
         self.n.add(1);
         if ended.client_error {
             self.client_errors.add(1);
-            slots.inspect(|(slots, slot)| _ = slots.client_error.mark(*slot));
+            slots.inspect(|(slots, slot)| _ = slots.client_error.mark(usize::from(*slot)));
         }
         if ended.fate == Fate::Bad {
             self.e.add(1);
             self.first_bad.add(u64::from(first && slots.is_some()));
             self.moment(ended.unix_millis);
             if let Some((slots, slot)) = slots.filter(|_| marks != May::Not) {
-                if marks == May::Yes {
-                    slots.sure.mark(slot);
-                }
-                self.went_bad.add(u64::from(slots.bad.mark(slot)));
-                if warm {
-                    slots.warm_bad.mark(slot);
-                }
+                slots.fail(slot, marks == May::Yes, warm);
             }
             return;
         }
-        self.repeats.add(u64::from(slots.is_some_and(|(slots, slot)| slots.bad.holds(slot))));
+        self.repeats.add(u64::from(slots.is_some_and(|(slots, slot)| slots.is_bad(slot))));
         if let Some(nanos) = ended.nanos.filter(|_| first) {
             self.latency.add(nanos);
         }
@@ -415,50 +375,6 @@ impl Arm {
             sum.moments |= (moments & 0xffff) as u16;
         }
     }
-}
-
-impl Default for Slots {
-    fn default() -> Self {
-        let bits = || Bits((0..SLOTS / 64).map(|_| AtomicU64::new(0)).collect());
-        Self { seen: bits(), bad: bits(), sure: bits(), warm_bad: bits(), client_error: bits() }
-    }
-}
-
-impl Bits {
-    fn holds(&self, slot: u16) -> bool {
-        let word = self.0.get(usize::from(slot) / 64);
-        word.is_some_and(|word| word.load(Relaxed) & 1 << (slot % 64) != 0)
-    }
-
-    /// Marks a slot; whether it was not marked before.
-    fn mark(&self, slot: u16) -> bool {
-        self.0.get(usize::from(slot) / 64).is_some_and(|word| set(word, usize::from(slot) % 64))
-    }
-}
-
-/// Sets a bit of a word with one writer; whether it was clear.
-fn set(word: &AtomicU64, bit: usize) -> bool {
-    let before = word.load(Relaxed);
-    let after = before | 1 << bit;
-    if after != before {
-        word.store(after, Relaxed);
-    }
-    after != before
-}
-
-/// How many slots are marked by any worker.
-fn union<'a>(sets: impl Iterator<Item = &'a Bits>) -> u64 {
-    let sets: Vec<&Bits> = sets.collect();
-    common(&sets, &sets)
-}
-
-/// How many slots are marked by any worker both here and there.
-fn common(here: &[&Bits], there: &[&Bits]) -> u64 {
-    let words = 0..here.first().map_or(0, |bits| bits.0.len());
-    let word = |sets: &[&Bits], at: usize| {
-        sets.iter().filter_map(|bits| bits.0.get(at)).fold(0, |all, word| all | word.load(Relaxed))
-    };
-    words.map(|at| u64::from((word(here, at) & word(there, at)).count_ones())).sum()
 }
 
 /// What is one client: an IPv4 address, or the network a site is given in IPv6.
@@ -545,6 +461,6 @@ mod tests {
         let canary = trial.totals(7).canary;
         assert_eq!((canary.slots, canary.bad_slots, canary.n, canary.e), (2, 1, 5, 3));
         assert_eq!(canary.latency.total(), 1, "of a slot's good outcomes the first");
-        assert_eq!(canary.first_bad, 2, "each worker saw the same user begin badly");
+        assert_eq!(canary.first_bad, 1, "of a user the first outcome");
     }
 }
