@@ -134,7 +134,19 @@ impl Bins {
 
     /// Adds this histogram to a sum.
     pub fn add_to(&self, counts: &mut BinCounts) {
-        let mut own = BinCounts { counts: Vec::new(), sum_nanos: u128::from(self.sum.get()) };
+        if counts.counts.is_empty() {
+            return self.append_to(counts);
+        }
+        let mut own = BinCounts::default();
+        self.append_to(&mut own);
+        counts.merge(&own);
+    }
+
+    /// Appends this histogram to an empty one.
+    fn append_to(&self, own: &mut BinCounts) {
+        own.sum_nanos += u128::from(self.sum.get());
+        let decades = self.decades.iter().filter(|cell| cell.get().is_some()).count();
+        own.counts.reserve(decades * PER_DECADE / 2);
         own.push(0, self.under.get());
         for (decade, cell) in self.decades.iter().enumerate() {
             for (within, counter) in cell.get().into_iter().flat_map(|counters| counters.iter().enumerate()) {
@@ -142,7 +154,6 @@ impl Bins {
             }
         }
         own.push(OVER, self.over.get());
-        counts.merge(&own);
     }
 }
 

@@ -51,8 +51,11 @@ pub fn transition(
         }
     }
     let outcome = turn.done();
-    let broken = invariants::check(rollout, policy, event, scene, &outcome);
-    debug_assert_eq!(broken, Ok(()), "{event:?}\n{rollout:?}\n{outcome:?}");
+    debug_assert_eq!(
+        invariants::check(rollout, policy, event, scene, &outcome),
+        Ok(()),
+        "{event:?}\n{rollout:?}\n{outcome:?}"
+    );
     Ok(outcome)
 }
 
