@@ -31,6 +31,10 @@ pub struct RuleCell {
     pub rule: Arc<str>,
     /// Arm name.
     pub arm: Arc<str>,
+    /// Requests of the route that had ended before it was known.
+    pub before: u64,
+    /// Since when it is known, in Unix seconds; 0 until that was said.
+    since: AtomicU64,
     shards: Box<[CachePadded<Counter>]>,
 }
 
@@ -40,6 +44,18 @@ impl RuleCell {
         if let Some(counter) = self.shards.get(worker.0) {
             counter.add(1);
         }
+    }
+
+    /// Says since when it is known, in Unix seconds; the first word counts.
+    pub fn known_since(&self, now: u64) {
+        // Another word was first: it stays.
+        let _ = self.since.compare_exchange(0, now, Relaxed, Relaxed);
+    }
+
+    /// Since when it is known, in Unix seconds.
+    #[must_use]
+    pub fn since(&self) -> u64 {
+        self.since.load(Relaxed)
     }
 
     /// Requests counted over all workers.
@@ -248,7 +264,10 @@ impl Book {
             return Arc::clone(found);
         }
         let shards = (0..self.workers).map(|_| CachePadded::default()).collect();
-        let cell = Arc::new(RuleCell { rule: Arc::clone(rule), arm: Arc::clone(arm), shards });
+        let before = book.cells.iter().map(|cell| cell.requests_and_errors().0).sum();
+        let since = AtomicU64::new(0);
+        let (rule, arm) = (Arc::clone(rule), Arc::clone(arm));
+        let cell = Arc::new(RuleCell { rule, arm, before, since, shards });
         book.rules.push(Arc::clone(&cell));
         cell
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::bins::BinCounts;
 use super::book::Book;
 use super::cell::Cell;
+use crate::model::ChoiceReason;
 
 /// Time between two samples.
 pub const SAMPLE_MILLIS: u64 = 5_000;
@@ -23,6 +24,8 @@ pub struct Seen {
     pub requests: u64,
     /// Exchanges it failed.
     pub errors: u64,
+    /// Exchanges whose arm a pin named.
+    pub pinned: u64,
     /// Request head to end of response.
     pub latency: BinCounts,
 }
@@ -31,6 +34,7 @@ impl Seen {
     fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.errors += other.errors;
+        self.pinned += other.pinned;
         self.latency.merge(&other.latency);
     }
 
@@ -39,6 +43,7 @@ impl Seen {
         let totals = cell.totals();
         self.requests += totals.requests();
         self.errors += totals.errors();
+        self.pinned += totals.choices.get(ChoiceReason::Pin.index()).copied().unwrap_or(0);
         self.latency.merge(&totals.total);
     }
 
@@ -48,6 +53,7 @@ impl Seen {
         Self {
             requests: self.requests.saturating_sub(earlier.requests),
             errors: self.errors.saturating_sub(earlier.errors),
+            pinned: self.pinned.saturating_sub(earlier.pinned),
             latency: self.latency.since(&earlier.latency),
         }
     }
@@ -133,7 +139,7 @@ fn difference(now: &Arms, then: Option<&Arms>) -> Arms {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ChoiceReason, CodeClass, Outcome, Verdict, WorkerId};
+    use crate::model::{CodeClass, Outcome, Verdict, WorkerId};
 
     fn serve(cell: &Cell, requests: usize) {
         let outcome = Outcome {

@@ -304,7 +304,6 @@ fn not_yet() {
         ("not yet", route("retry: { when: [reset, «503»] }")),
         ("routes.a.rateLimit", route("rateLimit: «{»}")),
         ("routes.a.mirror", route("mirror: «[»]")),
-        ("routes.a.sticky.pin", route("sticky: { by: [clientIP], pin: «{»} }")),
         ("upstreams.u.healthCheck", upstream("healthCheck: «{»}")),
         ("upstreams.u.outlier", upstream("outlier: «{»}")),
         ("upstreams.u.breaker", upstream("breaker: «{»}")),
