@@ -2,6 +2,7 @@
 //!
 //! It must never show what a condition looks for: lists and secrets are users'.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Admin;
@@ -9,7 +10,7 @@ use super::scrape::ratio;
 use crate::ledger::{Cell, RuleCell};
 use crate::model::ArmIx;
 use crate::plan::{Arm, Route};
-use crate::split::{BUCKETS, Override, Segment};
+use crate::split::{BUCKETS, Override, Ranges, Segment};
 use crate::wire;
 
 /// Requests of a route after which an override that caught none of them is called stale.
@@ -40,8 +41,8 @@ fn one(route: &Route, rule: &Override, counts: &[Arc<RuleCell>], requests: u64, 
         Segment::Arm(arm) => (Some(route.arm_name(*arm).to_owned()), None),
         Segment::Split(ranges) => (None, Some(ranges)),
     };
-    let mut shares = std::collections::BTreeMap::<String, f64>::new();
-    for (first, last, arm) in split.into_iter().flat_map(|ranges| ranges.iter()) {
+    let mut shares = BTreeMap::<String, f64>::new();
+    for (first, last, arm) in split.into_iter().flat_map(Ranges::iter) {
         let percent = ratio(u64::from(last - first) + 1, u64::from(BUCKETS)) * 100.0;
         *shares.entry(route.arm_name(arm).to_owned()).or_default() += percent;
     }

@@ -44,8 +44,11 @@ impl Controller {
     }
 }
 
+/// Weights by arm, and since when arms are drained.
+type Wanted = (BTreeMap<String, u32>, BTreeMap<String, u64>);
+
 /// The weights in force without an arm's, and the arms that are drained already.
-fn without(route: &Route, arm: &str) -> Result<(BTreeMap<String, u32>, BTreeMap<String, u64>), Refusal> {
+fn without(route: &Route, arm: &str) -> Result<Wanted, Refusal> {
     let others = route.arms.iter().filter(|other| *other.name != *arm);
     let mut weights: BTreeMap<String, u32> =
         others.map(|other| (other.name.to_string(), other.weight)).collect();

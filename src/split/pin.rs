@@ -163,15 +163,12 @@ impl Pin {
         let (since, now) = (u64::try_from(since).ok()?, u64::try_from(now).ok()?);
         let left = since.saturating_add(self.max_age).checked_sub(now).filter(|left| *left > 0)?;
         let code = self.signed(self.keys.current.clone(), arm, since).finalize().into_bytes();
-        let mut text = format!("{}={tag:016x}{since:016x}", self.name);
-        for byte in code {
-            text.push(digit(byte >> 4));
-            text.push(digit(byte & 15));
-        }
-        text.push_str(&format!("; Max-Age={left}; Path=/; HttpOnly; SameSite=Lax"));
-        if secure {
-            text.push_str("; Secure");
-        }
+        let code: String = code.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
+        let secure = if secure { "; Secure" } else { "" };
+        let text = format!(
+            "{}={tag:016x}{since:016x}{code}; Max-Age={left}; Path=/; HttpOnly; SameSite=Lax{secure}",
+            self.name
+        );
         HeaderValue::try_from(text).ok()
     }
 
