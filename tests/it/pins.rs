@@ -3,8 +3,12 @@
 //! Users are chosen by bucket, so that a pin that is not honoured shows at once. Nothing here may
 //! depend on time: what ends pins is awaited as an answer of the API.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
+use crate::support::load::Load;
+use crate::support::origin::Behaviour;
 use crate::support::split::user_in;
 use crate::support::tools::switchback;
 use crate::support::{Origin, Proxy, Request, Response, Site, eventually, get, upstreams};
@@ -270,4 +274,28 @@ fn a_key_can_be_changed_without_losing_anybody() {
     });
     assert_eq!(proxy.ask(&pinned(stable_user(), &signed)).origin(), "canary");
     assert!(!proxy.err().join("\n").contains(next) && proxy.err().join("\n").contains("bad-key"));
+}
+
+#[test]
+fn a_version_that_was_put_back_loses_its_pinned_users_at_once() {
+    let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
+    let block = ", rollout: { version: v1, steps: [{ weight: 50, dwell: 1h }, 100], deadline: { step: 2h }, \
+                 analysis: { confidence: low, minRequests: 5, warmup: { errors: 0, latency: 0 } } }";
+    let proxy = site(&text(&[&stable, &canary], block)).start();
+    eventually("half of the users", || arm(&proxy, "canary")["weight"].as_u64() == Some(50));
+    let pin = canary_pin(&proxy);
+    // It breaks for everybody; only those who are not pinned say so to the comparison.
+    canary.on("/", Behaviour::Answer(500, "broken"));
+    let load = Load::h1(proxy.web(), 2, Duration::from_millis(10), |index| {
+        get("/").host("a.test").header("x-user-id", &format!("user-{index}"))
+    });
+    let state = || proxy.read("/api/v1/routes/a")["rollout"]["state"].clone();
+    eventually("it is put back", || ["REVERTING", "REVERTED"].iter().any(|known| state() == *known));
+    for _ in 0..20 {
+        let answer = proxy.ask(&pinned(canary_user(), &pin)).expect_status(200);
+        assert_eq!(answer.origin(), "stable");
+    }
+    load.stop();
+    let all = proxy.metrics().count(CHOICES, &[("route", "a"), ("arm", "canary"), ("reason", "pin")]);
+    assert_eq!(all, 1, "the one that proved the pin");
 }
