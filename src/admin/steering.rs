@@ -58,6 +58,7 @@ fn one(route: &Route, rule: &Override, counts: &[Arc<RuleCell>], requests: u64, 
         force: rule.force,
         since: moment(since),
         hits,
+        last_minute: counts.iter().map(|cell| cell.lately()).sum(),
         hits_by_arm: by_arm.map(|cell| (cell.arm.to_string(), cell.hits())).collect(),
         stale: stale(hits, requests.saturating_sub(before)).filter(|_| counted).map(str::to_owned),
     }

@@ -30,7 +30,7 @@ fn drain(arm: &str, drain: &wire::Drain) -> String {
     text
 }
 
-/// `override plan (growth) -> canary  until 2026-12-24T00:00:00Z  123 hits`.
+/// `override plan (growth) -> canary  until 2026-12-24T00:00:00Z  123 hits, 4 in the last minute`.
 fn line(one: &wire::Override) -> String {
     let mut text = format!("override {}", clean(&one.name));
     if let Some(owner) = &one.owner {
@@ -45,6 +45,9 @@ fn line(one: &wire::Override) -> String {
         }
     }
     add(&mut text, format_args!("  {} hits", one.hits));
+    if one.last_minute > 0 {
+        add(&mut text, format_args!(", {} in the last minute", one.last_minute));
+    }
     match one.state.as_str() {
         "active" => {}
         "expired" => text.push_str("  EXPIRED: it catches nothing"),
@@ -75,6 +78,7 @@ mod tests {
             active_until: Some("2026-12-24T00:00:00Z".into()),
             state: "active".into(),
             hits: 7,
+            last_minute: 3,
             ..wire::Override::default()
         };
         let office = wire::Override {
@@ -104,7 +108,10 @@ mod tests {
                 "canary: draining since 1970-01-01T00:00:00Z, the last pin is over at 1970-01-01T00:01:00Z",
                 false,
             ),
-            ("override plan\u{fffd} (growth) -> canary  until 2026-12-24T00:00:00Z  7 hits", false),
+            (
+                "override plan\u{fffd} (growth) -> canary  until 2026-12-24T00:00:00Z  7 hits, 3 in the last minute",
+                false,
+            ),
             (
                 "override office -> canary 50%, stable 50%  0 hits  EXPIRED: it catches nothing  \
                  STALE: never hit since 2026-12-01T00:00:00Z",

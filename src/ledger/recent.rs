@@ -80,6 +80,7 @@ impl Recent {
         if last.is_some_and(|at| now_millis.saturating_sub(at) < SAMPLE_MILLIS) {
             return;
         }
+        book.live_rules().iter().for_each(|(_, rule)| rule.sample());
         let mut present = ByRoute::new();
         for (route, cell) in book.live_cells() {
             of_arm(present.entry(route).or_default(), &cell.arm).add_cell(&cell);
@@ -179,5 +180,22 @@ mod tests {
         assert_eq!(seen(&recent, 65_000), ((5, 5), 60_000));
         recent.sample(&book, 70_000);
         assert_eq!(seen(&recent, 70_000), ((0, 0), 60_000));
+    }
+
+    #[test]
+    fn hits_of_a_rule_are_of_the_last_minute() {
+        let book = Book::new(1, 0);
+        let rule = book.rule(&"r".into(), &"qa".into(), &"a".into());
+        let mut recent = Recent::default();
+        let hit = |times| (0..times).for_each(|_| rule.hit(WorkerId(0)));
+        (0..30).for_each(|step| recent.sample(&book, step * SAMPLE_MILLIS));
+        hit(7);
+        assert_eq!(rule.lately(), 7);
+        recent.sample(&book, 30 * SAMPLE_MILLIS);
+        hit(2);
+        (31..42).for_each(|step| recent.sample(&book, step * SAMPLE_MILLIS));
+        assert_eq!((rule.lately(), rule.hits()), (2, 9), "the first are a minute old");
+        (42..44).for_each(|step| recent.sample(&book, step * SAMPLE_MILLIS));
+        assert_eq!(rule.lately(), 0);
     }
 }

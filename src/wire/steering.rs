@@ -72,6 +72,8 @@ pub struct Override {
     /// The same by arm, where there were any.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hits_by_arm: BTreeMap<String, u64>,
+    /// Those of the last minute.
+    pub last_minute: u64,
     /// `never hit` or `always hit`, once there was enough traffic to say so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stale: Option<String>,

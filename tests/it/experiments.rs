@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::split::user_in;
 use crate::support::tools::switchback;
-use crate::support::{Origin, Proxy, Request, Site, ask, crowd, get, long, share_is, upstreams, users};
+use crate::support::{Origin, Proxy, Request, Site, ask, crowd, get, share_is, upstreams, users};
 
 const CHOICES: &str = "switchback_choices_total";
 const SECRET: &str = "a-secret-of-enough-bytes";
@@ -108,6 +108,7 @@ fn every_rule_is_told_by_requests_by_status_and_by_metrics() {
         proxy.settles(CHOICES, &[("route", "all"), ("reason", "override"), ("rule", rule)], hits);
         let told = told(&proxy, rule);
         assert_eq!((&told["hits"], &told["state"]), (&json!(hits), &json!(state)), "{told}");
+        assert_eq!(told["lastMinute"], hits, "{told}");
         if hits > 0 {
             assert_eq!(told["hitsByArm"], json!({ "canary": 1 }), "{told}");
         }
@@ -119,8 +120,8 @@ fn every_rule_is_told_by_requests_by_status_and_by_metrics() {
     assert!(told(&proxy, "open")["activeUntil"].as_str() > told(&proxy, "open")["activeFrom"].as_str());
     let text = status(&proxy);
     for line in [
-        "override list (ann) -> canary  1 hits\n",
-        "override half -> canary 50%, stable 50%  1 hits\n",
+        "override list (ann) -> canary  1 hits, 1 in the last minute\n",
+        "override half -> canary 50%, stable 50%  1 hits, 1 in the last minute\n",
         "0 hits  pending\n",
         "0 hits  EXPIRED: it catches nothing\n",
     ] {
@@ -151,9 +152,6 @@ fn a_percent_inside_a_segment_is_sticky_and_counted_by_arm() {
 
 #[test]
 fn a_rule_that_catches_nobody_is_listed_as_stale() {
-    if !long() {
-        return;
-    }
     let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
     let proxy = start(&[&stable, &canary], "");
     ask(proxy.web(), 10_000, |_| stable_user());
