@@ -12,6 +12,7 @@ pub mod listen;
 mod objectives;
 pub mod rollouts;
 pub mod scrape;
+mod steering;
 pub mod ticks;
 mod verbs;
 pub mod views;
@@ -97,6 +98,7 @@ impl Admin {
             .route("/limits", get(views::limits))
             .route("/explain", get(explain::explain))
             .route("/routes/{route}/weights", post(verbs::weights))
+            .route("/routes/{route}/drain", post(verbs::drain))
             .route("/routes/{route}/rollout/plan", get(rollouts::plan))
             .route("/routes/{route}/rollout/{verb}", post(verbs::rollout))
             .route("/routes/{route}/history", get(rollouts::history))

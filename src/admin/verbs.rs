@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::Shared;
 use super::error::Refused;
-use crate::control::{By, Expected, RolloutAsk};
+use crate::control::{By, DrainAsk, Expected, RolloutAsk};
 use crate::model::Generation;
 use crate::rollout::Verb;
 use crate::wire;
@@ -44,6 +44,23 @@ pub(super) async fn weights(
     let by = by(request.actor, request.reason, request.annotations)?;
     let reason = by.reason.clone();
     let done = shared.admin.0.control.set_weights(route, weights, by, expected).await?;
+    let changed = done.changed.into_iter().map(changed).collect();
+    Ok(Json(wire::WeightsSet { generation: done.generation.0, changed, reason }))
+}
+
+pub(super) async fn drain(
+    State(shared): State<Shared>,
+    Path(route): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<wire::WeightsSet>, Refused> {
+    let _turn = shared.verbs.acquire().await;
+    json_only(&headers)?;
+    let expected = expected(&headers)?;
+    let request: wire::DrainRequest = read(&headers, body, false).await?;
+    let by = by(request.actor, request.reason, request.annotations)?;
+    let reason = by.reason.clone();
+    let done = shared.admin.0.control.drain(DrainAsk { route, arm: request.arm, by, expected }).await?;
     let changed = done.changed.into_iter().map(changed).collect();
     Ok(Json(wire::WeightsSet { generation: done.generation.0, changed, reason }))
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::error::Refused;
 use super::scrape::ratio;
-use super::{Admin, Shared, objectives, rollouts};
+use super::{Admin, Shared, objectives, rollouts, steering};
 use crate::control::{self, Attempt, Conducted, Phase, Readiness};
 use crate::ledger::Seen;
 use crate::plan::{Listener, Route, Upstream};
@@ -145,6 +145,7 @@ fn view(admin: &Admin, conducted: &Conducted, route: &Route) -> wire::Route {
     let arms = route.arms.iter().map(|arm| {
         let seen = minute.arms.get(&arm.name);
         let quantile = |q: f64| seen.and_then(|seen| seen.latency.quantile(q)).map(millis);
+        let running = cells.iter().filter(|cell| cell.arm == arm.name).map(|cell| cell.in_flight()).sum();
         wire::Arm {
             name: arm.name.to_string(),
             upstream: arm.upstream.name.to_string(),
@@ -156,7 +157,9 @@ fn view(admin: &Admin, conducted: &Conducted, route: &Route) -> wire::Route {
             p50_ms: quantile(0.50),
             p95_ms: quantile(0.95),
             p99_ms: quantile(0.99),
-            in_flight: cells.iter().filter(|cell| cell.arm == arm.name).map(|cell| cell.in_flight()).sum(),
+            in_flight: running,
+            pinned: route.split.pin.is_some().then(|| seen.map_or(0, |seen| seen.pinned)),
+            drain: steering::drain(admin, route, arm, running),
             endpoints: arm.upstream.endpoints.iter().map(endpoint).collect(),
         }
     });
@@ -171,6 +174,7 @@ fn view(admin: &Admin, conducted: &Conducted, route: &Route) -> wire::Route {
         arms: arms.collect(),
         rollout: rollouts::of(conducted, &route.name),
         slo: objectives::of(conducted, &route.name),
+        overrides: steering::overrides(admin, route, &cells),
         blue_green,
     }
 }
@@ -286,6 +290,10 @@ fn effective(route: &Route) -> Value {
         "ranges": ranges.collect::<Vec<_>>(),
         "sticky": !route.split.keys.is_empty(),
         "salt": route.split.salt.text(),
+        "pin": route.split.pin.as_ref().map(|pin| json!({
+            "cookie": pin.cookie(),
+            "maxAge": span(std::time::Duration::from_secs(pin.max_age_secs())),
+        })),
         "overrides": route.split.overrides.iter().map(|rule| &*rule.name).collect::<Vec<_>>(),
         "whenUnavailable": if route.redistribute { "redistribute" } else { "fail" },
         "timeouts": {

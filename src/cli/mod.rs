@@ -17,6 +17,7 @@ pub mod rollout;
 mod rollout_text;
 pub mod schema;
 pub mod simulate;
+mod steering_text;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -75,6 +76,8 @@ pub enum Remote {
     Status(remote::StatusArgs),
     /// Set the weights of a route's arms, or return to the file's
     Weights(remote::WeightsArgs),
+    /// Give an arm no new users while those pinned to it stay
+    Drain(remote::DrainArgs),
     /// Move a rollout, wait for its end, or look at its plan
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
@@ -167,6 +170,7 @@ impl Remote {
         match self {
             Self::Status(args) => remote::status(args),
             Self::Weights(args) => remote::weights(args),
+            Self::Drain(args) => remote::drain(args),
             Self::Rollout(command) => command.run(),
             Self::History(args) => rollout::history(args),
             Self::Reload(args) => remote::reload(args),

@@ -81,6 +81,24 @@ pub struct WeightsArgs {
     pub admin: AdminArgs,
 }
 
+/// Arguments of `drain`.
+#[derive(Clone, Debug, Args)]
+pub struct DrainArgs {
+    /// The route
+    pub route: String,
+    /// The arm that gets no new users
+    pub arm: String,
+    /// Why, for the journal
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub reason: String,
+    /// Refuse unless the route is at this generation
+    #[arg(long, value_name = "GENERATION")]
+    pub generation: Option<u64>,
+    /// How to reach the proxy.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
 /// Arguments of `reload`.
 #[derive(Clone, Debug, Args)]
 pub struct ReloadArgs {
@@ -150,6 +168,12 @@ pub fn status(args: &StatusArgs) -> Exit {
 #[must_use]
 pub fn weights(args: &WeightsArgs) -> Exit {
     finish(Remote::open(&args.admin).and_then(|remote| remote.weights(args)))
+}
+
+/// Takes an arm's weight and leaves it the users that are pinned to it.
+#[must_use]
+pub fn drain(args: &DrainArgs) -> Exit {
+    finish(Remote::open(&args.admin).and_then(|remote| remote.drain(args)))
 }
 
 /// Loads the configuration again.
@@ -233,6 +257,19 @@ impl Remote {
         };
         let expected = args.generation.map_or_else(|| "*".to_owned(), |number| format!("\"{number}\""));
         let path = format!("{}/weights", route_path(&args.route));
+        let done: wire::WeightsSet = self.post(&path, &request, &expected)?;
+        if args.admin.json { pretty(&done) } else { Ok(remote_text::weights(&args.route, &done)) }
+    }
+
+    fn drain(&self, args: &DrainArgs) -> Outcome {
+        let request = wire::DrainRequest {
+            arm: args.arm.clone(),
+            reason: Some(args.reason.clone()).filter(|reason| !reason.is_empty()),
+            actor: Some(actor()),
+            ..wire::DrainRequest::default()
+        };
+        let expected = args.generation.map_or_else(|| "*".to_owned(), |number| format!("\"{number}\""));
+        let path = format!("{}/drain", route_path(&args.route));
         let done: wire::WeightsSet = self.post(&path, &request, &expected)?;
         if args.admin.json { pretty(&done) } else { Ok(remote_text::weights(&args.route, &done)) }
     }

@@ -51,6 +51,7 @@ impl Controller {
         let (mut overlay, mut kept) = (self.overlay.clone(), self.kept());
         let second = self.rollouts.second(self.moment());
         for change in self.waiting.iter().flat_map(|one| &one.ahead) {
+            overlay.end_pins(&change.route, &self.pins_ended_by(change), self.clock.now().0);
             if let Some(outcome) = change.outcome() {
                 let known = kept.by_route.remove(&change.route);
                 let (analyzer, epoch, rate) =

@@ -165,6 +165,8 @@ impl Controller {
     /// Makes a change the state from now on; gives its route when the plan must follow.
     pub(super) fn take(&mut self, route: &Arc<Route>, change: &Change) -> Option<String> {
         let mut moved = false;
+        let ended = self.pins_ended_by(change);
+        self.overlay.end_pins(&change.route, &ended, self.clock.now().0);
         if let Some(decided) = &change.decided {
             let outcome = &decided.outcome;
             self.look_again |=
@@ -252,7 +254,12 @@ impl Controller {
         }
         let routes =
             moved.iter().filter_map(|name| Some((name.clone(), self.overlay.routes.get(name)?.clone())));
-        let overlay = Overlay { routes: routes.collect(), guided: self.rollouts.guided_of(moved) };
+        let ended = self.overlay.pins_ended.iter().filter(|(name, _)| moved.contains(*name));
+        let overlay = Overlay {
+            routes: routes.collect(),
+            pins_ended: ended.map(|(name, arms)| (name.clone(), arms.clone())).collect(),
+            guided: self.rollouts.guided_of(moved),
+        };
         let plan = self.weigh(overlay, moved.clone()).await.inspect_err(|refusal| {
             tracing::error!(
                 code = refusal.code,

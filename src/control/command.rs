@@ -77,6 +77,13 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<WeightsDone, Refusal>>,
     },
+    /// Give an arm no new users while those pinned to it stay.
+    Drain {
+        /// What is asked.
+        ask: DrainAsk,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<WeightsDone, Refusal>>,
+    },
     /// Move a rollout.
     Rollout {
         /// What is asked.
@@ -84,6 +91,19 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<WeightsDone, Refusal>>,
     },
+}
+
+/// Which arm is to be drained.
+#[derive(Debug)]
+pub struct DrainAsk {
+    /// The route.
+    pub route: String,
+    /// The arm.
+    pub arm: String,
+    /// Who and why.
+    pub by: By,
+    /// What the caller saw: a route generation.
+    pub expected: Expected,
 }
 
 /// What is asked of a rollout.
@@ -187,6 +207,15 @@ impl ControlHandle {
         expected: Expected,
     ) -> Result<WeightsDone, Refusal> {
         self.ask(|reply| Command::SetWeights { route, weights, by, expected, reply }).await
+    }
+
+    /// Takes an arm's weight and leaves it the clients that are pinned to it.
+    ///
+    /// # Errors
+    /// When the route or the arm does not exist, no other arm has weight, the caller saw something
+    /// older, or a move toward canary cannot be remembered.
+    pub async fn drain(&self, ask: DrainAsk) -> Result<WeightsDone, Refusal> {
+        self.ask(|reply| Command::Drain { ask, reply }).await
     }
 
     /// Moves a rollout.

@@ -247,6 +247,7 @@ impl Controller {
             Command::SetWeights { route, weights, by, expected, reply } => {
                 self.set_weights(&route, weights, by, expected, reply).await;
             }
+            Command::Drain { ask, reply } => self.drain(ask, reply).await,
             Command::Rollout { ask, reply } => self.rollout(ask, reply).await,
         }
     }

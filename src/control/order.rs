@@ -77,7 +77,7 @@ pub fn drop_stale(overlay: &mut Overlay, fingerprint_of: impl Fn(&str) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Provenance, RouteOverlay};
+    use crate::model::RouteOverlay;
 
     #[test]
     fn only_relief_is_toward_stable() {
@@ -115,11 +115,7 @@ mod tests {
 
     #[test]
     fn weights_end_with_an_edit_of_their_split() {
-        let entry = |split_fingerprint| RouteOverlay {
-            weights: BTreeMap::new(),
-            split_fingerprint,
-            by: Provenance::default(),
-        };
+        let entry = |split_fingerprint| RouteOverlay { split_fingerprint, ..RouteOverlay::default() };
         let routes = [("kept", 1), ("edited", 2), ("gone", 3)];
         let routes = routes.map(|(name, fingerprint)| (name.to_owned(), entry(fingerprint)));
         let mut overlay = Overlay { routes: routes.into(), ..Overlay::default() };

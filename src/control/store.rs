@@ -244,6 +244,7 @@ mod tests {
             weights: [("canary".to_owned(), 5), ("stable".to_owned(), 95)].into(),
             split_fingerprint: u64::MAX,
             by: Provenance { actor: "op".into(), reason: "why".into(), at_millis: 1 },
+            ..RouteOverlay::default()
         };
         Overlay { routes: [("all".to_owned(), entry)].into(), ..Overlay::default() }
     }

@@ -25,11 +25,19 @@ impl Controller {
         reply: Reply,
     ) {
         let what = if weights.is_some() { "weights" } else { "weights-reset" };
-        let done = match self.weights_change(name, weights, &by, expected).await {
-            Ok(Some(change)) => {
-                let asked = Some(Asked { by, what, words: None, reply });
-                return self.change(Change { asked, ..change }).await;
-            }
+        let change = self.weights_change(name, weights, &BTreeMap::new(), &by, expected).await;
+        self.weights_changed(name, change, Asked { by, what, words: None, reply }).await;
+    }
+
+    /// Carries out what was asked, or says why not.
+    pub(super) async fn weights_changed(
+        &mut self,
+        name: &str,
+        change: Result<Option<Change>, Refusal>,
+        asked: Asked,
+    ) {
+        let done = match change {
+            Ok(Some(change)) => return self.change(Change { asked: Some(asked), ..change }).await,
             Ok(None) => {
                 let generation = self.publisher.current().route_named(name).map(|route| route.generation);
                 Ok(WeightsDone { generation: generation.unwrap_or_default(), changed: Vec::new() })
@@ -37,14 +45,16 @@ impl Controller {
             Err(refusal) => Err(refusal),
         };
         // An asker that went away loses only the answer.
-        let _ = reply.send(done);
+        let _ = asked.reply.send(done);
     }
 
-    /// What was asked as a change; `None` when it already is so.
-    async fn weights_change(
+    /// What was asked as a change; `None` when it already is so. Arms of weight 0 that are `draining`
+    /// keep the clients pinned to them.
+    pub(super) async fn weights_change(
         &mut self,
         name: &str,
         weights: Option<BTreeMap<String, u32>>,
+        draining: &BTreeMap<String, u64>,
         by: &By,
         expected: Expected,
     ) -> Result<Option<Change>, Refusal> {
@@ -61,6 +71,7 @@ impl Controller {
                         reason: by.reason.clone(),
                         at_millis: self.clock.now().0,
                     },
+                    draining: draining.clone(),
                 };
                 overlay.routes.insert(name.to_owned(), entry);
             }
@@ -72,7 +83,8 @@ impl Controller {
         }
         let set = overlay.routes.get(name).cloned();
         let same = |old: &RouteOverlay, new: &RouteOverlay| {
-            old.weights == new.weights && old.split_fingerprint == new.split_fingerprint
+            (&old.weights, old.split_fingerprint, &old.draining)
+                == (&new.weights, new.split_fingerprint, &new.draining)
         };
         if set.as_ref().zip(self.overlay.routes.get(name)).is_some_and(|(new, old)| same(old, new)) {
             return Ok(None);

@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -17,6 +17,7 @@ use hashbrown::HashMap;
 use super::cell::Cell;
 use super::counter::Counter;
 use super::process::ProcessCells;
+use super::recent::SAMPLES;
 use super::trial::Trial;
 use crate::model::time::{TICK_MILLIS, Tick};
 use crate::model::{EndpointId, WorkerId};
@@ -31,6 +32,13 @@ pub struct RuleCell {
     pub rule: Arc<str>,
     /// Arm name.
     pub arm: Arc<str>,
+    /// Requests of the route that had ended before it was known.
+    pub before: u64,
+    /// Since when it is known, in Unix seconds; 0 until that was said.
+    since: AtomicU64,
+    /// Hits at the last samples, and how many were taken.
+    lately: [AtomicU64; SAMPLES],
+    samples: AtomicUsize,
     shards: Box<[CachePadded<Counter>]>,
 }
 
@@ -40,6 +48,33 @@ impl RuleCell {
         if let Some(counter) = self.shards.get(worker.0) {
             counter.add(1);
         }
+    }
+
+    /// Says since when it is known, in Unix seconds; the first word counts.
+    pub fn known_since(&self, now: u64) {
+        // Another word was first: it stays.
+        let _ = self.since.compare_exchange(0, now, Relaxed, Relaxed);
+    }
+
+    /// Since when it is known, in Unix seconds.
+    #[must_use]
+    pub fn since(&self) -> u64 {
+        self.since.load(Relaxed)
+    }
+
+    /// Notes how many there are; once every [`super::recent::SAMPLE_MILLIS`] from the first hit on.
+    pub fn sample(&self) {
+        let taken = self.samples.fetch_add(1, Relaxed);
+        if let Some(slot) = self.lately.get(taken % SAMPLES) {
+            slot.store(self.hits(), Relaxed);
+        }
+    }
+
+    /// Requests counted in the last minute.
+    #[must_use]
+    pub fn lately(&self) -> u64 {
+        let oldest = self.lately.get(self.samples.load(Relaxed) % SAMPLES);
+        self.hits().saturating_sub(oldest.map_or(0, |hits| hits.load(Relaxed)))
     }
 
     /// Requests counted over all workers.
@@ -248,7 +283,11 @@ impl Book {
             return Arc::clone(found);
         }
         let shards = (0..self.workers).map(|_| CachePadded::default()).collect();
-        let cell = Arc::new(RuleCell { rule: Arc::clone(rule), arm: Arc::clone(arm), shards });
+        let before = book.cells.iter().map(|cell| cell.requests_and_errors().0).sum();
+        let since = AtomicU64::new(0);
+        let (rule, arm) = (Arc::clone(rule), Arc::clone(arm));
+        let (lately, samples) = Default::default();
+        let cell = Arc::new(RuleCell { rule, arm, before, since, lately, samples, shards });
         book.rules.push(Arc::clone(&cell));
         cell
     }

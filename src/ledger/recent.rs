@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::bins::BinCounts;
 use super::book::Book;
 use super::cell::Cell;
+use crate::model::ChoiceReason;
 
 /// Time between two samples.
 pub const SAMPLE_MILLIS: u64 = 5_000;
@@ -23,6 +24,8 @@ pub struct Seen {
     pub requests: u64,
     /// Exchanges it failed.
     pub errors: u64,
+    /// Exchanges whose arm a pin named.
+    pub pinned: u64,
     /// Request head to end of response.
     pub latency: BinCounts,
 }
@@ -31,6 +34,7 @@ impl Seen {
     fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.errors += other.errors;
+        self.pinned += other.pinned;
         self.latency.merge(&other.latency);
     }
 
@@ -39,6 +43,7 @@ impl Seen {
         let totals = cell.totals();
         self.requests += totals.requests();
         self.errors += totals.errors();
+        self.pinned += totals.choices.get(ChoiceReason::Pin.index()).copied().unwrap_or(0);
         self.latency.merge(&totals.total);
     }
 
@@ -48,6 +53,7 @@ impl Seen {
         Self {
             requests: self.requests.saturating_sub(earlier.requests),
             errors: self.errors.saturating_sub(earlier.errors),
+            pinned: self.pinned.saturating_sub(earlier.pinned),
             latency: self.latency.since(&earlier.latency),
         }
     }
@@ -74,6 +80,7 @@ impl Recent {
         if last.is_some_and(|at| now_millis.saturating_sub(at) < SAMPLE_MILLIS) {
             return;
         }
+        book.live_rules().iter().for_each(|(_, rule)| rule.sample());
         let mut present = ByRoute::new();
         for (route, cell) in book.live_cells() {
             of_arm(present.entry(route).or_default(), &cell.arm).add_cell(&cell);
@@ -133,7 +140,7 @@ fn difference(now: &Arms, then: Option<&Arms>) -> Arms {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ChoiceReason, CodeClass, Outcome, Verdict, WorkerId};
+    use crate::model::{CodeClass, Outcome, Verdict, WorkerId};
 
     fn serve(cell: &Cell, requests: usize) {
         let outcome = Outcome {
@@ -173,5 +180,22 @@ mod tests {
         assert_eq!(seen(&recent, 65_000), ((5, 5), 60_000));
         recent.sample(&book, 70_000);
         assert_eq!(seen(&recent, 70_000), ((0, 0), 60_000));
+    }
+
+    #[test]
+    fn hits_of_a_rule_are_of_the_last_minute() {
+        let book = Book::new(1, 0);
+        let rule = book.rule(&"r".into(), &"qa".into(), &"a".into());
+        let mut recent = Recent::default();
+        let hit = |times| (0..times).for_each(|_| rule.hit(WorkerId(0)));
+        (0..30).for_each(|step| recent.sample(&book, step * SAMPLE_MILLIS));
+        hit(7);
+        assert_eq!(rule.lately(), 7);
+        recent.sample(&book, 30 * SAMPLE_MILLIS);
+        hit(2);
+        (31..42).for_each(|step| recent.sample(&book, step * SAMPLE_MILLIS));
+        assert_eq!((rule.lately(), rule.hits()), (2, 9), "the first are a minute old");
+        (42..44).for_each(|step| recent.sample(&book, step * SAMPLE_MILLIS));
+        assert_eq!(rule.lately(), 0);
     }
 }

@@ -37,7 +37,13 @@ impl<'a> RequestHead<'a> {
     /// First value of a cookie over all Cookie lines; the crumbs of HTTP/2 need no joining.
     #[must_use]
     pub fn cookie(&self, name: &[u8]) -> Option<&'a [u8]> {
-        self.headers.get_all(http::header::COOKIE).iter().find_map(|line| cookie_in(line.as_bytes(), name))
+        self.cookies(name).next()
+    }
+
+    /// Every value of a cookie over all Cookie lines, in their order.
+    pub fn cookies(&self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+        let lines = self.headers.get_all(http::header::COOKIE).iter();
+        lines.flat_map(move |line| cookies_in(line.as_bytes(), name))
     }
 
     /// First value of a query parameter, percent-decoded, `+` read as a space.
@@ -50,9 +56,9 @@ impl<'a> RequestHead<'a> {
     }
 }
 
-/// Finds one cookie in one Cookie line (RFC 6265 section 4.2.1), surrounding quotes removed.
-fn cookie_in<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    line.split(|byte| *byte == b';').find_map(|pair| {
+/// Finds a cookie in one Cookie line (RFC 6265 section 4.2.1), surrounding quotes removed.
+fn cookies_in<'a>(line: &'a [u8], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+    line.split(|byte| *byte == b';').filter_map(move |pair| {
         let pair = pair.trim_ascii();
         let value = pair.strip_prefix(name)?.strip_prefix(b"=")?;
         let quoted = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
@@ -74,11 +80,12 @@ mod tests {
 
     #[test]
     fn cookies_are_found_by_whole_name() {
-        let line = b"ab=1; b=\"two\";c=";
-        assert_eq!(cookie_in(line, b"b"), Some(&b"two"[..]));
-        assert_eq!(cookie_in(line, b"ab"), Some(&b"1"[..]));
-        assert_eq!(cookie_in(line, b"c"), Some(&b""[..]));
-        assert_eq!(cookie_in(line, b"a"), None);
+        let line = b"ab=1; b=\"two\";c=; b=3";
+        let rows: [(&[u8], &[&[u8]]); 4] =
+            [(b"b", &[b"two", b"3"]), (b"ab", &[b"1"]), (b"c", &[b""]), (b"a", &[])];
+        for (name, values) in rows {
+            assert_eq!(cookies_in(line, name).collect::<Vec<_>>(), values);
+        }
     }
 
     #[test]

@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// How long a pin may hold at most, in seconds: that long it is remembered that pins were ended.
+pub const MAX_PIN_AGE_SECS: u64 = 30 * 24 * 3_600;
+
 /// Who asked for a change, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
@@ -19,7 +22,7 @@ pub struct Provenance {
 }
 
 /// Operator weights of one route: the whole split, arms not named are 0.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteOverlay {
     /// Weight by arm name.
     pub weights: BTreeMap<String, u32>,
@@ -27,6 +30,9 @@ pub struct RouteOverlay {
     pub split_fingerprint: u64,
     /// Who and why.
     pub by: Provenance,
+    /// Arms of weight 0 whose pins still hold, with the moment that began, in Unix milliseconds.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub draining: BTreeMap<String, u64>,
 }
 
 /// What a rollout says of its route.
@@ -42,6 +48,8 @@ pub struct Guided {
     pub void: Option<String>,
     /// The comparison under way.
     pub compared: Option<Compared>,
+    /// Number of the run: pins of its arms end with it.
+    pub run: u64,
 }
 
 /// Two arms that are being compared.
@@ -60,7 +68,49 @@ pub struct Compared {
 pub struct Overlay {
     /// Operator weights by route name.
     pub routes: BTreeMap<String, RouteOverlay>,
+    /// When pins were last ended, in Unix milliseconds, by route and arm.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pins_ended: BTreeMap<String, BTreeMap<String, u64>>,
     /// What rollouts say; remembered as the rollouts themselves.
     #[serde(skip)]
     pub guided: BTreeMap<String, Guided>,
+}
+
+impl Overlay {
+    /// Ends the pins of some arms of a route; what no pin can outlive any more is forgotten.
+    pub fn end_pins(&mut self, route: &str, arms: &[String], now_millis: u64) {
+        if arms.is_empty() {
+            return;
+        }
+        let of_route = self.pins_ended.entry(route.to_owned()).or_default();
+        of_route.extend(arms.iter().map(|arm| (arm.clone(), now_millis)));
+        let matters = |at: &u64| now_millis.saturating_sub(*at) <= MAX_PIN_AGE_SECS * 1_000;
+        self.pins_ended.retain(|_, arms| {
+            arms.retain(|_, at| matters(at));
+            !arms.is_empty()
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_of_pins_are_remembered_as_long_as_a_pin_holds() {
+        let mut overlay = Overlay::default();
+        overlay.end_pins("a", &[], 1);
+        assert_eq!(overlay, Overlay::default());
+        overlay.end_pins("a", &["canary".to_owned()], 1_000);
+        overlay.end_pins("b", &["canary".to_owned()], 2_000);
+        overlay.end_pins("a", &["canary".to_owned(), "third".to_owned()], 3_000);
+        let text = serde_json::to_string(&overlay).expect("JSON");
+        assert_eq!(serde_json::from_str::<Overlay>(&text).expect("an overlay"), overlay);
+        assert_eq!(overlay.pins_ended["a"]["canary"], 3_000);
+        overlay.end_pins("c", &["x".to_owned()], MAX_PIN_AGE_SECS * 1_000 + 2_001);
+        assert_eq!(overlay.pins_ended.keys().collect::<Vec<_>>(), ["a", "c"]);
+        // What was written before pins were is read.
+        let old = r#"{"routes":{"r":{"weights":{"a":1},"split_fingerprint":7,"by":{"actor":"","reason":"","at_millis":1}}}}"#;
+        assert!(serde_json::from_str::<Overlay>(old).expect("an overlay").routes["r"].draining.is_empty());
+    }
 }

@@ -299,6 +299,8 @@ pub struct Arm {
     pub written: u32,
     /// Where the weight comes from.
     pub source: WeightSource,
+    /// Since when it is drained, in Unix milliseconds: it has no weight and its pins hold.
+    pub draining: Option<u64>,
     /// Edits of requests sent to it.
     pub request_ops: HeaderOps,
     /// Edits of its responses.

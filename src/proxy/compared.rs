@@ -204,6 +204,7 @@ mod tests {
                 bucket: 0,
                 key_hash: None,
                 issue: None,
+                pin: None,
             };
             let seen = Seen {
                 choice,

@@ -202,7 +202,9 @@ impl Story {
             Err(error) => Err(error),
         };
         match opened {
-            Ok((sent, frame)) => respond(sent, frame, self.exchange, &plan, route, &choice),
+            Ok((sent, frame)) => {
+                respond(sent, frame, self.exchange, &plan, route, &choice, self.client.secure)
+            }
             Err(error) => {
                 let error = self.client_side(error);
                 let mut response = refuse(error, self.exchange, &self.id);
@@ -256,6 +258,9 @@ impl Story {
         parts.headers.insert(X_REQUEST_ID, self.id.clone());
         for name in &route.private_headers {
             parts.headers.remove(name);
+        }
+        if let Some(pin) = &route.split.pin {
+            pin.strip(&mut parts.headers);
         }
         if plan.listeners.get(self.client.listener).is_some_and(|listener| listener.via) {
             // The protocol it was received by (RFC 9110 section 7.6.3).

@@ -34,6 +34,7 @@ pub fn respond(
     plan: &PlanRef,
     route: &Route,
     choice: &Choice,
+    secure: bool,
 ) -> Response<Body> {
     let (mut parts, body) = sent.into_parts();
     exchange.grpc_fields(&parts.headers);
@@ -48,6 +49,9 @@ pub fn respond(
         }
     }
     issue_cookie(&mut parts.headers, route, choice);
+    if answering == choice.arm {
+        pin_cookie(&mut parts.headers, route, choice, exchange.worker().clock.unix().seconds(), secure);
+    }
     debug_assert!(Rc::ptr_eq(plan, exchange.plan()), "one plan per request");
     if exchange.is_uploading() {
         // Answered early: nobody may read the rest, and a client that hears so can stop sending it.
@@ -95,6 +99,14 @@ pub fn switch(
 pub fn issue_cookie(headers: &mut HeaderMap, route: &Route, choice: &Choice) {
     if let (Some(id), Some(cookie)) = (choice.issue, &route.split.issue) {
         headers.append(SET_COOKIE, cookie.header(id));
+    }
+}
+
+/// Pins the client to the arm that answered; an error of ours pins nobody.
+fn pin_cookie(headers: &mut HeaderMap, route: &Route, choice: &Choice, now: i64, secure: bool) {
+    let Some((since, pin)) = choice.pin.zip(route.split.pin.as_ref()) else { return };
+    if let Some(cookie) = pin.header(choice.arm, since, now, secure) {
+        headers.append(SET_COOKIE, cookie);
     }
 }
 

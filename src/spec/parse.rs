@@ -34,7 +34,7 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Every `inFile` path written anywhere, for the shell to read.
+    /// Every file whose lines a plan is made of, for the shell to read: lists, secrets, keys of pins.
     #[must_use]
     pub fn list_files(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
@@ -47,9 +47,11 @@ impl Spec {
                 .chain(route.overrides.iter().flat_map(|rule| rule.when.predicates()))
                 .chain(previews.flat_map(|preview| &preview.headers));
             let keys = route.overrides.iter().filter_map(|rule| rule.when.sticky_key.as_ref());
+            let pins = route.sticky.iter().filter_map(|sticky| sticky.pin.as_ref());
             let written = predicates
-                .filter_map(|one| one.in_file.as_ref())
-                .chain(keys.filter_map(|key| key.in_file.as_ref()));
+                .flat_map(|one| one.in_file.iter().chain(&one.secret_file))
+                .chain(keys.filter_map(|key| key.in_file.as_ref()))
+                .chain(pins.map(|pin| &pin.key_file));
             names.extend(written.map(|file| file.value.clone()));
         }
         names.sort();

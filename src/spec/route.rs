@@ -75,7 +75,6 @@ impl Route {
         self.retry.iter().for_each(|retry| retry.later(&owner, found));
         found.add(&owner, "rateLimit", self.rate_limit.as_ref());
         found.add(&owner, "mirror", self.mirror.as_ref());
-        self.sticky.iter().for_each(|sticky| sticky.later(&owner, found));
         self.blue_green.iter().for_each(|pair| pair.later(&owner, found));
     }
 }

@@ -67,6 +67,8 @@ pub struct Predicate {
     pub one_of: Option<Vec<String>>,
     /// One of the lines of a file beside the configuration.
     pub in_file: Option<Spot<String>>,
+    /// One of the secrets in a file, a line each.
+    pub secret_file: Option<Spot<String>>,
     /// Present at all, or absent.
     pub present: Option<bool>,
     /// A number above.
@@ -115,6 +117,7 @@ impl KeyPredicate {
             contains: self.contains.clone(),
             one_of: self.one_of.clone(),
             in_file: self.in_file.clone(),
+            secret_file: None,
             present: self.present,
             greater_than: self.greater_than.clone(),
             less_than: self.less_than.clone(),

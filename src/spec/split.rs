@@ -53,14 +53,7 @@ pub struct Sticky {
     /// Gives clients without a key a random id.
     pub issue_cookie: Option<Spot<IssueCookie>>,
     /// Signed pin of the arm itself.
-    pub pin: Option<Spot<Later>>,
-}
-
-impl Sticky {
-    /// Notes keys of later features.
-    pub fn later<'a>(&'a self, owner: &str, found: &mut LaterKeys<'a>) {
-        found.add(owner, "sticky.pin", self.pin.as_ref());
-    }
+    pub pin: Option<Spot<Pin>>,
 }
 
 /// Where a sticky key is read from.
@@ -89,6 +82,23 @@ pub struct IssueCookie {
     pub max_age: Span,
 }
 
+/// A signed cookie that keeps a client on its arm.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Pin {
+    /// Cookie name.
+    pub cookie: Spot<String>,
+    /// How long a pin holds.
+    #[serde(default = "one_hour")]
+    pub max_age: Span,
+    /// File with the key that signs, and on a second line the one before it.
+    pub key_file: Spot<String>,
+}
+
+const fn one_hour() -> Span {
+    Span::seconds(3600)
+}
+
 const fn thirty_days() -> Span {
     Span::seconds(30 * 24 * 3600)
 }
@@ -111,7 +121,7 @@ pub struct Override {
     pub active_from: Option<Spot<Moment>>,
     /// Not after.
     pub active_until: Option<Spot<Moment>>,
-    /// Counts for the guard; needs a client network.
+    /// Counts for the guard; needs a client network or a secret.
     #[serde(default)]
     pub trusted: bool,
     /// Holds even when the arm was zeroed by verb.

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use super::bucket::{Salt, bucket_of};
 use super::condition::{Condition, Test, in_networks};
 use super::key::{IssueCookie, KeySource};
+use super::pin::Pin;
 use super::ranges::Ranges;
 use crate::model::{ArmIx, ChoiceReason, RequestHead};
 
@@ -29,6 +30,8 @@ pub struct Choice {
     pub key_hash: Option<u64>,
     /// Id to issue as a cookie.
     pub issue: Option<u128>,
+    /// Moment, in Unix seconds, since which the client is to be told that it is pinned to the arm.
+    pub pin: Option<i64>,
 }
 
 /// What run-time intent says of an arm.
@@ -52,6 +55,8 @@ pub enum Segment {
 pub struct Override {
     /// Name, a metric label.
     pub name: Box<str>,
+    /// Who answers for it.
+    pub owner: Option<Box<str>>,
     /// Conditions on headers, cookies and parameters; all must hold.
     pub conditions: Box<[Condition]>,
     /// Networks the client must be in; empty is any.
@@ -79,6 +84,8 @@ pub struct Split {
     pub keys: Box<[KeySource]>,
     /// Cookie for keyless clients.
     pub issue: Option<IssueCookie>,
+    /// Keeps clients on their arm.
+    pub pin: Option<Pin>,
     /// Who owns which bucket; `None` when no arm has weight.
     pub ranges: Option<Ranges>,
     /// Overrides in order.
@@ -90,7 +97,7 @@ pub struct Split {
 impl Split {
     /// Chooses an arm; `None` when no arm has weight and no override speaks.
     ///
-    /// `now` is Unix seconds, read only for overrides with a window. `entropy` gives 64 uniform
+    /// `now` is Unix seconds, read only for overrides with a window and for pins. `entropy` gives 64 uniform
     /// bits a call and is called only for requests without a key.
     pub fn choose(
         &self,
@@ -102,7 +109,7 @@ impl Split {
             let bucket = bucket_of(entropy());
             let arm = ranges.owner(bucket);
             let reason = ChoiceReason::Random;
-            return Some(Choice { arm, reason, rule: None, bucket, key_hash: None, issue: None });
+            return Some(Choice { arm, reason, rule: None, bucket, key_hash: None, issue: None, pin: None });
         }
         let key = self.keys.iter().find_map(|source| source.read(head));
         let issue = match (&key, &self.issue) {
@@ -112,16 +119,19 @@ impl Split {
         let key = key.or_else(|| issue.map(|id| Cow::Owned(IssueCookie::key(id).into_bytes())));
         let key_hash = key.as_deref().map(|key| self.salt.hash(key));
         let bucket = bucket_of(key_hash.unwrap_or_else(entropy));
-        let choice = |arm, reason, rule| Choice { arm, reason, rule, bucket, key_hash, issue };
+        let choice = |arm, reason, rule| Choice { arm, reason, rule, bucket, key_hash, issue, pin: None };
 
         for (rule, index) in self.overrides.iter().zip(0_u16..) {
             if let Some(arm) = self.forced(rule, head, key.as_deref(), now, bucket) {
                 return Some(choice(arm, ChoiceReason::Override, Some(index)));
             }
         }
+        if let Some(found) = self.pin.as_ref().and_then(|pin| pin.read(head, now)) {
+            return Some(Choice { pin: found.again, ..choice(found.arm, ChoiceReason::Pin, None) });
+        }
         let arm = self.ranges.as_ref()?.owner(bucket);
         let reason = if key_hash.is_some() { ChoiceReason::Sticky } else { ChoiceReason::Random };
-        Some(choice(arm, reason, None))
+        Some(Choice { pin: self.pin.as_ref().map(|_| now), ..choice(arm, reason, None) })
     }
 
     /// The arm an override gives, if it catches the request and the arm is not void.

@@ -9,6 +9,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 use http::HeaderName;
 use ipnet::IpNet;
+use subtle::{Choice, ConstantTimeEq};
 
 use crate::model::RequestHead;
 
@@ -39,6 +40,29 @@ impl Subject {
 /// A set of allowed texts, from a list or a file.
 pub type TextSet = HashSet<Box<[u8]>, FixedState>;
 
+/// Texts that nobody may learn: each is compared in a time that tells only lengths.
+#[derive(Clone)]
+pub struct Secrets(Box<[Box<[u8]>]>);
+
+impl Secrets {
+    /// These secrets.
+    #[must_use]
+    pub fn new(secrets: impl IntoIterator<Item = Box<[u8]>>) -> Self {
+        Self(secrets.into_iter().collect())
+    }
+
+    fn hold(&self, text: &[u8]) -> bool {
+        let equal = self.0.iter().map(|secret| secret.ct_eq(text));
+        equal.fold(Choice::from(0), |found, one| found | one).into()
+    }
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} secrets", self.0.len())
+    }
+}
+
 /// One thing that must be true of a text. A text that is absent passes only [`Test::Absent`].
 #[derive(Clone, Debug)]
 pub enum Test {
@@ -54,6 +78,8 @@ pub enum Test {
     Contains(Box<[u8]>),
     /// Is one of.
     OneOf(TextSet),
+    /// Is one of these secrets.
+    Secret(Secrets),
     /// Is there.
     Present,
     /// Is not there.
@@ -78,6 +104,7 @@ impl Test {
                 value.is_empty() || text.windows(value.len()).any(|window| *window == **value)
             }
             Self::OneOf(set) => set.contains(text),
+            Self::Secret(secrets) => secrets.hold(text),
             Self::Present => true,
             Self::Absent => false,
             Self::GreaterThan(bound) => number(text).is_some_and(|value| value > *bound),
@@ -135,6 +162,8 @@ mod tests {
             (Test::Suffix(b"bc"[..].into()), "abc", true),
             (Test::Contains(b"b"[..].into()), "abc", true),
             (Test::Contains(b"x"[..].into()), "abc", false),
+            (Test::Secret(Secrets::new([b"one"[..].into(), b"two"[..].into()])), "two", true),
+            (Test::Secret(Secrets::new([b"one"[..].into(), b"two"[..].into()])), "tw", false),
             (Test::GreaterThan(17.0), "17.5", true),
             (Test::GreaterThan(17.0), "17", false),
             (Test::GreaterThan(17.0), "many", false),

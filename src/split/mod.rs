@@ -8,12 +8,14 @@ pub mod bucket;
 pub mod choose;
 pub mod condition;
 pub mod key;
+pub mod pin;
 pub mod ranges;
 
 pub use bucket::{BUCKETS, Salt};
 pub use choose::{ArmState, Choice, Override, Segment, Split};
 pub use condition::{Condition, Subject, Test};
 pub use key::{IssueCookie, KeySource};
+pub use pin::{Pin, PinArm, PinKeys};
 pub use ranges::{Claim, Ranges};
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ fn split(weights: [u32; 3]) -> Split {
         salt: Salt::new("checkout"),
         keys: Box::new([KeySource::Header(HeaderName::from_static("x-user-id"))]),
         issue: None,
+        pin: None,
         ranges: Some(ranges(weights)),
         overrides: Box::default(),
         arms: Box::new([ArmState::default(); 3]),
@@ -224,6 +225,7 @@ fn present(name: &'static str) -> Condition {
 fn rule(name: &str, conditions: &[Condition], segment: Segment) -> Override {
     Override {
         name: name.into(),
+        owner: None,
         conditions: conditions.into(),
         networks: Box::default(),
         key_tests: Box::default(),

@@ -7,6 +7,7 @@ pub mod rollout;
 pub mod route;
 pub mod slo;
 pub mod status;
+pub mod steering;
 pub mod ticks;
 pub mod verb;
 
@@ -20,6 +21,7 @@ pub use rollout::{
 pub use route::{Arm, BlueGreen, Endpoint, Route, Routes};
 pub use slo::{BurnRate, Objective};
 pub use status::{Config, Listener, Load, Ready, State, Status};
+pub use steering::{Drain, DrainRequest, Override};
 pub use ticks::Ticks;
 pub use verb::{Changed, PlanChange, ReloadRequest, Reloaded, WeightsRequest, WeightsSet};
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Objective, Rollout};
+use super::{Drain, Objective, Override, Rollout};
 
 /// `GET /api/v1/routes`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub struct Route {
     /// What it promises, and what is left of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slo: Vec<Objective>,
+    /// Who is steered past the split, and how often.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<Override>,
     /// Slots of a blue-green route.
     #[serde(default, rename = "blueGreen", skip_serializing_if = "Option::is_none")]
     pub blue_green: Option<BlueGreen>,
@@ -59,6 +62,12 @@ pub struct Arm {
     pub p99_ms: Option<f64>,
     /// Exchanges running now.
     pub in_flight: u64,
+    /// Exchanges whose arm a pin named; `None` on a route without pins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<u64>,
+    /// How it gets empty; `None` when it is not drained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
     /// Addresses of its upstream.
     pub endpoints: Vec<Endpoint>,
 }

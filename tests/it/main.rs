@@ -27,6 +27,7 @@
 mod access_log;
 mod admin;
 mod cli;
+mod experiments;
 mod explain;
 mod failures;
 mod forwarding;
@@ -40,6 +41,7 @@ mod objectives;
 mod origins;
 mod outside;
 mod overrides;
+mod pins;
 mod proofs;
 mod recording;
 mod reload;

@@ -35,7 +35,8 @@ use crate::model::{Diagnostic, Generation, Overlay, Place, Severity};
 use crate::spec::process::LogErrors;
 use crate::spec::{File, Spec, Spot};
 
-/// Contents of the files named by `inFile`, or why they could not be read.
+/// Contents of the files named by `inFile`, `secretFile` of conditions and `keyFile`, or why they could not
+/// be read.
 pub type Lists = BTreeMap<String, Result<String, String>>;
 
 /// Everything a compilation depends on.

@@ -90,9 +90,11 @@ fn one_override(
             "add headers, cookies, queryParams, stickyKey or clientIP",
         );
     }
-    if rule.trusted && when.client_ip.is_empty() {
-        let message = "trusted needs a clientIP condition: anybody can send a header";
-        context.findings.error(&rule.name, "untrusted", message, "add clientIP, or remove trusted");
+    let secret = when.headers.iter().any(|header| header.secret_file.is_some());
+    if rule.trusted && when.client_ip.is_empty() && !secret {
+        let message = "trusted needs a clientIP condition or a secret: anybody can send a header";
+        let hint = "add clientIP, or a header with secretFile, or remove trusted";
+        context.findings.error(&rule.name, "untrusted", message, hint);
     }
     window(context, rule);
     let segment = match (&rule.arm, &rule.split) {
@@ -107,6 +109,7 @@ fn one_override(
     };
     Some(Override {
         name: rule.name.as_str().into(),
+        owner: rule.owner.as_deref().map(Into::into),
         conditions: conditions.into(),
         networks: when.client_ip.iter().map(|net| net.0).collect(),
         key_tests: key_tests.unwrap_or_default().into(),
@@ -185,6 +188,7 @@ fn preview(context: &mut Context<'_>, pair: &Spot<BlueGreen>, names: &[&str]) ->
     let Some((_, idle)) = slot_indices(pair, names) else { return Vec::new() };
     let rule = |conditions: Vec<Condition>| Override {
         name: "preview".into(),
+        owner: None,
         conditions: conditions.into(),
         networks: Box::default(),
         key_tests: Box::default(),

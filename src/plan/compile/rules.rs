@@ -6,7 +6,7 @@ use super::Context;
 use crate::plan::router::{HostPattern, PathPattern};
 use crate::spec::Spot;
 use crate::spec::rule::{PathMatch, Predicate};
-use crate::split::condition::TextSet;
+use crate::split::condition::{Secrets, TextSet};
 use crate::split::{Condition, Subject, Test};
 
 /// Largest compiled program of one regular expression, in bytes.
@@ -109,6 +109,7 @@ pub(super) fn tests(context: &mut Context<'_>, predicate: &Spot<Predicate>) -> V
     tests.extend(predicate.present.map(|there| if there { Test::Present } else { Test::Absent }));
     tests.extend(predicate.one_of.as_ref().map(|list| Test::OneOf(list.iter().map(bytes).collect())));
     tests.extend(predicate.in_file.as_ref().and_then(|file| in_file(context, file)));
+    tests.extend(predicate.secret_file.as_ref().and_then(|file| secrets(context, file)));
     tests.extend(
         predicate.greater_than.as_ref().and_then(|text| number(context, text)).map(Test::GreaterThan),
     );
@@ -120,6 +121,7 @@ pub(super) fn tests(context: &mut Context<'_>, predicate: &Spot<Predicate>) -> V
         }
     }
     let asked = predicate.in_file.is_some()
+        || predicate.secret_file.is_some()
         || predicate.regex.is_some()
         || predicate.greater_than.is_some()
         || predicate.less_than.is_some();
@@ -192,6 +194,37 @@ fn in_file(context: &mut Context<'_>, file: &Spot<String>) -> Option<Test> {
             None
         }
     }
+}
+
+/// Shortest secret that a header may carry, in bytes: what is shorter can be guessed.
+const MIN_SECRET_BYTES: usize = 16;
+/// Most secrets of one condition: every request of the route is compared with all of them.
+const MAX_SECRETS: usize = 16;
+
+fn secrets(context: &mut Context<'_>, file: &Spot<String>) -> Option<Test> {
+    let text = secret_text(context, file)?;
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let short = lines.iter().any(|line| line.len() < MIN_SECRET_BYTES);
+    if lines.is_empty() || lines.len() > MAX_SECRETS || short {
+        let message = format!("`{}` does not hold 1 to {MAX_SECRETS} secrets", **file);
+        let hint = format!("one a line, of at least {MIN_SECRET_BYTES} bytes: openssl rand -hex 32");
+        context.findings.error(file, "bad-secret", message, hint);
+        return None;
+    }
+    Some(Test::Secret(Secrets::new(lines.into_iter().map(|line| line.as_bytes().into()))))
+}
+
+/// What a file with secrets says.
+pub(super) fn secret_text<'a>(context: &mut Context<'a>, file: &Spot<String>) -> Option<&'a str> {
+    let why = match context.inputs.lists.get(file.as_str()) {
+        Some(Ok(text)) => return Some(text),
+        Some(Err(why)) => why.as_str(),
+        None => "it was not loaded",
+    };
+    let message = format!("the secret in `{}` cannot be read: {why}", **file);
+    let hint = "paths are relative to the configuration's folder";
+    context.findings.error(file, "unreadable-secret", message, hint);
+    None
 }
 
 pub(super) fn host(context: &mut Context<'_>, written: &Spot<String>) -> Option<HostPattern> {

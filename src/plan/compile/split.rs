@@ -16,7 +16,7 @@ use crate::spec::route::Route as Written;
 use crate::spec::split::{Arm as WrittenArm, BlueGreen};
 use crate::spec::{Short, Spot};
 use crate::split::ranges::{Claim, Ranges, SLOTS, widths};
-use crate::split::{Salt, Split};
+use crate::split::{Override, Salt, Split};
 
 /// How a route divides its traffic.
 pub(super) struct Division {
@@ -59,6 +59,15 @@ pub(super) fn compile(
     }
     let default_arm = default_arm(context, written, &names, policy.as_deref());
     let ranges = lay_out(context, written, &named, &weights, default_arm);
+    let states = guided::states(overlay, guide, &names, &weights);
+    let facts = sticky::Arms {
+        names: &names,
+        weights: &weights,
+        states: &states,
+        overlay,
+        policy: policy.as_deref(),
+    };
+    let pin = sticky::pin(context, written, &facts);
     let split = Split {
         salt: Salt::new(&guided::salt(
             sticky.and_then(|sticky| sticky.salt.as_deref()).map(String::as_str),
@@ -67,24 +76,20 @@ pub(super) fn compile(
         )),
         keys: keys.into(),
         issue,
+        pin,
         ranges,
         overrides: overrides::compile(context, written, &names, default_arm).into(),
-        arms: guided::states(overlay, guide, &names, &weights),
+        arms: states,
     };
     let trial = guide.and_then(|guide| {
         guided::compare(context, guide, route, &names, policy.as_deref(), split.ranges.as_ref())
     });
     let source = guided::source(overlay, guide);
-    let arms = arms(context, route, &named, &weights, source, upstreams)?;
-    let rule_cells = split
-        .overrides
-        .iter()
-        .map(|rule| {
-            arms.iter()
-                .map(|arm| context.inputs.book.rule(route, &Arc::from(&*rule.name), &arm.name))
-                .collect()
-        })
-        .collect();
+    let mut arms = arms(context, route, &named, &weights, source, upstreams)?;
+    for arm in arms.iter_mut().filter(|arm| arm.weight == 0) {
+        arm.draining = overlay.and_then(|overlay| overlay.draining.get(&*arm.name).copied());
+    }
+    let rule_cells = rule_cells(context, route, &split, &arms);
     let slots = written.blue_green.as_ref().and_then(|pair| slot_indices(pair, &names));
     Some(Division {
         split,
@@ -98,6 +103,21 @@ pub(super) fn compile(
         slots,
         fingerprint,
     })
+}
+
+/// The counts of what overrides chose, by override and arm.
+fn rule_cells(
+    context: &Context<'_>,
+    route: &Arc<str>,
+    split: &Split,
+    arms: &[Arm],
+) -> Box<[Box<[Arc<RuleCell>]>]> {
+    let cell = |rule: &Override, arm: &Arm| {
+        let cell = context.inputs.book.rule(route, &Arc::from(&*rule.name), &arm.name);
+        cell.known_since(u64::try_from(context.inputs.now).unwrap_or(0));
+        cell
+    };
+    split.overrides.iter().map(|rule| arms.iter().map(|arm| cell(rule, arm)).collect()).collect()
 }
 
 /// A hash of arms, weights, upstreams and slots as written, the same in every version of the
@@ -354,6 +374,7 @@ fn arms(
             weight: *weight,
             written: arm.weight.0,
             source,
+            draining: None,
             request_ops: ops(context, &arm.request_headers),
             response_ops: ops(context, &arm.response_headers),
             cells: answering

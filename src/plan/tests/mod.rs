@@ -3,6 +3,7 @@
 mod diff;
 mod key_order;
 mod mutations;
+mod pins;
 mod refusals;
 mod reload;
 mod routing;
@@ -44,6 +45,8 @@ pub(crate) fn load_files(
     let lists: Lists = [
         ("beta.txt".to_owned(), Ok("u1\n# a comment\n u2 \n".to_owned())),
         ("gone.txt".to_owned(), Err("no such file".to_owned())),
+        ("pin.key".to_owned(), Ok("a-key-that-is-long-enough\n".to_owned())),
+        ("short.key".to_owned(), Ok("too-short".to_owned())),
     ]
     .into();
     let env = BTreeMap::from([("PORT".to_owned(), "8080".to_owned())]);

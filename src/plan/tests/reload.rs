@@ -22,6 +22,7 @@ fn operator(route: &str, fingerprint: u64, weights: &[(&str, u32)]) -> Overlay {
         weights: weights.iter().map(|(arm, weight)| ((*arm).to_owned(), *weight)).collect(),
         split_fingerprint: fingerprint,
         by: Provenance { actor: "ann".into(), reason: "test".into(), at_millis: 1 },
+        ..RouteOverlay::default()
     };
     Overlay { routes: [(route.to_owned(), route_overlay)].into(), ..Overlay::default() }
 }
@@ -103,6 +104,7 @@ fn routes_weighed_anew_are_what_a_whole_compilation_makes_of_them() {
             epoch: u64::from(share),
             seed: 7,
         }),
+        run: 1,
     };
     let by_hand = operator("a", plan.routes[0].split_fingerprint, &[("stable", 60), ("canary", 40)]);
     let rounds: [(&[&str], Option<u32>, bool); 4] = [

@@ -1,0 +1,125 @@
+//! How `status` prints pins, drains and overrides.
+//!
+//! Pure: views in, text out.
+
+use super::remote_text::{add, clean};
+use crate::wire;
+
+/// A line each, and whether somebody should look at it.
+pub(super) fn lines(route: &wire::Route) -> Vec<(String, bool)> {
+    let arms = route.arms.iter();
+    let pinned = arms.clone().filter_map(|arm| Some((pinned(arm)?, false)));
+    let drains = arms.filter_map(|arm| Some((drain(&arm.name, arm.drain.as_ref()?), false)));
+    let overrides =
+        route.overrides.iter().map(|one| (line(one), one.stale.is_some() || one.state != "active"));
+    pinned.chain(drains).chain(overrides).collect()
+}
+
+/// `canary: 12 of 40 requests by pin`.
+fn pinned(arm: &wire::Arm) -> Option<String> {
+    let pinned = arm.pinned?;
+    Some(format!("{}: {pinned} of {} requests by pin", clean(&arm.name), arm.requests))
+}
+
+/// `canary: draining since 2026-12-01T00:00:00Z, the last pin is over at 2026-12-01T01:00:00Z`.
+fn drain(arm: &str, drain: &wire::Drain) -> String {
+    let mut text = format!("{}: {} since {}", clean(arm), clean(&drain.state), moment(drain.since_millis));
+    if let Some(until) = drain.until_millis.filter(|_| drain.state == "draining") {
+        add(&mut text, format_args!(", the last pin is over at {}", moment(until)));
+    }
+    text
+}
+
+/// `override plan (growth) -> canary  until 2026-12-24T00:00:00Z  123 hits, 4 in the last minute`.
+fn line(one: &wire::Override) -> String {
+    let mut text = format!("override {}", clean(&one.name));
+    if let Some(owner) = &one.owner {
+        add(&mut text, format_args!(" ({})", clean(owner)));
+    }
+    let shares: Vec<String> =
+        one.split.iter().map(|(arm, percent)| format!("{} {percent}%", clean(arm))).collect();
+    add(&mut text, format_args!(" -> {}", one.arm.as_deref().map_or_else(|| shares.join(", "), clean)));
+    for (word, moment) in [("from", &one.active_from), ("until", &one.active_until)] {
+        if let Some(moment) = moment {
+            add(&mut text, format_args!("  {word} {}", clean(moment)));
+        }
+    }
+    add(&mut text, format_args!("  {} hits", one.hits));
+    if one.last_minute > 0 {
+        add(&mut text, format_args!(", {} in the last minute", one.last_minute));
+    }
+    match one.state.as_str() {
+        "active" => {}
+        "expired" => text.push_str("  EXPIRED: it catches nothing"),
+        "void" => text.push_str("  VOID: its arm was taken back"),
+        other => add(&mut text, format_args!("  {}", clean(other))),
+    }
+    if let Some(stale) = &one.stale {
+        add(&mut text, format_args!("  STALE: {} since {}", clean(stale), clean(&one.since)));
+    }
+    text
+}
+
+fn moment(millis: u64) -> String {
+    let seconds = i64::try_from(millis / 1_000).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |at| at.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_steers_is_told_a_line_each() {
+        let rule = wire::Override {
+            name: "plan\u{1b}".into(),
+            owner: Some("growth".into()),
+            arm: Some("canary".into()),
+            active_until: Some("2026-12-24T00:00:00Z".into()),
+            state: "active".into(),
+            hits: 7,
+            last_minute: 3,
+            ..wire::Override::default()
+        };
+        let office = wire::Override {
+            name: "office".into(),
+            split: [("canary".to_owned(), 50.0), ("stable".to_owned(), 50.0)].into(),
+            state: "expired".into(),
+            stale: Some("never hit".into()),
+            since: "2026-12-01T00:00:00Z".into(),
+            ..wire::Override::default()
+        };
+        let canary = wire::Arm {
+            name: "canary".into(),
+            requests: 40,
+            pinned: Some(12),
+            drain: Some(wire::Drain {
+                state: "draining".into(),
+                since_millis: 0,
+                until_millis: Some(60_000),
+            }),
+            ..wire::Arm::default()
+        };
+        let route =
+            wire::Route { arms: vec![canary], overrides: vec![rule, office], ..wire::Route::default() };
+        let expected = [
+            ("canary: 12 of 40 requests by pin", false),
+            (
+                "canary: draining since 1970-01-01T00:00:00Z, the last pin is over at 1970-01-01T00:01:00Z",
+                false,
+            ),
+            (
+                "override plan\u{fffd} (growth) -> canary  until 2026-12-24T00:00:00Z  7 hits, 3 in the last minute",
+                false,
+            ),
+            (
+                "override office -> canary 50%, stable 50%  0 hits  EXPIRED: it catches nothing  \
+                 STALE: never hit since 2026-12-01T00:00:00Z",
+                true,
+            ),
+        ];
+        let lines = lines(&route);
+        let lines: Vec<(&str, bool)> = lines.iter().map(|(line, bad)| (line.as_str(), *bad)).collect();
+        assert_eq!(lines, expected);
+    }
+}

@@ -1,0 +1,80 @@
+//! Who gets an arm by other means than weight: overrides, pins, and what a drain leaves.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::verb::is_false;
+
+/// `POST /api/v1/routes/{r}/drain`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    /// The arm.
+    pub arm: String,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// Free notes for the journal.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// How an arm that is drained gets empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Drain {
+    /// `draining`, or `drained`: no exchange runs and no pin to it holds any more.
+    pub state: String,
+    /// When it began, in milliseconds since the Unix epoch.
+    pub since_millis: u64,
+    /// When the last pin is over, in milliseconds since the Unix epoch; `None` on a route without pins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_millis: Option<u64>,
+}
+
+/// One override and what it did since the start, or since it was written.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Override {
+    /// Name.
+    pub name: String,
+    /// Who answers for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// The arm it forces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arm: Option<String>,
+    /// Or the percent of its requests by arm.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub split: BTreeMap<String, f64>,
+    /// First moment of its window (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_from: Option<String>,
+    /// The moment its window ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_until: Option<String>,
+    /// `active`, `pending`, `expired`, or `void`: its arm was taken back.
+    pub state: String,
+    /// Its requests count for guards.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub trusted: bool,
+    /// It holds for an arm that was taken back too.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub force: bool,
+    /// Since when its requests are counted (RFC 3339).
+    pub since: String,
+    /// Requests it caught.
+    pub hits: u64,
+    /// The same by arm, where there were any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hits_by_arm: BTreeMap<String, u64>,
+    /// Those of the last minute.
+    pub last_minute: u64,
+    /// `never hit` or `always hit`, once there was enough traffic to say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale: Option<String>,
+}
