@@ -127,7 +127,9 @@ mod tests {
         ];
         for (failures, [few, many]) in rows {
             let slots = Slots::default();
-            failures.iter().for_each(|(sure, warm)| slots.fail(7, *sure, *warm));
+            for (sure, warm) in failures {
+                slots.fail(7, *sure, *warm);
+            }
             assert_eq!((slots.failed(true), slots.failed(false)), (few, many), "{failures:?}");
             assert!(slots.is_bad(7) && !slots.is_bad(8));
         }

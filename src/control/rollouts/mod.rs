@@ -245,7 +245,6 @@ impl Rollouts {
             lately: live.after.lately(),
             rate: live.rate.steady(),
             weights_by_hand: by_hand(route, live),
-            ..Scene::default()
         }
     }
 }
