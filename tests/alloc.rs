@@ -17,6 +17,7 @@ use std::time::Duration;
 use switchback::app::worker::{Birth, run};
 use switchback::ledger::Book;
 use switchback::model::log::{AccessRecord, AccessSink};
+use switchback::model::shadow::Nobody;
 use switchback::model::{Generation, Overlay, WorkerId};
 use switchback::net::bind::bind;
 use switchback::plan::{Inputs, Plans, compile};
@@ -126,6 +127,7 @@ fn proxy(origin: SocketAddr) -> SocketAddr {
             published,
             book,
             sink: Arc::new(NoLog),
+            pairs: Arc::new(Nobody),
             seed: 1,
             stop,
             grace: Duration::from_secs(1),

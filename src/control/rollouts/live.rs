@@ -206,6 +206,7 @@ pub fn guided(rollout: &Rollout, epoch: u64, seed: u64) -> Guided {
         share: share.map(|share| share.0),
         void: rollout.void_arm().map(str::to_owned),
         compared,
+        shadow: None,
     }
 }
 
