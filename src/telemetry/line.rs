@@ -185,6 +185,21 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn an_original_names_who_got_its_copy_and_the_copy_says_that_it_is_one() {
+        let mut shadow = Shadow::default();
+        let rows = [(None, "false}\n"), (Some("a"), "\"a\"}\n"), (Some("b"), "\"a,b\"}\n")];
+        for (upstream, end) in rows {
+            if let Some(name) = upstream {
+                shadow.add(&name.into());
+            }
+            let line = line(&AccessRecord { shadow: shadow.clone(), ..record() });
+            assert!(line.ends_with(&format!(",\"shadow\":{end}")), "{line}");
+        }
+        let copy = line(&AccessRecord { shadow: Shadow::Copy, ..record() });
+        assert!(copy.ends_with(",\"shadow\":true}\n"), "{copy}");
+    }
+
+    #[test]
     fn hostile_bytes_stay_on_one_line_of_json() {
         let mut hostile = record();
         let mut path = b"/\x1b[31m\"\\\n\r\t\x7f\xc2\x9b\xe2\x80\xa8\xff\x00".to_vec();

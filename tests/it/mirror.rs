@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::raw::{RawOrigin, Script};
+use crate::support::h2_origin::{Caller, H2Origin};
+use crate::support::raw::{self, RawOrigin, Script};
 use crate::support::tools::long;
-use crate::support::{Behaviour, Conn, Gate, Origin, Proxy, Request, eventually, get, post, upstreams};
+use crate::support::{
+    Behaviour, Conn, Gate, Origin, Proxy, Request, eventually, get, post, runtime, upstreams,
+};
 
 const MIB: usize = 1 << 20;
 /// Copies under way at most, per worker: the contract's number.
@@ -349,6 +352,40 @@ fn answers_are_paired_and_one_copy_in_five_shows_what_differs_by_itself() {
     // What a shadow answered is no arm's outcome.
     let ok = proxy.settles("switchback_requests_total", &[("outcome", "ok")], rounds);
     assert_eq!(ok.count("switchback_requests_total", &[("outcome", "error")]), 0);
+}
+
+#[test]
+fn an_original_that_fails_is_copied_all_the_same() {
+    let shadow = Origin::start("shadow");
+    let text = text(&raw::refused(), &shadow.url(), "", "percent: 100%, compare: [status], methods: [any]");
+    let proxy = Proxy::start(&text);
+    // No copy of what is not safe goes to the original's upstream.
+    let ask = || proxy.ask(&Request::new("DELETE", "/")).expect_status(503);
+    (0..10).for_each(|_| drop(ask()));
+    assert_eq!(results(&proxy, "shadow", 10), expected(&[("ok", 10)]));
+    eventually("every copy is paired", || one_mirror(&proxy)["pairs"] == serde_json::json!([0, 10, 0, 0]));
+}
+
+#[test]
+fn a_shadow_may_speak_http2_and_grpc() {
+    let (stable, shadow) = (H2Origin::start(), H2Origin::start());
+    let upstream = |origin: &H2Origin| format!("{{ endpoints: [\"{}\"], protocol: h2 }}", origin.url());
+    let proxy = Proxy::start(&format!(
+        "workers: 1\nupstreams: {{ stable: {}, shadow: {} }}\nroutes: [{{ name: all, split: {{ stable: 1 }}, \
+         mirror: {{ to: shadow, percent: 100%, methods: [POST], compare: [status] }} }}]\n",
+        upstream(&stable),
+        upstream(&shadow)
+    ));
+    let caller = Caller::open(proxy.web());
+    let ask = http::Request::post("http://shop.example/echo").header("content-type", "application/grpc");
+    let ask = ask.header("te", "trailers").body(()).expect("a request");
+    let body = bytes::Bytes::from_static(b"\0\0\0\0\x05hello");
+    let answer = runtime().block_on(caller.call(ask, Some(body.clone()), None)).expect("an answer");
+    assert_eq!(answer.status, 200);
+    assert_eq!(results(&proxy, "shadow", 1), expected(&[("ok", 1)]));
+    let (original, copy) = (stable.last(), shadow.last());
+    assert_eq!((&copy.method, &copy.uri, &copy.body), (&original.method, &original.uri, &original.body));
+    assert_eq!((copy.headers["te"].as_bytes(), copy.body), (&b"trailers"[..], body.len()));
 }
 
 #[test]
