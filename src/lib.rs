@@ -19,6 +19,7 @@
 //!    (`control::order`).
 //! 5. Pure rooms: same input, same bytes out (`tests/tidy.rs`).
 //! 6. Every exchange leaves exactly one outcome (`tests/it`: metrics).
+//! 7. Shadow traffic can neither delay nor fail a primary (`tests/it`: mirror).
 //! 8. Raising an arm's weight moves buckets only into it; siblings keep theirs (`split::ranges`).
 //! 9. The data plane never imports the control plane and serves on if it stops (`tests/tidy.rs`).
 //! 10. Every queue, loop, buffer and label set has a named bound.
@@ -27,8 +28,6 @@
 //!
 //! 11. The analyzer says what is true (`analysis::Verdict`); only `rollout::transition` says what to
 //!     do (`rollout`: the simulation).
-//!
-//! Invariant 7 comes with mirroring.
 
 pub mod model;
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 use switchback::app::worker::{Birth, run};
 use switchback::ledger::Book;
 use switchback::model::log::{AccessRecord, AccessSink};
+use switchback::model::shadow::Nobody;
 use switchback::model::{Generation, Overlay, WorkerId};
 use switchback::net::bind::bind;
 use switchback::plan::{Inputs, Plans, compile};
@@ -94,11 +95,11 @@ fn answer(mut stream: TcpStream) {
     }
 }
 
-fn proxy(origin: SocketAddr) -> SocketAddr {
+fn proxy(origin: SocketAddr, mirror: &str) -> SocketAddr {
     let text = format!(
         "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
-         upstreams: {{ stable: \"http://{origin}\", canary: \"http://{origin}\" }}\n\
-         routes: [{{ name: all, split: {{ stable: 95, canary: 5 }}, sticky: {{ by: [{{ header: x-user-id }}] }} }}]\n"
+         upstreams: {{ stable: \"http://{origin}\", canary: \"http://{origin}\", shadow: \"http://{origin}\" }}\n\
+         routes: [{{ name: all, split: {{ stable: 95, canary: 5 }}, sticky: {{ by: [{{ header: x-user-id }}] }}{mirror} }}]\n"
     );
     let spec = parse(vec![Source { name: "alloc.yaml".into(), text }]).unwrap();
     let book = Arc::new(Book::new(1, 1));
@@ -126,6 +127,7 @@ fn proxy(origin: SocketAddr) -> SocketAddr {
             published,
             book,
             sink: Arc::new(NoLog),
+            pairs: Arc::new(Nobody),
             seed: 1,
             stop,
             grace: Duration::from_secs(1),
@@ -149,16 +151,26 @@ fn send(stream: &mut TcpStream, count: u32) {
     }
 }
 
-#[test]
-fn a_keep_alive_request_costs_at_most_twelve_allocations() {
-    let mut stream = TcpStream::connect(proxy(origin())).unwrap();
+/// Allocations of one request in the mean.
+fn each(mirror: &str) -> f64 {
+    let mut stream = TcpStream::connect(proxy(origin(), mirror)).unwrap();
     stream.set_nodelay(true).unwrap();
     send(&mut stream, WARM_UP);
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     send(&mut stream, COUNTED);
-    let each =
-        f64::from(u32::try_from(ALLOCATIONS.load(Ordering::Relaxed) - before).unwrap()) / f64::from(COUNTED);
-    println!("{each:.2} allocations per request");
-    assert!(each > 1.0, "nothing was counted");
-    assert!(each <= MOST, "{each:.2} allocations per request, more than {MOST}");
+    f64::from(u32::try_from(ALLOCATIONS.load(Ordering::Relaxed) - before).unwrap()) / f64::from(COUNTED)
+}
+
+#[test]
+fn a_keep_alive_request_costs_at_most_twelve_allocations() {
+    let plain = each("");
+    println!("{plain:.2} allocations per request");
+    assert!(plain > 1.0, "nothing was counted");
+    assert!(plain <= MOST, "{plain:.2} allocations per request, more than {MOST}");
+    // A request that no mirror draws costs nothing more; one that is drawn does.
+    let undrawn = each(", mirror: { to: shadow, percent: 0%, compare: [status] }");
+    assert!(undrawn < plain + 0.1, "{undrawn:.2} allocations per request, without a mirror {plain:.2}");
+    let copied = each(", mirror: { to: shadow, percent: 100% }");
+    println!("{copied:.2} with a copy");
+    assert!(copied > plain + 1.0, "nothing was copied");
 }

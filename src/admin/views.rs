@@ -175,7 +175,21 @@ fn view(admin: &Admin, conducted: &Conducted, route: &Route) -> wire::Route {
         rollout: rollouts::of(conducted, &route.name),
         slo: objectives::of(conducted, &route.name),
         overrides: steering::overrides(admin, route, &cells),
+        mirrors: route.mirrors.iter().map(mirror).collect(),
         blue_green,
+    }
+}
+
+fn mirror(mirror: &crate::plan::Mirror) -> wire::Mirror {
+    let totals = mirror.cell.totals();
+    wire::Mirror {
+        to: mirror.upstream.name.to_string(),
+        percent: f64::from(mirror.sample) / 10_000.0,
+        sampled: totals.sampled,
+        sent: totals.sent(),
+        dropped: totals.dropped().map(|(reason, count)| (reason.label().to_owned(), count)).collect(),
+        p99_ms: totals.head.quantile(0.99).map(millis),
+        pairs: mirror.pairs().then_some(totals.pairs),
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use crate::ledger::Book;
 use crate::model::log::AccessSink;
 use crate::model::time::{CoarseClock, TICK_MILLIS, Tick, UnixMillis};
-use crate::model::{Client, Generation, RejectReason, WorkerId};
+use crate::model::{Client, Generation, PairSink, RejectReason, WorkerId};
 use crate::net::listen::{Accepting, accept};
 use crate::net::sweep::{Registry, SWEEP_TICKS};
 use crate::net::{Handler, Settings};
@@ -41,6 +41,8 @@ pub struct Birth {
     pub book: Arc<Book>,
     /// Takes access records.
     pub sink: Arc<dyn AccessSink>,
+    /// Takes pairs of answers to copied requests.
+    pub pairs: Arc<dyn PairSink>,
     /// Entropy.
     pub seed: u64,
     /// Turns true when the worker must stop accepting and finish.
@@ -61,8 +63,8 @@ pub fn run(birth: Birth) -> io::Result<()> {
 }
 
 async fn serve(birth: Birth) -> io::Result<()> {
-    let Birth { id, sockets, plans, published, book, sink, seed, stop, grace } = birth;
-    let worker = Rc::new(Worker::new(id, &plans, book, sink, seed));
+    let Birth { id, sockets, plans, published, book, sink, pairs, seed, stop, grace } = birth;
+    let worker = Rc::new(Worker::new(id, &plans, book, sink, pairs, seed));
     let handler = Rc::new(Served { worker: Rc::clone(&worker) });
     let registry = Rc::new(Registry::default());
     let started = Instant::now();
@@ -142,7 +144,9 @@ fn sweep(worker: &Worker, registry: &Registry, endpoints: &mut EndpointSettings,
         |listener: usize| plan.listeners.get(listener).map_or(ClientTimeouts::default(), |one| one.timeouts);
     registry.sweep(limits, draining, now);
     endpoints.follow(&plan);
-    worker.pools.sweep(|id| endpoints.by_id.get(id as usize).copied().flatten());
+    for pools in [&worker.pools, &worker.shadows.pools] {
+        pools.sweep(|id| endpoints.by_id.get(id as usize).copied().flatten());
+    }
     if !draining {
         plan.upstreams.iter().for_each(|upstream| worker.pools.warm(upstream));
     }

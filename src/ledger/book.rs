@@ -18,6 +18,7 @@ use super::cell::Cell;
 use super::counter::Counter;
 use super::process::ProcessCells;
 use super::recent::SAMPLES;
+use super::shadow::{MirrorBytes, ShadowCell};
 use super::trial::Trial;
 use crate::model::time::{TICK_MILLIS, Tick};
 use crate::model::{EndpointId, WorkerId};
@@ -93,9 +94,18 @@ pub struct EndpointCell {
     pub url: Arc<str>,
     /// Addresses the host resolves to; one for a literal address, empty until resolved.
     pub addresses: ArcSwap<Vec<SocketAddr>>,
-    /// HTTP/1.1 connections over all workers.
+    /// What serves clients.
+    pub lane: Lane,
+    /// What carries copies: counted apart, so that copies take no place from clients.
+    pub shadow_lane: Lane,
+}
+
+/// Counts over all workers towards one endpoint.
+#[derive(Debug, Default)]
+pub struct Lane {
+    /// HTTP/1.1 connections.
     pub open: AtomicU32,
-    /// Requests over all workers that have no connection to it.
+    /// Requests that have no connection.
     pub pending: AtomicU32,
 }
 
@@ -192,15 +202,16 @@ fn in_flight(pair: &[Counter; 2]) -> u64 {
 type CellName = (Arc<str>, Arc<str>, Arc<str>);
 
 #[derive(Debug, Default)]
-struct RouteBook {
+pub(super) struct RouteBook {
     cells: Vec<Arc<Cell>>,
     rules: Vec<Arc<RuleCell>>,
     trials: Vec<Arc<Trial>>,
+    pub(super) shadows: Vec<Arc<ShadowCell>>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
-    routes: HashMap<Arc<str>, RouteBook, FixedState>,
+pub(super) struct Inner {
+    pub(super) routes: HashMap<Arc<str>, RouteBook, FixedState>,
     upstreams: HashMap<Arc<str>, Arc<UpstreamCell>, FixedState>,
     endpoints: HashMap<Arc<str>, Arc<EndpointCell>, FixedState>,
     next_endpoint: u32,
@@ -215,13 +226,16 @@ pub struct Book {
     inner: Mutex<Inner>,
     /// Process-wide counts.
     pub process: ProcessCells,
+    /// Memory held for copies.
+    pub mirror_bytes: Arc<MirrorBytes>,
 }
 
 impl Book {
     /// An empty book for a fixed number of workers and listeners.
     #[must_use]
     pub fn new(workers: usize, listeners: usize) -> Self {
-        Self { workers, inner: Mutex::default(), process: ProcessCells::new(workers, listeners) }
+        let process = ProcessCells::new(workers, listeners);
+        Self { workers, inner: Mutex::default(), process, mirror_bytes: Arc::default() }
     }
 
     /// How many workers it has shards for.
@@ -230,7 +244,7 @@ impl Book {
         self.workers
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -315,8 +329,8 @@ impl Book {
             id,
             url: Arc::clone(url),
             addresses,
-            open: AtomicU32::new(0),
-            pending: AtomicU32::new(0),
+            lane: Lane::default(),
+            shadow_lane: Lane::default(),
         });
         inner.endpoints.insert(Arc::clone(url), Arc::clone(&cell));
         cell
@@ -383,7 +397,11 @@ impl Book {
                 keep
             });
             book.rules.retain(|cell| Arc::strong_count(cell) > 1);
-            !book.cells.is_empty() || !book.rules.is_empty() || !book.trials.is_empty()
+            book.shadows.retain(|cell| Arc::strong_count(cell) > 1);
+            !book.cells.is_empty()
+                || !book.rules.is_empty()
+                || !book.trials.is_empty()
+                || !book.shadows.is_empty()
         });
         inner.upstreams.retain(|_, cell| Arc::strong_count(cell) > 1);
         inner.endpoints.retain(|_, cell| Arc::strong_count(cell) > 1);

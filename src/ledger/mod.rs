@@ -13,13 +13,15 @@ pub mod fair;
 pub mod process;
 pub mod recent;
 pub mod samples;
+pub mod shadow;
 mod slots;
 pub mod trial;
 
 pub use bins::{BinCounts, Bins};
-pub use book::{Book, EndpointCell, RuleCell, UpstreamCell};
+pub use book::{Book, EndpointCell, Lane, RuleCell, UpstreamCell};
 pub use cell::{Cell, Shard, Totals};
 pub use counter::Counter;
 pub use process::ProcessCells;
 pub use recent::{Recent, Seen};
+pub use shadow::{MirrorBytes, ShadowCell};
 pub use trial::Trial;

@@ -58,6 +58,30 @@ pub struct AccessRecord {
     pub attempts: u32,
     /// Cause when the exchange failed; empty otherwise.
     pub error: &'static str,
+    /// Whether it was copied, or is a copy.
+    pub shadow: Shadow,
+}
+
+/// What an exchange has to do with copies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Shadow {
+    /// Nothing.
+    #[default]
+    No,
+    /// It was copied for the upstreams named, with commas between.
+    To(std::sync::Arc<str>),
+    /// It is the copy.
+    Copy,
+}
+
+impl Shadow {
+    /// It was copied for one more upstream.
+    pub fn add(&mut self, upstream: &std::sync::Arc<str>) {
+        *self = Self::To(match self {
+            Self::To(others) => format!("{others},{upstream}").into(),
+            Self::No | Self::Copy => std::sync::Arc::clone(upstream),
+        });
+    }
 }
 
 /// Takes access records off the data plane. Called on worker threads.

@@ -4,6 +4,7 @@
 //! clock, or depend on any other module of this crate.
 
 pub mod client;
+pub mod compared;
 pub mod diagnostic;
 pub mod explained;
 pub mod head;
@@ -12,16 +13,19 @@ pub mod log;
 pub mod names;
 pub mod outcome;
 pub mod overlay;
+pub mod shadow;
 pub mod time;
 pub mod trailers;
 
 pub use client::Client;
+pub use compared::{BodyRule, CompareRules, PathStep};
 pub use diagnostic::{Diagnostic, Place, Severity};
 pub use explained::{Explained, Range};
 pub use head::RequestHead;
 pub use ids::{ArmIx, EndpointId, Generation, WorkerId};
 pub use outcome::{
     Cause, ChoiceReason, CodeClass, FailureReason, MethodClass, Outcome, RejectReason, RetryReason,
-    UnroutedReason, Verdict,
+    ShadowResult, UnroutedReason, Verdict,
 };
 pub use overlay::{Compared, Guided, Overlay, Provenance, RouteOverlay};
+pub use shadow::{Heard, Pair, PairSink};

@@ -48,6 +48,8 @@ families! {
     ROLLOUT_DETECTION = "switchback_rollout_detection_seconds", "gauge", ["route"], "Of the last revert: from the canary's first bad outcome in the step to the verdict.";
     ROLLOUT_RECOVERY = "switchback_rollout_recovery_seconds", "gauge", ["route"], "Of the last revert: from the canary's first bad outcome in the step to weight 0.";
     RETRIES = "switchback_retries_total", "counter", ["route", "arm", "reason"], "Attempts beyond the first.";
+    MIRROR_REQUESTS = "switchback_mirror_requests_total", "counter", ["route", "upstream", "result"], "Requests drawn to be copied, by the upstream meant and what became of the copy.";
+    MIRROR_DURATION = "switchback_mirror_duration_seconds", "histogram", ["route", "upstream"], "Copy sent to response head, connect time excluded.";
     REJECTED = "switchback_rejected_total", "counter", ["reason"], "Requests refused before any arm was charged.";
     UNROUTED = "switchback_unrouted_total", "counter", ["reason"], "Requests no route or arm owned.";
     RELOAD_OK = "switchback_config_last_reload_successful", "gauge", [], "1 when the last attempt to load the configuration succeeded.";

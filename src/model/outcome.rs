@@ -125,6 +125,49 @@ labels! {
 }
 
 labels! {
+    /// What became of a request that was to be copied. Everything from [`Self::Method`] on was
+    /// dropped: the shadow never heard of it.
+    ShadowResult {
+        /// The shadow answered, and not with 5xx.
+        Ok => "ok",
+        /// The shadow answered 5xx.
+        ServerError => "5xx",
+        /// Nobody accepted the connection in time, or the shadow has no address.
+        Connect => "connect",
+        /// No whole answer in time.
+        Timeout => "timeout",
+        /// The connection broke before a response head.
+        Reset => "reset",
+        /// The response head was not valid HTTP.
+        BadResponse => "bad_response",
+        /// The answer broke off after its head.
+        Truncated => "truncated",
+        /// The method is not in the list.
+        Method => "method",
+        /// The client asked for an upgrade.
+        Upgrade => "upgrade",
+        /// As many copies as are allowed were under way.
+        QueueFull => "queue_full",
+        /// The request body is longer than the mirror's bound.
+        BodyTooLarge => "body_too_large",
+        /// The memory for copies was used up.
+        Budget => "budget",
+        /// The upstream's own limit was reached by copies alone.
+        Overflow => "overflow",
+        /// The client, or the primary, did not let the request body end.
+        Unfinished => "unfinished",
+    }
+}
+
+impl ShadowResult {
+    /// Whether the shadow never heard of it.
+    #[must_use]
+    pub const fn is_drop(self) -> bool {
+        self.index() >= Self::Method.index()
+    }
+}
+
+labels! {
     /// A method, as far as failures are told apart by it.
     MethodClass {
         /// GET.

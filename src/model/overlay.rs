@@ -50,6 +50,8 @@ pub struct Guided {
     pub compared: Option<Compared>,
     /// Number of the run: pins of its arms end with it.
     pub run: u64,
+    /// Share of the traffic copied to `to` before its first step, in parts per million.
+    pub shadow: Option<u32>,
 }
 
 /// Two arms that are being compared.

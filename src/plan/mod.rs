@@ -9,6 +9,7 @@ pub mod diff;
 pub mod explain;
 pub mod filter;
 pub mod matched;
+pub mod mirror;
 pub mod pick;
 pub mod plans;
 pub mod rank;
@@ -35,6 +36,7 @@ use crate::split::Split;
 pub use asked::Asked;
 pub use compile::{Compiled, Inputs, Lists, compile, reweigh};
 pub use filter::{Filters, HeaderOps};
+pub use mirror::Mirror;
 pub use plans::{PlanCache, Plans};
 pub use receiver::{Receiver, Way};
 pub use router::{Routed, Router};
@@ -71,6 +73,8 @@ pub struct Plan {
     pub trace_sample: Option<u32>,
     /// What only a start reads.
     pub process: Process,
+    /// Bytes of bodies held for copies at most, in the process.
+    pub mirror_bytes: u64,
     /// Who is told what rollouts do.
     pub notify: Box<[Receiver]>,
 }
@@ -166,6 +170,8 @@ pub struct Route {
     pub objectives: Box<[Objective]>,
     /// The comparison of two of its arms, when one is under way.
     pub trial: Option<Compare>,
+    /// Who gets copies of its requests; empty for nearly every route.
+    pub mirrors: Box<[Mirror]>,
     /// The blue-green slot that serves, and the idle one.
     pub slots: Option<(ArmIx, ArmIx)>,
 }
@@ -330,6 +336,8 @@ pub struct Upstream {
     pub connection: spec::upstream::Connection,
     /// Live state.
     pub cell: Arc<UpstreamCell>,
+    /// The same for copies of requests, which its limits bound apart.
+    pub shadow: Arc<UpstreamCell>,
 }
 
 /// One address of an upstream.

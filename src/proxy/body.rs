@@ -83,6 +83,9 @@ impl Passing {
             Poll::Ready(Some(Ok(frame))) => {
                 self.fresh = true;
                 self.exchange.sent(frame.data_ref().map_or(0, |data| data.len() as u64));
+                if let (Some(captured), Some(data)) = (self.exchange.captured(), frame.data_ref()) {
+                    captured.piece(data);
+                }
                 self.stall.restart(self.stream_idle);
                 if let Some(trailers) = frame.trailers_ref() {
                     self.exchange.grpc_fields(trailers);

@@ -8,54 +8,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 
 use super::compared::Named;
 use super::error::{Kind, ProxyError};
+use super::logged::Request;
+use super::mirror::{Captured, Pairing, Primary};
 use super::worker::{PlanRef, Worker};
 use super::{compared, grpc};
-use crate::model::log::AccessRecord;
+use crate::model::log::{AccessRecord, Shadow};
 use crate::model::{
     ArmIx, ChoiceReason, CodeClass, FailureReason, Outcome, RejectReason, RetryReason, Verdict,
 };
 use crate::plan::{AccessLog, Arm, Route};
 use crate::split::Choice;
 use crate::upstream::Upload;
-
-/// What is known before a route is: kept for the access log alone.
-#[derive(Debug)]
-pub struct Request {
-    /// Method.
-    pub method: Method,
-    /// Host as sent.
-    pub host: HeaderValue,
-    /// Target as sent.
-    pub target: http::Uri,
-    /// Client after trusted proxies.
-    pub client: std::net::IpAddr,
-    /// Index of the listener.
-    pub listener: usize,
-    /// Request id.
-    pub id: HeaderValue,
-    /// Trace id of an incoming traceparent.
-    pub trace: Bytes,
-    /// Whether the debug header asks for a line.
-    pub debug: bool,
-}
-
-impl Request {
-    /// Trace id of a traceparent (W3C Trace Context): 32 hex digits after the version.
-    #[must_use]
-    pub fn trace_of(headers: &HeaderMap) -> Bytes {
-        let value = headers.get("traceparent").map(HeaderValue::as_bytes).unwrap_or_default();
-        match value.get(3..35) {
-            Some(id) if value.len() >= 55 && id.iter().all(u8::is_ascii_hexdigit) => {
-                Bytes::copy_from_slice(id)
-            }
-            _ => Bytes::new(),
-        }
-    }
-}
 
 /// One exchange under way.
 pub struct Exchange {
@@ -89,6 +56,8 @@ pub struct Exchange {
     named: Option<Named>,
     /// The endpoint of the chosen arm that failed first.
     failed_at: Option<usize>,
+    /// The answer as it passes, where a copy's answer is to be held against it.
+    captured: Option<Box<Captured>>,
     log: Option<Box<Request>>,
 }
 
@@ -127,6 +96,7 @@ impl Exchange {
             grpc_status: None,
             named: None,
             failed_at: None,
+            captured: None,
             log,
         }
     }
@@ -247,6 +217,23 @@ impl Exchange {
         }
     }
 
+    /// A copy goes to an upstream of this name; gives what the log says of the original.
+    pub fn mirrored(&mut self, upstream: &Arc<str>) -> Option<Box<Request>> {
+        let log = self.log.as_mut()?;
+        log.shadow.add(upstream);
+        Some(Box::new(Request { shadow: Shadow::Copy, ..Request::clone(log) }))
+    }
+
+    /// Its answer is to be kept, up to a bound, to be held against a copy's.
+    pub fn paired(&mut self, pairing: Rc<Pairing>) {
+        self.captured.get_or_insert_with(|| Box::new(Captured::new(&self.worker, &self.plan))).add(pairing);
+    }
+
+    /// The answer to be kept, if it is.
+    pub fn captured(&mut self) -> Option<&mut Captured> {
+        self.captured.as_deref_mut()
+    }
+
     /// The client gets an answer of ours.
     pub fn answered(&mut self, status: StatusCode) {
         self.status = status.as_u16();
@@ -344,6 +331,15 @@ impl Exchange {
             (self.status, self.error, self.client_fault) = (408, reason.label(), true);
         }
         let verdict = self.verdict();
+        if let Some(captured) = self.captured.take() {
+            captured.finish(&Primary {
+                status: self.status,
+                grpc: self.grpc_status,
+                failure: self.failure,
+                nanos: self.upstream_time.map_or(0, nanos),
+                left: verdict == Verdict::ClientClosed,
+            });
+        }
         if let (Some((_, arm)), Some(choice)) = (self.charged(), self.choice) {
             let shard = |at: ArmIx| arm.cells.get(at.at()).and_then(|cell| cell.shard(self.worker.id));
             if self.answered != choice.arm
@@ -410,11 +406,7 @@ impl Exchange {
         let arm = self.charged().map(|(_, arm)| arm);
         let answering = route.and_then(|route| route.arm(self.answered)).filter(|_| self.attempts > 0);
         let endpoint = answering.and_then(|arm| arm.upstream.endpoints.get(self.endpoint?));
-        let path = if let Some(query) = request.target.query() {
-            Bytes::from(format!("{}?{query}", request.target.path()))
-        } else {
-            Bytes::copy_from_slice(request.target.path().as_bytes())
-        };
+        let path = request.path();
         let rule = route.and_then(|route| self.choice.map(|choice| route.rule_name(&choice)));
         AccessRecord {
             at_millis: self.worker.clock.unix().0,
@@ -446,6 +438,7 @@ impl Exchange {
             bytes_out: self.bytes_out,
             attempts: self.attempts,
             error: self.error,
+            shadow: request.shadow,
         }
     }
 }
@@ -457,6 +450,6 @@ impl Drop for Exchange {
     }
 }
 
-fn nanos(span: Duration) -> u64 {
+pub(super) fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -15,7 +15,7 @@ use super::worker::Worker;
 use crate::model::{ArmIx, FailureReason, RetryReason};
 use crate::plan::pick::{View, pick};
 use crate::plan::{Retry, Route, Upstream};
-use crate::upstream::{Arrived, Deadline, Refused, RequestBody, within_upload};
+use crate::upstream::{Arrived, Deadline, Pools, Refused, RequestBody, within_upload};
 
 /// A request on its way: taken out when it is sent, put back when it provably never left. Passed by
 /// reference so that no step of the loop carries a copy.
@@ -90,7 +90,7 @@ async fn on_arm(
     let mut avoid = None;
     let mut left = route.retry.attempts;
     loop {
-        let Some(at) = choose_endpoint(worker, upstream, avoid) else {
+        let Some(at) = choose_endpoint(worker, &worker.pools, upstream, avoid) else {
             return Err(fail(exchange, arm, FailureReason::NoEndpoint, String::new()));
         };
         exchange.attempt(arm, at);
@@ -172,6 +172,7 @@ fn fail(exchange: &mut Exchange, arm: ArmIx, reason: FailureReason, cause: Strin
 /// The worker's view of an upstream's endpoints.
 struct Seen<'a> {
     worker: &'a Worker,
+    pools: &'a Pools,
     upstream: &'a Upstream,
     avoid: Option<usize>,
     strict: bool,
@@ -179,7 +180,7 @@ struct Seen<'a> {
 
 impl View for Seen<'_> {
     fn in_flight(&self, endpoint: usize) -> u32 {
-        self.upstream.endpoints.get(endpoint).map_or(0, |one| self.worker.pools.of(one).in_flight())
+        self.upstream.endpoints.get(endpoint).map_or(0, |one| self.pools.of(one).in_flight())
     }
 
     fn usable(&self, endpoint: usize) -> bool {
@@ -188,21 +189,22 @@ impl View for Seen<'_> {
         }
         let now = self.worker.clock.tick();
         !self.strict
-            || self
-                .upstream
-                .endpoints
-                .get(endpoint)
-                .is_some_and(|one| !self.worker.pools.of(one).is_avoided(now))
+            || self.upstream.endpoints.get(endpoint).is_some_and(|one| !self.pools.of(one).is_avoided(now))
     }
 }
 
 /// An endpoint that did not refuse lately; when all did, any: looking dead is not being dead.
-fn choose_endpoint(worker: &Worker, upstream: &Upstream, avoid: Option<usize>) -> Option<usize> {
+pub(super) fn choose_endpoint(
+    worker: &Worker,
+    pools: &Pools,
+    upstream: &Upstream,
+    avoid: Option<usize>,
+) -> Option<usize> {
     if upstream.endpoints.len() == 1 && avoid.is_none() {
         return Some(0);
     }
     let (entropy, turn) = (worker.entropy(), upstream.cell.turn(worker.id));
-    let strict = Seen { worker, upstream, avoid, strict: true };
-    let any = Seen { worker, upstream, avoid, strict: false };
+    let strict = Seen { worker, pools, upstream, avoid, strict: true };
+    let any = Seen { worker, pools, upstream, avoid, strict: false };
     pick(upstream, &strict, entropy, turn).or_else(|| pick(upstream, &any, entropy, turn))
 }

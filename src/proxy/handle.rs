@@ -17,13 +17,16 @@ use super::body::{Body, opening};
 use super::compared::Named;
 use super::dress::PerArm;
 use super::error::{Kind, ProxyError};
-use super::exchange::{Exchange, Request as Logged};
+use super::exchange::Exchange;
 use super::forward::forward;
 use super::head::{self, Rules, Scan};
 use super::identity::{self, X_REQUEST_ID};
+use super::logged::Request as Logged;
+use super::mirror::Original;
 use super::respond::{issue_cookie, refuse, respond, switch, unread};
 use super::worker::{PlanRef, Worker};
-use super::{grpc, trace, tunnel};
+use super::{grpc, mirror, trace, tunnel};
+use crate::model::log::Shadow;
 use crate::model::trailers::Announced;
 use crate::model::{Client, FailureReason, RejectReason, RequestHead, UnroutedReason};
 use crate::plan::filter::{Answer, Location};
@@ -95,6 +98,7 @@ impl Story {
                 id: id.clone(),
                 trace: Logged::trace_of(&parts.headers),
                 debug: log.debug_header.as_ref().is_some_and(|name| parts.headers.contains_key(name)),
+                shadow: Shadow::No,
             })
         });
         let mut exchange = Exchange::new(Rc::clone(worker), Rc::clone(&plan), started, client_ip, log);
@@ -177,6 +181,18 @@ impl Story {
             route.arm(choice.arm).is_some_and(|arm| arm.upstream.protocol == UpstreamProtocol::H2);
         let mut body = self.upload(&plan, body, multiplexed);
         let mut request = self.dress_for_all(&plan, route);
+        if !route.mirrors.is_empty() {
+            let original = Original {
+                route: self.route,
+                choice: &choice,
+                parts: &request,
+                body: &body,
+                id: &self.id,
+                te_trailers: self.scan.te_trailers,
+                upgrade: websocket,
+            };
+            mirror::begin(&mut self.exchange, route, &original);
+        }
         if websocket && body.is_empty() {
             body = RequestBody::Tunnel;
             request.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));

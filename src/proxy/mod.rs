@@ -15,6 +15,8 @@ pub mod handle;
 pub mod head;
 pub mod host;
 pub mod identity;
+pub mod logged;
+pub mod mirror;
 pub mod respond;
 pub mod trace;
 pub mod tunnel;

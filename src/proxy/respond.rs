@@ -39,6 +39,9 @@ pub fn respond(
     let (mut parts, body) = sent.into_parts();
     exchange.grpc_fields(&parts.headers);
     head::strip_response(&mut parts);
+    if let Some(captured) = exchange.captured() {
+        captured.headers(&parts.headers);
+    }
     parts.version = Version::HTTP_11;
     route.filters.response.apply(&mut parts.headers);
     let answering = exchange.answering();

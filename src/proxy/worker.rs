@@ -7,13 +7,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::mirror::Shadows;
 use crate::ledger::Book;
 use crate::ledger::process::WorkerCounts;
 use crate::model::log::AccessSink;
 use crate::model::time::CoarseClock;
-use crate::model::{RejectReason, WorkerId};
+use crate::model::{PairSink, RejectReason, WorkerId};
 use crate::plan::{Plan, PlanCache, Plans};
-use crate::upstream::{Deadlines, Pools};
+use crate::upstream::{Deadlines, Pools, Purpose};
 
 /// The plan of one exchange: cloned by reference count of this worker alone.
 pub type PlanRef = Rc<Arc<Plan>>;
@@ -30,6 +31,8 @@ pub struct Worker {
     pub pools: Pools,
     /// All live cells, for the process-wide counts.
     pub book: Arc<Book>,
+    /// What carries copies of requests.
+    pub shadows: Shadows,
     /// Takes access records.
     pub sink: Arc<dyn AccessSink>,
     plan: RefCell<(PlanCache, PlanRef)>,
@@ -37,16 +40,25 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker that reads the published plan from `plans`. `seed` is its entropy.
+    /// A worker that reads the published plan from `plans`. `pairs` takes what copies were answered,
+    /// `seed` is its entropy.
     #[must_use]
-    pub fn new(id: WorkerId, plans: &Plans, book: Arc<Book>, sink: Arc<dyn AccessSink>, seed: u64) -> Self {
+    pub fn new(
+        id: WorkerId,
+        plans: &Plans,
+        book: Arc<Book>,
+        sink: Arc<dyn AccessSink>,
+        pairs: Arc<dyn PairSink>,
+        seed: u64,
+    ) -> Self {
         let clock = Rc::new(CoarseClock::default());
         let deadlines = Deadlines::new(Rc::clone(&clock));
         let current = Rc::new(plans.load_full());
         Self {
             id,
             clock,
-            pools: Pools::new(Rc::clone(&deadlines)),
+            pools: Pools::new(Rc::clone(&deadlines), Purpose::Clients),
+            shadows: Shadows::new(&deadlines, pairs),
             deadlines,
             book,
             sink,

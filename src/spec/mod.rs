@@ -6,6 +6,7 @@
 
 pub mod filter;
 pub mod listener;
+pub mod mirror;
 pub mod notify;
 pub mod parse;
 pub mod process;
@@ -40,7 +41,7 @@ pub struct File {
     /// Probes and metrics on an address of their own.
     pub metrics: Option<Spot<process::Metrics>>,
     /// Memory budgets per process.
-    pub budgets: Option<Spot<Later>>,
+    pub budgets: Option<Spot<process::Budgets>>,
     /// How the process ends.
     pub shutdown: Option<Spot<process::Shutdown>>,
     /// Data-plane threads; 0 is one per available core.
@@ -68,7 +69,7 @@ impl File {
     #[must_use]
     pub fn later(&self) -> Vec<(String, Spot<&Later>)> {
         let mut found = spot::LaterKeys::default();
-        found.add("", "budgets", self.budgets.as_ref());
+        self.budgets.iter().for_each(|budgets| budgets.later(&mut found));
         found.add("", "state", self.state.as_ref());
         self.admin.iter().for_each(|admin| admin.later(&mut found));
         self.tracing.iter().for_each(|tracing| tracing.later(&mut found));

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::scalar::{Percent, Span};
+use super::scalar::{Percent, Size, Span};
 use super::spot::{Later, LaterKeys, Spot};
 
 /// The operator's own listener.
@@ -28,6 +28,29 @@ impl Admin {
     /// Notes keys of later features.
     pub fn later<'a>(&'a self, found: &mut LaterKeys<'a>) {
         found.add("admin", "tls", self.tls.as_ref());
+    }
+}
+
+/// Memory budgets per process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Budgets {
+    /// Bodies held for copies of requests, and answers held to be compared.
+    pub mirror_bytes: Spot<Size>,
+    /// Bodies held to be sent again.
+    pub replay_bytes: Option<Spot<Later>>,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self { mirror_bytes: Spot::unwritten(Size(64 << 20)), replay_bytes: None }
+    }
+}
+
+impl Budgets {
+    /// Notes keys of later features.
+    pub fn later<'a>(&'a self, found: &mut LaterKeys<'a>) {
+        found.add("budgets", "replayBytes", self.replay_bytes.as_ref());
     }
 }
 

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::filter::Filter;
+use super::mirror::Mirrors;
 use super::retry::Retry;
 use super::rollout::Rollout;
 use super::rule::Match;
@@ -59,7 +60,7 @@ pub struct Route {
     /// Request rates.
     pub rate_limit: Option<Spot<Later>>,
     /// Copies of traffic.
-    pub mirror: Option<Spot<Later>>,
+    pub mirror: Option<Spot<Mirrors>>,
     /// Objectives.
     pub slo: Option<Spot<Slo>>,
     /// Guarded progress to a new version.
@@ -74,7 +75,6 @@ impl Route {
         let owner = format!("routes.{}", *self.name);
         self.retry.iter().for_each(|retry| retry.later(&owner, found));
         found.add(&owner, "rateLimit", self.rate_limit.as_ref());
-        found.add(&owner, "mirror", self.mirror.as_ref());
         self.blue_green.iter().for_each(|pair| pair.later(&owner, found));
     }
 }

@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use crate::model::log::AccessRecord;
+use crate::model::log::{AccessRecord, Shadow};
 
 /// Longest text of a field in bytes before escaping.
 pub const FIELD_CAP: usize = 1024;
@@ -50,7 +50,12 @@ impl LineWriter {
         plain(out, "bytes_out", format_args!("{}", record.bytes_out));
         plain(out, "attempts", format_args!("{}", record.attempts));
         optional(out, "error", record.error.as_bytes());
-        out.extend_from_slice(b",\"shadow\":false}\n");
+        match &record.shadow {
+            Shadow::No => plain(out, "shadow", format_args!("false")),
+            Shadow::To(upstreams) => text(out, "shadow", upstreams.as_bytes()),
+            Shadow::Copy => plain(out, "shadow", format_args!("true")),
+        }
+        out.extend_from_slice(b"}\n");
     }
 
     /// RFC 3339 in UTC with milliseconds; the calendar is computed once a second.
@@ -154,6 +159,7 @@ pub(super) mod tests {
             bytes_out: 13,
             attempts: 1,
             error: "",
+            shadow: Shadow::No,
         }
     }
 
@@ -176,6 +182,21 @@ pub(super) mod tests {
                 "\"bytes_out\":13,\"attempts\":1,\"error\":null,\"shadow\":false}\n"
             )
         );
+    }
+
+    #[test]
+    fn an_original_names_who_got_its_copy_and_the_copy_says_that_it_is_one() {
+        let mut shadow = Shadow::default();
+        let rows = [(None, "false}\n"), (Some("a"), "\"a\"}\n"), (Some("b"), "\"a,b\"}\n")];
+        for (upstream, end) in rows {
+            if let Some(name) = upstream {
+                shadow.add(&name.into());
+            }
+            let line = line(&AccessRecord { shadow: shadow.clone(), ..record() });
+            assert!(line.ends_with(&format!(",\"shadow\":{end}")), "{line}");
+        }
+        let copy = line(&AccessRecord { shadow: Shadow::Copy, ..record() });
+        assert!(copy.ends_with(",\"shadow\":true}\n"), "{copy}");
     }
 
     #[test]

@@ -135,6 +135,7 @@ pub fn render(scrape: &Scrape<'_>) -> String {
     let mut out = Exposition::default();
     requests(&mut out, &rows, scrape.bounds);
     by_arm(&mut out, &rows, scrape.book);
+    copies(&mut out, scrape.book);
     configured(&mut out, scrape);
     rollouts(&mut out, scrape);
     objectives(&mut out, scrape);
@@ -209,6 +210,22 @@ fn by_arm(out: &mut Exposition, rows: &[Row], book: &Book) {
     out.family(&names::RETRIES);
     for ((route, arm, reason), count) in retries {
         out.count(&names::RETRIES, &[route, arm, reason], count);
+    }
+}
+
+/// Families of copies: a shadow's answers are nobody's, so no arm is charged.
+fn copies(out: &mut Exposition, book: &Book) {
+    let shadows = book.live_shadows();
+    let totals: Vec<_> = shadows.iter().map(|(route, cell)| (route, &cell.upstream, cell.totals())).collect();
+    out.family(&names::MIRROR_REQUESTS);
+    for (route, upstream, totals) in &totals {
+        for (result, count) in totals.by_result().filter(|(_, count)| *count > 0) {
+            out.count(&names::MIRROR_REQUESTS, &[route, upstream, result.label()], count);
+        }
+    }
+    out.family(&names::MIRROR_DURATION);
+    for (route, upstream, totals) in &totals {
+        out.histogram(&names::MIRROR_DURATION, &[route, upstream], &totals.head, &[]);
     }
 }
 

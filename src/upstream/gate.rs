@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::deadline::{Deadline, Deadlines, within};
-use crate::ledger::EndpointCell;
+use crate::ledger::{EndpointCell, Lane};
 
 /// How long a request waits before it looks again whether another worker let go of a connection.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -28,10 +28,20 @@ pub struct Bounds {
     pub pending: u32,
 }
 
+/// Whose requests a connection carries: each has counts and bounds of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Those of clients.
+    Clients,
+    /// Copies that nobody waits for.
+    Copies,
+}
+
 /// One worker's way to the counts of an endpoint.
 #[derive(Debug)]
 pub struct Gate {
     shared: Arc<EndpointCell>,
+    purpose: Purpose,
     /// Requests of this worker without a connection.
     waiting: Cell<u32>,
     freed: Notify,
@@ -40,20 +50,27 @@ pub struct Gate {
 impl Gate {
     /// Of an endpoint.
     #[must_use]
-    pub fn new(shared: Arc<EndpointCell>) -> Rc<Self> {
-        Rc::new(Self { shared, waiting: Cell::new(0), freed: Notify::new() })
+    pub fn new(shared: Arc<EndpointCell>, purpose: Purpose) -> Rc<Self> {
+        Rc::new(Self { shared, purpose, waiting: Cell::new(0), freed: Notify::new() })
+    }
+
+    fn lane(&self) -> &Lane {
+        match self.purpose {
+            Purpose::Clients => &self.shared.lane,
+            Purpose::Copies => &self.shared.shadow_lane,
+        }
     }
 
     /// Room for one more connection, if the bound allows it.
     #[must_use]
     pub fn open(self: &Rc<Self>, bounds: Bounds) -> Option<Place> {
-        take(&self.shared.open, bounds.connections).then(|| Place(Rc::clone(self)))
+        take(&self.lane().open, bounds.connections).then(|| Place(Rc::clone(self)))
     }
 
     /// Joins those without a connection, if there is room among them.
     #[must_use]
     pub fn wait(self: &Rc<Self>, bounds: Bounds) -> Option<Pending> {
-        take(&self.shared.pending, bounds.pending).then(|| {
+        take(&self.lane().pending, bounds.pending).then(|| {
             self.waiting.set(self.waiting.get() + 1);
             Pending(Rc::clone(self))
         })
@@ -63,8 +80,8 @@ impl Gate {
     #[must_use]
     pub fn is_wanted_elsewhere(&self, bounds: Bounds) -> bool {
         bounds.connections > 0
-            && self.shared.open.load(Relaxed) >= bounds.connections
-            && self.shared.pending.load(Relaxed) > self.waiting.get()
+            && self.lane().open.load(Relaxed) >= bounds.connections
+            && self.lane().pending.load(Relaxed) > self.waiting.get()
     }
 
     /// A connection can be used again.
@@ -88,7 +105,7 @@ pub struct Place(Rc<Gate>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.shared.open.fetch_sub(1, Relaxed);
+        self.0.lane().open.fetch_sub(1, Relaxed);
         self.0.returned();
     }
 }
@@ -108,7 +125,7 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.0.shared.pending.fetch_sub(1, Relaxed);
+        self.0.lane().pending.fetch_sub(1, Relaxed);
         self.0.waiting.set(self.0.waiting.get().saturating_sub(1));
         // It may have been woken for what it no longer takes.
         self.0.returned();
@@ -123,12 +140,15 @@ mod tests {
     #[test]
     fn places_and_waiters_are_bounded_over_workers_and_given_back() {
         let cell = Book::new(2, 0).endpoint(&"http://a:1".into(), None);
-        let (gate, other) = (Gate::new(Arc::clone(&cell)), Gate::new(cell));
+        let (gate, other) =
+            (Gate::new(Arc::clone(&cell), Purpose::Clients), Gate::new(Arc::clone(&cell), Purpose::Clients));
         let bounds = Bounds { connections: 2, pending: 1 };
         let (first, second) = (gate.open(bounds), other.open(bounds));
         assert!(first.is_some() && second.is_some() && gate.open(bounds).is_none());
         let waiting = gate.wait(bounds);
         assert!(waiting.is_some() && other.wait(bounds).is_none());
+        let copies = Gate::new(cell, Purpose::Copies);
+        assert!(copies.open(bounds).is_some() && copies.wait(bounds).is_some(), "counted apart");
         assert!(other.is_wanted_elsewhere(bounds) && !gate.is_wanted_elsewhere(bounds));
         drop((second, waiting));
         assert!(gate.open(bounds).is_some() && other.wait(bounds).is_some());

@@ -16,5 +16,6 @@ pub mod upload;
 
 pub use arrived::{Arrived, Broken, Tunnel};
 pub use deadline::{Deadline, Deadlines, within, within_upload};
+pub use gate::Purpose;
 pub use pool::{Pool, Pools, Refused};
-pub use upload::{DRAIN_BYTES, RequestBody, Upload};
+pub use upload::{DRAIN_BYTES, RequestBody, Tap, Upload};

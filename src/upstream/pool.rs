@@ -18,7 +18,7 @@ use super::arrived::Arrived;
 use super::buffers::Buffers;
 use super::connect::connect;
 use super::deadline::{Deadline, Deadlines, within};
-use super::gate::{Bounds, Gate, Place};
+use super::gate::{Bounds, Gate, Place, Purpose};
 use super::h1::Connection;
 use super::h2::{Session, Sessions};
 use super::upload::RequestBody;
@@ -47,6 +47,7 @@ pub struct Pools {
 struct Shared {
     deadlines: Rc<Deadlines>,
     buffers: Rc<Buffers>,
+    purpose: Purpose,
 }
 
 impl Shared {
@@ -58,8 +59,8 @@ impl Shared {
 impl Pools {
     /// No connections yet.
     #[must_use]
-    pub fn new(deadlines: Rc<Deadlines>) -> Self {
-        let shared = Rc::new(Shared { deadlines, buffers: Rc::default() });
+    pub fn new(deadlines: Rc<Deadlines>, purpose: Purpose) -> Self {
+        let shared = Rc::new(Shared { deadlines, buffers: Rc::default(), purpose });
         Self { shared, pools: RefCell::default() }
     }
 
@@ -159,10 +160,10 @@ pub struct Refused {
 impl Pool {
     fn new(shared: Rc<Shared>, cell: Arc<EndpointCell>) -> Self {
         Self {
+            gate: Gate::new(cell, shared.purpose),
             shared,
             idle: RefCell::default(),
             sessions: Sessions::default(),
-            gate: Gate::new(cell),
             warming: Cell::default(),
             in_flight: Cell::default(),
             failures: Cell::default(),

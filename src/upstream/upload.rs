@@ -2,7 +2,9 @@
 //!
 //! It exists so that a client's fault is never charged to an arm. It must never buffer a frame.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
+use std::collections::VecDeque;
+use std::fmt::Debug;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -28,6 +30,16 @@ pub enum RequestBody {
     Tunnel,
     /// The client's body as it comes.
     Streaming(Incoming, Rc<Upload>),
+    /// A body held in memory.
+    Kept(VecDeque<Bytes>),
+}
+
+/// Sees a request body as it passes on. It must never wait, nor hold what it was not asked to.
+pub trait Tap: Debug {
+    /// The next piece.
+    fn piece(&self, data: &Bytes);
+    /// That was all of it; may be called more than once.
+    fn ended(&self);
 }
 
 /// What is known of a request body under way.
@@ -49,6 +61,8 @@ pub struct Upload {
     pub too_large: Cell<bool>,
     /// Which trailers may follow it.
     pub trailers: Announced,
+    /// Who else is to see the body; hardly ever anybody.
+    pub tap: OnceCell<Rc<dyn Tap>>,
 }
 
 impl Upload {
@@ -64,7 +78,14 @@ impl Upload {
             broken: Cell::new(false),
             too_large: Cell::new(false),
             trailers,
+            tap: OnceCell::new(),
         }
+    }
+
+    fn over(&self) {
+        self.client.body_ended();
+        self.ended.set(true);
+        self.tap.get().into_iter().for_each(|tap| tap.ended());
     }
 
     /// Whether the client still owes bytes that somebody waits for.
@@ -81,7 +102,7 @@ impl RequestBody {
     /// Whether there is nothing to send, so that the request may be sent again.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        !matches!(self, Self::Streaming(..))
+        matches!(self, Self::Empty | Self::Tunnel)
     }
 
     /// Reads the rest and throws it away, up to [`DRAIN_BYTES`]: a client that is still sending
@@ -106,7 +127,11 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let Self::Streaming(body, upload) = self.get_mut() else { return Poll::Ready(None) };
+        let (body, upload) = match self.get_mut() {
+            Self::Streaming(body, upload) => (body, upload),
+            Self::Kept(pieces) => return Poll::Ready(pieces.pop_front().map(|piece| Ok(Frame::data(piece)))),
+            Self::Empty | Self::Tunnel => return Poll::Ready(None),
+        };
         let mut polled = Pin::new(body).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &mut polled
             && let Some(trailers) = frame.trailers_mut()
@@ -123,15 +148,19 @@ impl Body for RequestBody {
                     upload.too_large.set(true);
                     return Poll::Ready(Some(Err("the request body is over the limit".into())));
                 }
+                if let Some(tap) = upload.tap.get() {
+                    match frame.data_ref() {
+                        Some(data) => tap.piece(data),
+                        // Nothing can follow trailers, and nobody may ask again.
+                        None => tap.ended(),
+                    }
+                }
             }
             Poll::Ready(Some(Err(_))) => {
                 upload.client.on_body(None);
                 upload.broken.set(true);
             }
-            Poll::Ready(None) => {
-                upload.client.body_ended();
-                upload.ended.set(true);
-            }
+            Poll::Ready(None) => upload.over(),
         }
         polled.map_err(Into::into)
     }
@@ -139,11 +168,11 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty | Self::Tunnel => true,
+            Self::Kept(pieces) => pieces.is_empty(),
             Self::Streaming(body, upload) => {
                 let ended = body.is_end_stream();
                 if ended {
-                    upload.client.body_ended();
-                    upload.ended.set(true);
+                    upload.over();
                 }
                 ended
             }
@@ -154,6 +183,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty | Self::Tunnel => SizeHint::with_exact(0),
             Self::Streaming(body, _) => body.size_hint(),
+            Self::Kept(pieces) => SizeHint::with_exact(pieces.iter().map(|piece| piece.len() as u64).sum()),
         }
     }
 }

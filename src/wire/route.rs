@@ -1,5 +1,7 @@
 //! A route as operators see it: its arms, their weights, and what the last minute showed.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Drain, Objective, Override, Rollout};
@@ -31,9 +33,34 @@ pub struct Route {
     /// Who is steered past the split, and how often.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overrides: Vec<Override>,
+    /// Who gets copies of its requests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<Mirror>,
     /// Slots of a blue-green route.
     #[serde(default, rename = "blueGreen", skip_serializing_if = "Option::is_none")]
     pub blue_green: Option<BlueGreen>,
+}
+
+/// Copies of a route's requests for one upstream; numbers are since the start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mirror {
+    /// Upstream that gets them.
+    pub to: String,
+    /// Percent of the users, or of the requests without a sticky key.
+    pub percent: f64,
+    /// Requests drawn: all of them are sent, dropped, or under way.
+    pub sampled: u64,
+    /// Copies sent that ended.
+    pub sent: u64,
+    /// Requests drawn and not copied, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// 99th percentile to the shadow's response head in milliseconds; `None` without answers.
+    pub p99_ms: Option<f64>,
+    /// Pairs of answers: both good, only the primary bad, only the shadow bad, both bad; absent
+    /// where answers are not compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pairs: Option<[u64; 4]>,
 }
 
 /// One arm; numbers are of the last minute.

@@ -36,6 +36,7 @@ mod h2c_origins;
 mod lifecycle;
 mod limits;
 mod metrics;
+mod mirror;
 mod mutations;
 mod objectives;
 mod origins;

@@ -214,6 +214,7 @@ pub fn guided(rollout: &Rollout, epoch: u64, seed: u64) -> Guided {
         void: rollout.void_arm().map(str::to_owned),
         compared,
         run: rollout.run,
+        shadow: None,
     }
 }
 

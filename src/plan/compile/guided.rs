@@ -12,6 +12,7 @@ use crate::analysis::policy::Status;
 use crate::ledger::Trial;
 use crate::ledger::trial::SLOTS;
 use crate::model::{ArmIx, Guided, RouteOverlay};
+use crate::plan::mirror::Bad;
 use crate::plan::{Compare, StatusSet, WeightSource};
 use crate::spec::route::Route as Written;
 use crate::split::Ranges;
@@ -166,12 +167,16 @@ pub(super) fn compare(
         reference,
         candidate,
         w: if both > 0.0 { width(candidate) / both } else { 0.0 },
-        bad_statuses: statuses(&policy.bad_statuses),
-        bad_grpc: policy
-            .bad_grpc
-            .iter()
-            .fold(0, |set, code| set | 1_u32.checked_shl(u32::from(*code)).unwrap_or(0)),
+        bad_statuses: bad(policy).statuses,
+        bad_grpc: bad(policy).grpc,
     })
+}
+
+/// What a policy calls bad.
+pub(super) fn bad(policy: &Policy) -> Bad {
+    let codes = policy.bad_grpc.iter();
+    let grpc = codes.fold(0, |set, code| set | 1_u32.checked_shl(u32::from(*code)).unwrap_or(0));
+    Bad { statuses: statuses(&policy.bad_statuses), grpc }
 }
 
 /// The slots in which a range of buckets ends: they lie in two arms.

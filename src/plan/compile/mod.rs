@@ -7,6 +7,7 @@ mod checks;
 mod filters;
 mod guided;
 mod listeners;
+mod mirror;
 mod notify;
 mod overrides;
 mod retry;
@@ -111,6 +112,8 @@ struct Context<'a> {
     inputs: Inputs<'a>,
     findings: Findings,
     generation: Generation,
+    /// Bytes of bodies held for copies at most.
+    mirror_bytes: u64,
     /// Indices of the routes in force, by name.
     before: HashMap<&'a str, usize, FixedState>,
 }
@@ -123,7 +126,8 @@ pub fn compile(inputs: Inputs<'_>) -> Result<Compiled, Vec<Diagnostic>> {
     let generation = inputs.previous.map_or(Generation(1), |plan| plan.generation.next());
     let routes = inputs.previous.map(|plan| plan.routes.iter().zip(0..)).into_iter().flatten();
     let before = routes.map(|(route, at)| (&*route.name, at)).collect();
-    let mut context = Context { inputs, findings: Findings::default(), generation, before };
+    let mirror_bytes = crate::spec::process::Budgets::default().mirror_bytes.value.0;
+    let mut context = Context { inputs, findings: Findings::default(), generation, mirror_bytes, before };
     let plan = build(&mut context);
     let mut found = context.findings.found;
     found.sort_by(|a, b| a.place.cmp(&b.place));
@@ -146,6 +150,9 @@ fn build(context: &mut Context<'_>) -> Option<Plan> {
     no_routes(context);
     let listeners = listeners::compile(context);
     let upstreams = upstreams::compile(context);
+    if let Some(budgets) = single(context, "budgets", |file| file.budgets.as_ref()) {
+        context.mirror_bytes = budgets.mirror_bytes.value.0;
+    }
     let (routes, rules) = routes::compile(context, &listeners, &upstreams);
     let trusted = spec.files.iter().flat_map(|(_, file)| &file.trusted_proxies).map(|net| net.0).collect();
     let process = process(context);
@@ -170,6 +177,7 @@ fn build(context: &mut Context<'_>) -> Option<Plan> {
         access_log,
         trace_sample: tracing.map(|tracing| tracing.sample.parts_per_million),
         process: process?,
+        mirror_bytes: context.mirror_bytes,
         notify: notify.into(),
     })
 }
@@ -196,6 +204,8 @@ fn unused_upstreams(context: &mut Context<'_>) {
         used.extend(arms.map(|(name, arm)| arm.upstream.as_deref().unwrap_or(name).as_str()));
         let slots = route.blue_green.iter().flat_map(|pair| &pair.slots.value);
         used.extend(slots.map(|slot| slot.as_str()));
+        let mirrors = route.mirror.iter().flat_map(|list| &list.value.0);
+        used.extend(mirrors.map(|mirror| mirror.to.as_str()));
     }
     each_file(context, |context, file| {
         for name in file.upstreams.keys().filter(|name| !used.contains(name.as_str())) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::rules::Kind;
 use super::upstreams::Upstreams;
-use super::{Context, checks, each_file, filters, fingerprint, retry, rules, slo, split};
+use super::{Context, checks, each_file, filters, fingerprint, mirror, retry, rules, slo, split};
 use crate::plan::rank::Rank;
 use crate::plan::router::{HostPattern, MatchRule, PathPattern};
 use crate::plan::{Listener, Route, Timeouts};
@@ -32,7 +32,7 @@ pub(super) fn compile(
             let index = u32::try_from(routes.len()).unwrap_or(u32::MAX);
             let served = listener_set(context, listeners, written);
             let Matched { rules, complete } = matches(context, written, index, served, all.len());
-            if let Some(route) = one(context, written, upstreams, &rules) {
+            if let Some(route) = one(context, written, listeners, upstreams, &rules) {
                 routes.push(Arc::new(route));
             }
             if !names.insert(written.name.as_str()) {
@@ -59,7 +59,7 @@ pub(super) fn again(
 ) -> Option<Route> {
     let served = listener_set(context, listeners, written);
     let matched = matches(context, written, 0, served, 0);
-    one(context, written, upstreams, &matched.rules)
+    one(context, written, listeners, upstreams, &matched.rules)
 }
 
 /// Checks a name that will be a label, a path segment and a log field.
@@ -168,6 +168,7 @@ fn matches(
 fn one(
     context: &mut Context<'_>,
     written: &Written,
+    listeners: &[Listener],
     upstreams: &Upstreams,
     matched: &[MatchRule],
 ) -> Option<Route> {
@@ -182,6 +183,15 @@ fn one(
     let retry = retry::compile(context, written.retry.as_ref());
     let objectives = slo::compile(context, written.slo.as_ref());
     let division = split::compile(context, written, &name, upstreams, answers(written))?;
+    let around = mirror::Around {
+        listeners,
+        upstreams,
+        name: &name,
+        arms: &division.arms,
+        policy: division.policy.as_deref(),
+        by_hand: division.operator.is_some(),
+    };
+    let mirrors = mirror::compile(context, written, &around);
     let mut route = Route {
         generation: context.generation,
         fingerprint: 0,
@@ -207,6 +217,7 @@ fn one(
         policy_fingerprint: written.rollout.as_ref().map_or(0, |block| fingerprint(&block.value)),
         objectives,
         trial: division.trial,
+        mirrors: mirrors.into(),
         slots: division.slots,
         name,
     };
@@ -224,7 +235,8 @@ fn stamp(context: &Context<'_>, written: &Written, route: &mut Route) {
     let weights: Vec<u32> = route.arms.iter().map(|arm| arm.weight).collect();
     let upstreams: Vec<_> =
         route.arms.iter().map(|arm| written_upstream(context, &arm.upstream.name)).collect();
-    route.fingerprint = fingerprint(&(written, weights, upstreams, route.operator.is_some()));
+    let copied: Vec<(u32, bool)> = route.mirrors.iter().map(|one| (one.sample, one.live)).collect();
+    route.fingerprint = fingerprint(&(written, weights, upstreams, route.operator.is_some(), copied));
     let before = context.before.get(&*route.name).and_then(|at| context.inputs.previous?.routes.get(*at));
     if let Some(before) = before.filter(|before| before.fingerprint == route.fingerprint) {
         route.generation = before.generation;

@@ -55,6 +55,7 @@ fn one(context: &mut Context<'_>, name: &Spot<String>, written: &ShortOr<Written
     let name: Arc<str> = Arc::from(name.as_str());
     Upstream {
         cell: context.inputs.book.upstream(&name),
+        shadow: context.inputs.book.shadow_of(&name),
         name,
         endpoints: endpoints.into(),
         // Without TLS there is no ALPN: `auto` is then the protocol that every origin speaks.

@@ -47,6 +47,7 @@ fn guided(run: u64, share: u32, void: bool) -> Overlay {
         void: void.then(|| "canary".to_owned()),
         compared: None,
         run,
+        shadow: None,
     };
     Overlay { guided: [("all".to_owned(), guide)].into(), ..Overlay::default() }
 }

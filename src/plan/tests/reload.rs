@@ -105,6 +105,7 @@ fn routes_weighed_anew_are_what_a_whole_compilation_makes_of_them() {
             seed: 7,
         }),
         run: 1,
+        shadow: None,
     };
     let by_hand = operator("a", plan.routes[0].split_fingerprint, &[("stable", 60), ("canary", 40)]);
     let rounds: [(&[&str], Option<u32>, bool); 4] = [
@@ -131,6 +132,39 @@ fn routes_weighed_anew_are_what_a_whole_compilation_makes_of_them() {
         let kept = part.routes.iter().zip(&plan.routes).filter(|(new, old)| Arc::ptr_eq(new, old)).count();
         assert_eq!(kept, 3 - names.iter().filter(|name| **name != "gone").count(), "{names:?}");
         plan = part;
+    }
+}
+
+#[test]
+fn a_rollout_that_shadows_mirrors_its_candidate_beside_what_the_file_mirrors() {
+    let book = Book::new(1, 64);
+    let route = |mirror: &str| {
+        let rollout = "rollout: { version: v2, steps: [10, 100] }";
+        format!("{BASE}routes: [{{ name: c, split: {{ stable: 1, canary: 0 }}, {rollout}{mirror} }}]\n")
+    };
+    let guide = |shadow| Guided {
+        from: "stable".into(),
+        to: "canary".into(),
+        share: Some(0),
+        void: None,
+        compared: None,
+        run: 0,
+        shadow,
+    };
+    let rows = [
+        ("", None, None),
+        ("", Some(0), None),
+        ("", Some(100_000), Some((100_000, true, 65_536))),
+        (", mirror: { to: canary, percent: 1%, maxBody: 1KiB }", Some(100_000), Some((100_000, true, 1024))),
+        (", mirror: { to: canary, percent: 1%, maxBody: 1KiB }", None, Some((10_000, false, 1024))),
+    ];
+    for (mirror, shadow, expected) in rows {
+        let guided = [("c".to_owned(), guide(shadow))].into();
+        let overlay = Overlay { guided, ..Overlay::default() };
+        let plan = load(&route(mirror), &overlay, &book, None).plan;
+        let found: Vec<_> =
+            plan.routes[0].mirrors.iter().map(|one| (one.sample, one.pairs(), one.max_body)).collect();
+        assert_eq!(found, Vec::from_iter(expected), "{mirror} {shadow:?}");
     }
 }
 
