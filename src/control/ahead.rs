@@ -53,9 +53,12 @@ impl Controller {
         for change in self.waiting.iter().flat_map(|one| &one.ahead) {
             if let Some(outcome) = change.outcome() {
                 let known = kept.by_route.remove(&change.route);
-                let (analyzer, epoch) = known.map_or((None, 0), |known| (known.analyzer, known.epoch));
-                let rollout = outcome.next.clone();
-                kept.by_route.insert(change.route.clone(), Remembered { rollout, analyzer, epoch, second });
+                let (rollout, shadow) = (outcome.next.clone(), None);
+                let known = known
+                    .map_or(Remembered { rollout, analyzer: None, epoch: 0, second, shadow }, |known| {
+                        Remembered { rollout: outcome.next.clone(), second, ..known }
+                    });
+                kept.by_route.insert(change.route.clone(), known);
             }
             if change.has(&Move::ClearManualWeights) {
                 overlay.routes.remove(&change.route);

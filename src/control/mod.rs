@@ -13,6 +13,7 @@ pub mod command;
 mod conduct;
 pub mod controller;
 mod deliver;
+pub mod differences;
 pub mod health;
 pub mod load;
 pub mod meters;

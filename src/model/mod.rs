@@ -4,6 +4,7 @@
 //! clock, or depend on any other module of this crate.
 
 pub mod client;
+pub mod compared;
 pub mod diagnostic;
 pub mod explained;
 pub mod head;
@@ -12,10 +13,12 @@ pub mod log;
 pub mod names;
 pub mod outcome;
 pub mod overlay;
+pub mod shadow;
 pub mod time;
 pub mod trailers;
 
 pub use client::Client;
+pub use compared::{BodyRule, CompareRules, PathStep};
 pub use diagnostic::{Diagnostic, Place, Severity};
 pub use explained::{Explained, Range};
 pub use head::RequestHead;
@@ -25,3 +28,4 @@ pub use outcome::{
     UnroutedReason, Verdict,
 };
 pub use overlay::{Compared, Guided, Overlay, Provenance, RouteOverlay};
+pub use shadow::{Heard, Pair, PairSink};

@@ -42,6 +42,8 @@ pub struct Guided {
     pub void: Option<String>,
     /// The comparison under way.
     pub compared: Option<Compared>,
+    /// Share of the traffic copied to `to` before its first step, in parts per million.
+    pub shadow: Option<u32>,
 }
 
 /// Two arms that are being compared.

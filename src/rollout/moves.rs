@@ -144,6 +144,7 @@ pub fn lacks(waiting: &Waiting) -> String {
     match waiting {
         Waiting::Dwell { seconds } => format!("{seconds:.0} s more of its minimum time"),
         Waiting::Requests { more } => format!("{more} more canary requests"),
+        Waiting::Pairs { more } => format!("{more} more mirrored requests"),
         Waiting::Detectable { target, more } => {
             format!("{more:.0} more requests until a ratio of {target} would show")
         }

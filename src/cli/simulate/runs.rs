@@ -11,11 +11,11 @@ use clap::ValueEnum;
 use super::dice::LatencyTable;
 use super::peers::{Judge, Peer};
 use super::traffic::{Scenario, Setting, Traffic};
+use crate::analysis::differences::Paired;
 use crate::analysis::evidence::{Bad, Excess};
 use crate::analysis::guard::Guard;
 use crate::analysis::mixture::Schedule;
-use crate::analysis::shadow::Pairs;
-use crate::analysis::{Analyzer, Policy, Tick, Verdict};
+use crate::analysis::{Analyzer, Policy, Tick, Verdict, shadow};
 
 /// Which part of the rule judges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -120,7 +120,7 @@ struct Ours {
     schedule: Schedule,
     errors: Excess,
     guard: Guard,
-    pairs: Pairs,
+    shadow: shadow::Phase,
 }
 
 impl Ours {
@@ -133,7 +133,7 @@ impl Ours {
             schedule: Schedule::new(policy.steps.len()),
             errors: Excess::default(),
             guard: Guard::new(policy.max_bad, policy.availability),
-            pairs: Pairs::default(),
+            shadow: shadow::Phase::default(),
             policy,
         }
     }
@@ -160,10 +160,10 @@ impl Ours {
 
     #[expect(clippy::cast_precision_loss, reason = "pairs of one second")]
     fn pairs(&mut self, traffic: &mut Traffic, spent: &mut Hit) -> bool {
-        let (pairs, worse, better) = traffic.pairs();
-        spent.requests += pairs as f64;
+        let moments = traffic.pairs();
+        spent.requests += moments.iter().map(Paired::all).sum::<u64>() as f64;
         spent.seconds += 1.0;
-        self.pairs.add(worse, better);
-        self.pairs.ln() >= self.policy.ln_threshold()
+        let second = spent.seconds as u64;
+        self.shadow.tick(&self.policy, second, &moments, &[]).verdict == Verdict::Harmful
     }
 }

@@ -11,12 +11,14 @@ use super::counts::{Counts, Epoch};
 use super::ring::Ring;
 use super::sampled::Sampled;
 use crate::analysis::recording::{Said, Told};
-use crate::analysis::{Analyzer, Finding, Policy, Tick};
+use crate::analysis::{Analyzer, Finding, Policy, Tick, shadow};
 use crate::control::checks::Checks;
+use crate::control::differences::Differences;
 use crate::model::{Compared, Guided};
 use crate::plan::Route;
 use crate::rollout::moves::Analyze;
-use crate::rollout::{Identity, Rollout, Scene, Scheme};
+use crate::rollout::state::Base;
+use crate::rollout::{Identity, Rollout, Scene, Scheme, Share};
 
 /// What is remembered of a rollout over a restart.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -31,6 +33,9 @@ pub struct Remembered {
     /// The analyzer's second at the time of writing.
     #[serde(default)]
     pub second: u64,
+    /// What mirrored requests have shown, during the shadow phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<shadow::Phase>,
 }
 
 /// One rollout under way.
@@ -42,6 +47,8 @@ pub struct Live {
     pub policy: Arc<Policy>,
     /// What is known so far.
     pub analyzer: Option<Analyzer>,
+    /// What mirrored requests have shown, during the shadow phase.
+    pub shadow: Option<shadow::Phase>,
     /// What was found last.
     pub finding: Option<Finding>,
     /// Number of the weight epoch.
@@ -71,6 +78,7 @@ impl Live {
             rollout: Rollout::default(),
             policy,
             analyzer: None,
+            shadow: None,
             finding: None,
             epoch: 0,
             rate: 0.0,
@@ -86,21 +94,21 @@ impl Live {
     /// The same as it was remembered.
     #[must_use]
     pub fn remembered(policy: Arc<Policy>, known: Remembered) -> Self {
-        let Remembered { rollout, analyzer, epoch, .. } = known;
-        Self { rollout, analyzer, epoch, ..Self::new(policy) }
+        let Remembered { rollout, analyzer, epoch, shadow, .. } = known;
+        Self { rollout, analyzer, epoch, shadow, ..Self::new(policy) }
     }
 
     /// What to remember. `second` is the analyzer's.
     #[must_use]
     pub fn to_remember(&self, second: u64) -> Remembered {
         let (rollout, analyzer) = (self.rollout.clone(), self.analyzer.clone());
-        Remembered { rollout, analyzer, epoch: self.epoch, second }
+        Remembered { rollout, analyzer, epoch: self.epoch, second, shadow: self.shadow.clone() }
     }
 
     /// What the plan must be compiled with.
     #[must_use]
     pub fn guided(&self) -> Guided {
-        guided(&self.rollout, self.epoch, self.seed)
+        guided(&self.rollout, &self.policy, self.epoch, self.seed)
     }
 
     /// The weights changed, or the step did: what comes from now on is counted apart.
@@ -173,6 +181,23 @@ impl Live {
         }
     }
 
+    /// Judges one second of the shadow phase; `None` in any other.
+    pub fn judge_shadow(&mut self, route: &str, second: u64, differences: &Differences) -> Option<Finding> {
+        if !is_shadow(&self.rollout) {
+            self.shadow = None;
+            return None;
+        }
+        if self.shadow.is_none() {
+            // What was copied before is not of this phase.
+            differences.begin(route);
+        }
+        let phase = self.shadow.get_or_insert_default();
+        let (moments, differing) = (differences.take(route), differences.confirmed(route));
+        let finding = phase.tick(&self.policy, second, &moments, &differing);
+        self.finding = Some(finding.clone());
+        Some(finding)
+    }
+
     /// Judges one second; `None` when nothing is compared.
     pub fn judge(&mut self, ticks: Vec<Tick>) -> Option<Finding> {
         let requests: u64 = ticks.iter().map(|tick| tick.stable.n + tick.canary.n).sum();
@@ -196,7 +221,11 @@ impl Live {
 
 /// What a rollout says of its route's weights.
 #[must_use]
-pub fn guided(rollout: &Rollout, epoch: u64, seed: u64) -> Guided {
+///
+/// Copies go to the candidate from [`Move::Mirror`](crate::rollout::Move::Mirror) with a share to the
+/// one with none: for as long as the phase is the shadow's, held and paused included. That is read off
+/// the state, so that a restart and an edit of the share need no move to be remembered.
+pub fn guided(rollout: &Rollout, policy: &Policy, epoch: u64, seed: u64) -> Guided {
     let share = rollout.canary_share();
     let compares = rollout.is_live() && share.is_some_and(|share| share.0 > 0 && share.0 < 1_000_000);
     let compared = compares.then(|| Compared { candidate: rollout.candidate().to_owned(), epoch, seed });
@@ -206,7 +235,13 @@ pub fn guided(rollout: &Rollout, epoch: u64, seed: u64) -> Guided {
         share: share.map(|share| share.0),
         void: rollout.void_arm().map(str::to_owned),
         compared,
+        shadow: policy.shadow.filter(|_| is_shadow(rollout)).map(|share| Share::of(share).0),
     }
+}
+
+/// Whether copies go to the candidate and are compared.
+fn is_shadow(rollout: &Rollout) -> bool {
+    rollout.phase.base() == Some(Base::Shadow)
 }
 
 /// What makes the rollout of a route the one it is.

@@ -13,6 +13,7 @@ pub mod sampled;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::differences::Differences;
 use super::objectives::Objectives;
 use super::store::Kept;
 use crate::ledger::Book;
@@ -35,6 +36,8 @@ pub struct Rollouts {
     pub store: bool,
     /// What routes promise, with a rollout or without.
     pub objectives: Objectives,
+    /// What mirrored requests showed.
+    pub differences: Differences,
 }
 
 /// What an event does to a rollout, and what was true when that was decided.
@@ -63,7 +66,7 @@ impl Rollouts {
     /// None yet.
     #[must_use]
     pub fn new(base: u64, down: u64) -> Self {
-        Self { lives: BTreeMap::new(), base, down, store: true, objectives: Objectives::default() }
+        Self { base, down, store: true, ..Self::default() }
     }
 
     /// The analyzer's second.
@@ -139,12 +142,12 @@ impl Rollouts {
     pub fn look(&mut self, book: &Book, now: Now) -> Vec<(String, Event)> {
         let second = self.second(now);
         let ended = (now.wall.0 / 1_000).saturating_sub(1);
-        let routes = self.lives.len();
+        let (routes, differences) = (self.lives.len(), &self.differences);
         let events = self.lives.iter_mut().map(|(route, live)| {
             let ticks = live.counts.take(book, route, second, ended, &mut live.sampled);
             live.after.look(book, route, &live.rollout);
             live.ticks.share(routes);
-            let finding = live.judge(ticks);
+            let finding = live.judge(ticks).or_else(|| live.judge_shadow(route, second, differences));
             live.checks.follow(route, &live.rollout, &live.policy);
             (route.clone(), Event::Tick(finding.map(Box::new)))
         });

@@ -98,6 +98,7 @@ fn routes_weighed_anew_are_what_a_whole_compilation_makes_of_them() {
         to: "canary".into(),
         share: Some(share),
         void: (share == 0).then(|| "canary".to_owned()),
+        shadow: None,
         compared: (share > 0).then(|| Compared {
             candidate: "canary".into(),
             epoch: u64::from(share),
