@@ -71,13 +71,19 @@ impl Running {
 /// Starts controller, watcher and ticker on the present runtime.
 #[must_use]
 pub fn start(booted: Booted, options: Options) -> Running {
+    let lookup = differences::in_force(booted.publisher.plans());
+    start_comparing(booted, options, lookup)
+}
+
+/// The same with mirrors that `lookup` finds.
+pub(super) fn start_comparing(booted: Booted, options: Options, lookup: differences::Lookup) -> Running {
     let recent = Arc::new(Mutex::new(Recent::default()));
     let (sender, commands) = mpsc::channel(QUEUE);
     let (begun, has_begun) = oneshot::channel();
     let book = Arc::clone(&booted.book);
     let clock = Arc::clone(&options.clock);
     let upkeep = Arc::clone(&options.upkeep);
-    let (differences, pairs) = differences::start(differences::in_force(booted.publisher.plans()));
+    let (differences, pairs) = differences::start(lookup);
     let mut controller = Controller::new(booted, options);
     controller.rollouts.differences = differences.clone();
     let control = ControlHandle::new(sender, controller.report(), controller.conducted(), differences);

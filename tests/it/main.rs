@@ -27,6 +27,7 @@
 mod access_log;
 mod admin;
 mod cli;
+mod differences;
 mod explain;
 mod failures;
 mod forwarding;

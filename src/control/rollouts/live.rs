@@ -181,15 +181,20 @@ impl Live {
         }
     }
 
+    /// The state was another one before: a shadow phase that begins knows nothing yet, and what was
+    /// copied before it is not of its version.
+    pub fn entered(&mut self, was: &Rollout, route: &str, differences: &Differences) {
+        if is_shadow(&self.rollout) && (!is_shadow(was) || was.run != self.rollout.run) {
+            self.shadow = None;
+            differences.begin(route);
+        }
+    }
+
     /// Judges one second of the shadow phase; `None` in any other.
     pub fn judge_shadow(&mut self, route: &str, second: u64, differences: &Differences) -> Option<Finding> {
         if !is_shadow(&self.rollout) {
             self.shadow = None;
             return None;
-        }
-        if self.shadow.is_none() {
-            // What was copied before is not of this phase.
-            differences.begin(route);
         }
         let phase = self.shadow.get_or_insert_default();
         let (moments, differing) = (differences.take(route), differences.confirmed(route));
@@ -253,5 +258,67 @@ pub fn identity(policy: &Policy, fingerprint: u64, slots: bool) -> Identity {
         to: policy.to.clone(),
         scheme: if slots { Scheme::Slots } else { Scheme::Arms },
         policy: fingerprint,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rollout::state::{Hold, PauseCause};
+    use crate::rollout::{By, Event, Move, Phase, Verb, transition};
+
+    #[test]
+    fn copies_go_to_the_candidate_for_as_long_as_the_phase_is_the_shadows() {
+        let policy = Policy { shadow: Some(0.1), ..Policy::default() };
+        let shadow = |phase| {
+            let mut rollout = Rollout::default();
+            rollout.phase = phase;
+            guided(&rollout, &policy, 0, 0).shadow
+        };
+        let (over, cause) = (Base::Shadow, PauseCause::Operator);
+        for phase in
+            [Phase::Shadow, Phase::Hold { reason: Hold::Behaviour, over }, Phase::Paused { cause, over }]
+        {
+            assert_eq!(shadow(phase), Some(100_000), "{phase:?}");
+        }
+        for phase in [Phase::Idle, Phase::Pending, Phase::Stage, Phase::Reverting, Phase::Promoted] {
+            assert_eq!(shadow(phase), None, "{phase:?}");
+        }
+    }
+
+    /// What is read off the state is what the moves say.
+    #[test]
+    fn the_share_is_the_one_of_the_last_move() {
+        let policy = Policy { version: "v2".into(), shadow: Some(0.1), ..Policy::default() };
+        let (mut rollout, mut told) = (Rollout::default(), None);
+        let verb = |verb| Event::Operator {
+            verb,
+            version: None,
+            force: true,
+            by: By { reason: "why".into(), ..By::default() },
+        };
+        let events = [
+            Event::Version(identity(&policy, 0, false)),
+            Event::Tick(None),
+            verb(Verb::Pause),
+            verb(Verb::Resume),
+            Event::Restarted,
+            Event::Tick(None),
+            verb(Verb::Advance),
+            verb(Verb::Abort),
+        ];
+        for (event, at) in events.iter().zip(1..) {
+            let scene = Scene { monotonic: at * 1_000, ..Scene::default() };
+            let done = transition(&rollout, &policy, event, &scene).expect("a step");
+            rollout = done.next;
+            let moved = done.moves.iter().filter_map(|one| match one {
+                Move::Mirror(share) => Some(*share),
+                _ => None,
+            });
+            told = moved.last().or(told);
+            let share = guided(&rollout, &policy, 0, 0).shadow.unwrap_or(0);
+            assert_eq!(share, told.map_or(0, |share| share.0), "{event:?}");
+        }
+        assert_eq!(told, Some(Share::NONE));
     }
 }

@@ -175,6 +175,7 @@ impl Rollouts {
         let Some(live) = self.lives.get_mut(&*route.name) else { return false };
         let before = live.guided();
         let was = std::mem::replace(&mut live.rollout, outcome.next.clone());
+        live.entered(&was, &route.name, &self.differences);
         if *tick {
             live.decided(&was, scene, decided.second);
         }

@@ -383,7 +383,10 @@ fn a_shadow_that_fails_is_put_back_and_one_that_differs_waits() {
     let mut stand = Stand::new(policy);
     stand.second(Verdict::Undecided).is("SHADOW", 0);
     stand.found(Verdict::Suspect, Rule::Differences).is("HOLD", 0);
-    assert_eq!(stand.rollout.phase, Phase::Hold { reason: Hold::Behaviour, over: crate::rollout::state::Base::Shadow });
+    assert_eq!(
+        stand.rollout.phase,
+        Phase::Hold { reason: Hold::Behaviour, over: crate::rollout::state::Base::Shadow }
+    );
     assert!(!stand.moves.iter().any(|one| matches!(one, Move::Mirror(_))), "copies go on");
     stand.second(Verdict::Undecided).is("SHADOW", 0);
     stand.found(Verdict::Harmful, Rule::Pairs).is("REVERTING", 0);
