@@ -227,14 +227,14 @@ mod tests {
         assert_eq!(first(&policy, good, &differing), (Verdict::Suspect, Rule::Differences, 0));
         assert_eq!(first(&policy, |_| pairs(5, 0, 0, 5), &[]).1, Rule::StableUnhealthy);
         // It is suspected first, and convicted soon after.
-        let bad = |at: u64| pairs(9, 0, 1, 0).with(at % 2 == 0);
+        let bad = |at: u64| pairs(9, 0, 1, 0).with(at.is_multiple_of(2));
         assert_eq!(first(&policy, bad, &[]).1, Rule::Pairs);
         let mut phase = Phase::default();
         let convicted =
             (0..600).find(|at| phase.tick(&policy, *at, &[bad(*at)], &[]).verdict == Verdict::Harmful);
         assert!(convicted.is_some_and(|at| at < 40), "{convicted:?}");
         // Equal shares are nobody's fault, however many.
-        let even = |at: u64| pairs(10, u64::from(at % 5 == 0), u64::from(at % 5 == 2), 0);
+        let even = |at: u64| pairs(10, u64::from(at.is_multiple_of(5)), u64::from(at % 5 == 2), 0);
         assert_eq!(first(&Policy { max_bad: 0.2, ..Policy::default() }, even, &[]).0, Verdict::Healthy);
     }
 

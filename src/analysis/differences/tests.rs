@@ -58,7 +58,8 @@ fn found(words: &[&str], ignore: &[&str], one: &str, other: &str) -> Vec<(&'stat
 
 #[test]
 fn json_differs_by_place_and_kind() {
-    let rows: [(&str, &str, &[(&str, &str)]); 14] = [
+    type Row = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+    let rows: [Row; 14] = [
         (r#"{"a":1,"b":[1,2]}"#, r#"{ "b": [1, 2], "a": 1.0 }"#, &[]),
         (r#"{"a":1}"#, r#"{"a":2}"#, &[("json-value", "$.a")]),
         (r#"{"a":1}"#, r#"{"a":"1"}"#, &[("json-type", "$.a")]),

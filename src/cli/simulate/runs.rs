@@ -77,7 +77,7 @@ fn one(setting: Setting, rule: Rule, mut traffic: Traffic) -> Run {
     let mut minute = ((0, 0), (0, 0));
     for second in 0..setting.seconds {
         if setting.scenario == Scenario::Shadow {
-            if run.ours.is_none() && ours.pairs(&mut traffic, &mut spent) {
+            if run.ours.is_none() && ours.pairs(second, &mut traffic, &mut spent) {
                 run.ours = Some(spent);
                 break;
             }
@@ -159,11 +159,10 @@ impl Ours {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "pairs of one second")]
-    fn pairs(&mut self, traffic: &mut Traffic, spent: &mut Hit) -> bool {
+    fn pairs(&mut self, second: u64, traffic: &mut Traffic, spent: &mut Hit) -> bool {
         let moments = traffic.pairs();
         spent.requests += moments.iter().map(Paired::all).sum::<u64>() as f64;
         spent.seconds += 1.0;
-        let second = spent.seconds as u64;
         self.shadow.tick(&self.policy, second, &moments, &[]).verdict == Verdict::Harmful
     }
 }

@@ -95,7 +95,7 @@ impl Live {
     #[must_use]
     pub fn remembered(policy: Arc<Policy>, known: Remembered) -> Self {
         let Remembered { rollout, analyzer, epoch, shadow, .. } = known;
-        Self { rollout, analyzer, epoch, shadow, ..Self::new(policy) }
+        Self { rollout, analyzer, shadow, epoch, ..Self::new(policy) }
     }
 
     /// What to remember. `second` is the analyzer's.
@@ -315,7 +315,7 @@ mod tests {
                 Move::Mirror(share) => Some(*share),
                 _ => None,
             });
-            told = moved.last().or(told);
+            told = moved.fold(told, |_, share| Some(share));
             let share = guided(&rollout, &policy, 0, 0).shadow.unwrap_or(0);
             assert_eq!(share, told.map_or(0, |share| share.0), "{event:?}");
         }
