@@ -17,7 +17,7 @@ use std::time::Duration;
 use switchback::app::worker::{Birth, run};
 use switchback::ledger::Book;
 use switchback::model::log::{AccessRecord, AccessSink};
-use switchback::model::shadow::Nobody;
+use switchback::model::shadow::{Pair, PairSink};
 use switchback::model::{Generation, Overlay, WorkerId};
 use switchback::net::bind::bind;
 use switchback::plan::{Inputs, Plans, compile};
@@ -36,6 +36,15 @@ static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     static COUNTED_THREAD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Takes every pair and forgets it.
+struct Nobody;
+
+impl PairSink for Nobody {
+    fn pair(&self, _: Pair) -> bool {
+        true
+    }
 }
 
 fn note() {

@@ -5,6 +5,7 @@
 //! controller, views are read from the plan and the ledger.
 
 pub mod auth;
+mod differences;
 pub mod error;
 pub mod explain;
 pub mod guard;
@@ -103,6 +104,7 @@ impl Admin {
             .route("/routes/{route}/rollout/{verb}", post(verbs::rollout))
             .route("/routes/{route}/history", get(rollouts::history))
             .route("/routes/{route}/ticks", get(ticks::ticks))
+            .route("/routes/{route}/differences", get(differences::differences))
             .route("/reload", post(verbs::reload));
         Router::new()
             .nest("/api/v1", api)

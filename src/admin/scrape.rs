@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::error::Refused;
 use super::views::blocking;
-use super::{Admin, objectives, rollouts, views};
+use super::{Admin, differences, objectives, rollouts, views};
 use crate::plan::{Plan, Route};
 use crate::telemetry::metrics::{self, ArmSeries, Scrape};
 
@@ -63,6 +63,7 @@ pub fn scrape(admin: &Admin) -> String {
         bounds: &objectives::bounds(&plan),
         transitions: &rollouts::transitions(&conducted),
         harms: &rollouts::harms(&conducted),
+        differences: &differences::series(&admin.0.control.differences().rows()),
         limits: &limits,
         listeners: &listeners,
     })

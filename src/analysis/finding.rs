@@ -54,6 +54,10 @@ pub enum Rule {
     SampleRatio,
     /// Stable is failing too.
     StableUnhealthy,
+    /// Failures of mirrored requests, compared in pairs.
+    Pairs,
+    /// It answers mirrored requests differently.
+    Differences,
 }
 
 impl Rule {
@@ -71,6 +75,8 @@ impl Rule {
             Self::Behaviour => "behaviour",
             Self::SampleRatio => "sample-ratio",
             Self::StableUnhealthy => "stable-unhealthy",
+            Self::Pairs => "pairs",
+            Self::Differences => "differences",
         }
     }
 }
@@ -110,6 +116,8 @@ pub struct ByMetric {
     pub behaviour: Option<f64>,
     /// Arrivals against the router's probability.
     pub sample_ratio: Option<f64>,
+    /// Failures of mirrored requests, in pairs.
+    pub pairs: Option<f64>,
 }
 
 /// `None` for no evidence.
@@ -140,8 +148,8 @@ impl Evidence {
             Rule::Guard => (self.by_metric.guard, self.guard_threshold),
             Rule::Behaviour => (self.by_metric.behaviour, self.threshold),
             Rule::SampleRatio => (self.by_metric.sample_ratio, self.threshold),
-            Rule::Threshold(_) => (None, 0.0),
-            Rule::None | Rule::Errors | Rule::Latency(_) | Rule::StableUnhealthy => {
+            Rule::Threshold(_) | Rule::Differences => (None, 0.0),
+            Rule::None | Rule::Errors | Rule::Pairs | Rule::Latency(_) | Rule::StableUnhealthy => {
                 (self.log, self.threshold)
             }
         }
@@ -164,6 +172,11 @@ pub enum Waiting {
     },
     /// Canary users, on a sticky route: one of them may send any number of requests.
     Users {
+        /// How many more.
+        more: u64,
+    },
+    /// Mirrored requests with both answers.
+    Pairs {
         /// How many more.
         more: u64,
     },
@@ -219,4 +232,7 @@ pub struct Finding {
     /// Too few addresses were active to bound what one of them may add.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub few_clients: bool,
+    /// Kinds and places in which its answers to mirrored requests differ, confirmed ones only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub differing: Vec<String>,
 }

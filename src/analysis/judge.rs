@@ -27,7 +27,7 @@ const ERRORS_PART: f64 = 0.5;
 /// See [`ERRORS_PART`].
 const CUT_PART: f64 = 1.0 / 6.0;
 /// Evidence that is worth waiting for more.
-const CAUTION: f64 = 10.0;
+pub(super) const CAUTION: f64 = 10.0;
 
 /// Everything remembered of one rollout.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -324,6 +324,7 @@ impl Analyzer {
             waiting_for,
             confidence: self.preset,
             few_clients: tick.few_clients,
+            differing: Vec::new(),
         }
     }
 
@@ -415,6 +416,7 @@ impl Analyzer {
             guard_control: known(guard.control),
             behaviour: known(self.behaviour.ln()),
             sample_ratio: known(self.arrivals.ln()),
+            pairs: None,
         }
     }
 }
@@ -437,7 +439,7 @@ fn eta(waiting: &[Waiting], rate: f64, weight: f64) -> Option<f64> {
             Waiting::Dwell { seconds } => *seconds,
             Waiting::Requests { more } | Waiting::Users { more } => *more as f64 / (rate * weight),
             Waiting::Detectable { more, .. } => more / rate,
-            Waiting::Stable | Waiting::Evidence => f64::INFINITY,
+            Waiting::Stable | Waiting::Evidence | Waiting::Pairs { .. } => f64::INFINITY,
         };
         seconds.is_finite().then_some(most.max(seconds))
     })

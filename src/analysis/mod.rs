@@ -9,6 +9,7 @@ pub mod bins;
 mod compile;
 
 pub mod counts;
+pub mod differences;
 pub mod effect;
 pub mod evidence;
 pub mod finding;

@@ -90,6 +90,12 @@ impl Policy {
         self.written_min_requests.unwrap_or(preset.min_requests())
     }
 
+    /// Mirrored requests with both answers that the shadow phase needs.
+    #[must_use]
+    pub fn min_pairs(&self, preset: Preset) -> u64 {
+        self.written_min_requests.unwrap_or(preset.min_pairs())
+    }
+
     /// A step's minimum seconds; the common one when there is no such step.
     #[must_use]
     pub fn dwell_of(&self, step: u32) -> f64 {
@@ -148,6 +154,17 @@ impl Preset {
             Self::High => 200,
             Self::Normal => 100,
             Self::Low => 30,
+        }
+    }
+
+    /// Mirrored requests the shadow phase needs: so many that 0.9, 2.6 and 9 points more failures
+    /// than stable's would have shown.
+    #[must_use]
+    pub const fn min_pairs(self) -> u64 {
+        match self {
+            Self::High => 1_500,
+            Self::Normal => 500,
+            Self::Low => 150,
         }
     }
 }

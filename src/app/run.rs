@@ -19,7 +19,6 @@ use crate::admin::{self, Admin, Gate, Tokens};
 use crate::cli::Exit;
 use crate::control::{self, Booted, ControlHandle, Health, Meters, Options, Running, SystemClock};
 use crate::ledger::{Book, Seen};
-use crate::model::shadow::Nobody;
 use crate::model::time::Clock;
 use crate::model::{Diagnostic, Generation, WorkerId, names};
 use crate::net::bind;
@@ -155,7 +154,7 @@ impl Assembly {
             published: published.clone(),
             book: Arc::clone(&book),
             sink: Arc::clone(&log) as _,
-            pairs: Arc::new(Nobody),
+            pairs: Arc::clone(&running.pairs),
             seed: fastrand::u64(..),
             stop: stopped.clone(),
             grace: plan.process.shutdown_grace,

@@ -7,6 +7,7 @@
 
 pub mod check;
 pub mod diff;
+mod differences;
 pub mod explain;
 pub mod files;
 mod postmortem;
@@ -83,6 +84,8 @@ pub enum Remote {
     Rollout(rollout::RolloutCommand),
     /// Show what was decided about rollouts, and why
     History(rollout::HistoryArgs),
+    /// Show what mirrored requests were answered differently
+    Differences(differences::DifferencesArgs),
     /// Load the configuration again
     Reload(remote::ReloadArgs),
 }
@@ -173,6 +176,7 @@ impl Remote {
             Self::Drain(args) => remote::drain(args),
             Self::Rollout(command) => command.run(),
             Self::History(args) => rollout::history(args),
+            Self::Differences(args) => differences::run(args),
             Self::Reload(args) => remote::reload(args),
         }
     }

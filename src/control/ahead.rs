@@ -54,11 +54,12 @@ impl Controller {
             overlay.end_pins(&change.route, &self.pins_ended_by(change), self.clock.now().0);
             if let Some(outcome) = change.outcome() {
                 let known = kept.by_route.remove(&change.route);
-                let (analyzer, epoch, rate) =
-                    known.map_or((None, 0, 0.0), |known| (known.analyzer, known.epoch, known.rate));
-                let rollout = outcome.next.clone();
-                let remembered = Remembered { rollout, analyzer, epoch, second, rate };
-                kept.by_route.insert(change.route.clone(), remembered);
+                let (rollout, shadow) = (outcome.next.clone(), None);
+                let known = known.map_or(
+                    Remembered { rollout, analyzer: None, epoch: 0, second, rate: 0.0, shadow },
+                    |known| Remembered { rollout: outcome.next.clone(), second, ..known },
+                );
+                kept.by_route.insert(change.route.clone(), known);
             }
             if change.has(&Move::ClearManualWeights) {
                 overlay.routes.remove(&change.route);

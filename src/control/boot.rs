@@ -11,14 +11,14 @@ use super::audit::{HISTORY, Journal};
 use super::load::{self, Env, Loaded, Look};
 use super::order;
 use super::publisher::Publisher;
-use super::rollouts::live::guided;
+use super::rollouts::live::{Remembered, guided};
 use super::rollouts::report::Line;
 use super::store::{Opened, Store};
 use super::witness;
 use super::writer::Disk;
 use crate::ledger::Book;
 use crate::model::time::UnixMillis;
-use crate::model::{Diagnostic, Overlay};
+use crate::model::{Diagnostic, Guided, Overlay};
 use crate::plan::{Inputs, Plan, Process, compile};
 use crate::spec::{Source, Spec};
 
@@ -116,7 +116,7 @@ pub fn boot(
     if let Ok(kept) = &state.rollouts {
         let known = kept.by_route.iter();
         overlay.guided =
-            known.map(|(route, one)| (route.clone(), guided(&one.rollout, one.epoch, 0))).collect();
+            known.map(|(route, one)| (route.clone(), guided_by(&compiled.plan, route, one))).collect();
         // What is counted before the controller runs has no epoch to belong to.
         overlay.guided.values_mut().for_each(|guide| guide.compared = None);
     }
@@ -141,6 +141,12 @@ pub fn boot(
         state,
         history,
     })
+}
+
+/// What a remembered rollout says of its route before the controller runs.
+fn guided_by(plan: &Plan, route: &str, known: &Remembered) -> Guided {
+    let policy = plan.route_named(route).and_then(|route| route.policy.clone()).unwrap_or_default();
+    guided(&known.rollout, &policy, known.epoch, 0)
 }
 
 /// `stateDir`, else `$STATE_DIRECTORY`, else `.switchback` beside the configuration.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
+use super::differences::Differences;
 use super::refusal::Refusal;
 use super::report::Report;
 use super::rollouts::report::Conducted;
@@ -160,6 +161,7 @@ pub struct ControlHandle {
     sender: mpsc::Sender<Command>,
     report: Arc<ArcSwap<Report>>,
     conducted: Arc<ArcSwap<Conducted>>,
+    differences: Differences,
 }
 
 impl ControlHandle {
@@ -167,8 +169,15 @@ impl ControlHandle {
         sender: mpsc::Sender<Command>,
         report: Arc<ArcSwap<Report>>,
         conducted: Arc<ArcSwap<Conducted>>,
+        differences: Differences,
     ) -> Self {
-        Self { sender, report, conducted }
+        Self { sender, report, conducted, differences }
+    }
+
+    /// What mirrored requests showed.
+    #[must_use]
+    pub fn differences(&self) -> &Differences {
+        &self.differences
     }
 
     /// How the configuration and the state are.

@@ -13,6 +13,7 @@ pub mod command;
 mod conduct;
 pub mod controller;
 mod deliver;
+pub mod differences;
 mod drain;
 pub mod health;
 pub mod load;

@@ -10,8 +10,9 @@ use super::command::{ControlHandle, QUEUE};
 use super::controller::Controller;
 use super::health::Health;
 use super::meters::Meters;
-use super::{ticker, watch as watcher};
+use super::{differences, ticker, watch as watcher};
 use crate::ledger::Recent;
+use crate::model::PairSink;
 use crate::model::time::Clock;
 
 /// What the controller needs beyond what booting gave.
@@ -33,15 +34,22 @@ impl std::fmt::Debug for Options {
 }
 
 /// The running control plane.
-#[derive(Debug)]
 pub struct Running {
     /// Asks the controller.
     pub control: ControlHandle,
     /// The last minute.
     pub recent: Arc<Mutex<Recent>>,
+    /// Takes mirrored exchanges, to be compared.
+    pub pairs: Arc<dyn PairSink>,
     /// Controller, watcher, SIGHUP, ticker.
     pub tasks: Vec<JoinHandle<()>>,
     begun: Option<oneshot::Receiver<()>>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").finish_non_exhaustive()
+    }
 }
 
 impl Running {
@@ -63,14 +71,22 @@ impl Running {
 /// Starts controller, watcher and ticker on the present runtime.
 #[must_use]
 pub fn start(booted: Booted, options: Options) -> Running {
+    let lookup = differences::in_force(booted.publisher.plans());
+    start_comparing(booted, options, lookup)
+}
+
+/// The same with mirrors that `lookup` finds.
+pub(super) fn start_comparing(booted: Booted, options: Options, lookup: differences::Lookup) -> Running {
     let recent = Arc::new(Mutex::new(Recent::default()));
     let (sender, commands) = mpsc::channel(QUEUE);
     let (begun, has_begun) = oneshot::channel();
     let book = Arc::clone(&booted.book);
     let clock = Arc::clone(&options.clock);
     let upkeep = Arc::clone(&options.upkeep);
-    let controller = Controller::new(booted, options);
-    let control = ControlHandle::new(sender, controller.report(), controller.conducted());
+    let (differences, pairs) = differences::start(lookup);
+    let mut controller = Controller::new(booted, options);
+    controller.rollouts.differences = differences.clone();
+    let control = ControlHandle::new(sender, controller.report(), controller.conducted(), differences);
     let seen = controller.seen();
     let tasks = vec![
         tokio::spawn(controller.run(commands, begun)),
@@ -78,5 +94,5 @@ pub fn start(booted: Booted, options: Options) -> Running {
         tokio::spawn(watcher::hangups(control.clone())),
         tokio::spawn(ticker::run(book, Arc::clone(&recent), clock, upkeep)),
     ];
-    Running { control, recent, tasks, begun: Some(has_begun) }
+    Running { control, recent, pairs, tasks, begun: Some(has_begun) }
 }

@@ -1,6 +1,7 @@
 //! The control plane as an operator meets it: real files, a real watcher, a real state folder.
 
 mod disks;
+mod shadows;
 mod suffering;
 
 use std::collections::BTreeMap;

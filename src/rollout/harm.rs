@@ -94,6 +94,7 @@ pub(super) fn doubt(turn: &Turn<'_>, finding: Option<&Finding>) -> Option<(Hold,
                 Some((Hold::SampleRatio, "traffic does not arrive as the router says".to_owned()))
             }
             Rule::Behaviour => Some((Hold::Behaviour, "it refuses clients that stable serves".to_owned())),
+            Rule::Differences => Some((Hold::Behaviour, differing(found))),
             Rule::Guard => {
                 (!overruled(turn, turn.next.overruled.guard)).then(|| (Hold::Suspicious, evidence(found)))
             }
@@ -134,7 +135,17 @@ fn alert(turn: &mut Turn<'_>, code: &'static str, text: &str) {
     }
 }
 
+fn differing(found: &Finding) -> String {
+    format!("it answers mirrored requests differently than stable: {}", found.differing.join(", "))
+}
+
 fn evidence(found: &Finding) -> String {
+    if found.rule == Rule::Pairs {
+        return format!(
+            "pairs: of {} mirrored requests the canary failed {} and stable {}; no user saw the canary's answers",
+            found.canary.n, found.canary.e, found.stable.e
+        );
+    }
     if let Rule::Latency(cut) = found.rule {
         let edge = found.cuts.and_then(|cuts| cuts.get(cut).copied()).unwrap_or_default();
         #[expect(clippy::cast_precision_loss, reason = "shown with two decimals")]

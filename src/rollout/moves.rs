@@ -146,6 +146,7 @@ pub fn lacks(waiting: &Waiting) -> String {
         Waiting::Dwell { seconds } => format!("{} more of its minimum time", span(*seconds)),
         Waiting::Requests { more } => format!("{more} more canary requests"),
         Waiting::Users { more } => format!("{more} more canary users"),
+        Waiting::Pairs { more } => format!("{more} more mirrored requests"),
         Waiting::Detectable { target, more } => {
             // Less than one is still one.
             let more = more.ceil().max(1.0);

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::scalar::{Number, Percent, Span};
-use super::spot::{Later, Short, ShortOr, Spot};
+use super::spot::{Short, ShortOr, Spot};
 
 /// Guarded progress to a new version.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
@@ -74,7 +74,6 @@ pub struct Step {
     /// The canary's share of both arms' traffic.
     pub weight: Option<Percent>,
     /// Share of the traffic copied to the canary instead; first step only.
-    #[schemars(with = "Option<Later>")]
     pub shadow: Option<Percent>,
     /// Its minimum time; default: `analysis.dwell`.
     pub dwell: Option<Spot<Span>>,

@@ -87,6 +87,19 @@ pub struct HarmSeries {
     pub recovery_seconds: Option<f64>,
 }
 
+/// Differences of one kind between a route and one of its mirrors.
+#[derive(Clone, Debug, Default)]
+pub struct DifferenceSeries {
+    /// Route name.
+    pub route: String,
+    /// Upstream that copies go to.
+    pub upstream: String,
+    /// What kind: a closed set.
+    pub kind: &'static str,
+    /// How many.
+    pub count: u64,
+}
+
 /// Everything a scrape shows.
 #[derive(Clone, Copy, Debug)]
 pub struct Scrape<'a> {
@@ -108,6 +121,8 @@ pub struct Scrape<'a> {
     pub transitions: &'a [TransitionSeries],
     /// What reverts cost.
     pub harms: &'a [HarmSeries],
+    /// What differs between routes and their mirrors.
+    pub differences: &'a [DifferenceSeries],
     /// Upstream name, kind of limit, limit.
     pub limits: &'a [(Arc<str>, &'static str, u64)],
     /// Listener names, in plan order.
@@ -139,6 +154,7 @@ pub fn render(scrape: &Scrape<'_>) -> String {
     configured(&mut out, scrape);
     rollouts(&mut out, scrape);
     objectives(&mut out, scrape);
+    differences(&mut out, scrape);
     process_wide(&mut out, scrape);
     kernel(&mut out, &Process::read());
     let mut text = out.into_text();
@@ -311,6 +327,13 @@ fn objectives(out: &mut Exposition, scrape: &Scrape<'_>) {
     out.family(&names::SLO_BUDGET);
     for one in scrape.objectives {
         out.number(&names::SLO_BUDGET, &[&one.route, &one.objective, &one.window], one.budget);
+    }
+}
+
+fn differences(out: &mut Exposition, scrape: &Scrape<'_>) {
+    out.family(&names::MIRROR_DIFFERENCES);
+    for one in scrape.differences {
+        out.count(&names::MIRROR_DIFFERENCES, &[&one.route, &one.upstream, one.kind], one.count);
     }
 }
 

@@ -27,6 +27,7 @@
 mod access_log;
 mod admin;
 mod cli;
+mod differences;
 mod experiments;
 mod explain;
 mod failures;
@@ -37,6 +38,7 @@ mod lifecycle;
 mod limits;
 mod metrics;
 mod mirror;
+mod mirrored;
 mod mutations;
 mod objectives;
 mod origins;

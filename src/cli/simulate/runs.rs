@@ -11,11 +11,11 @@ use clap::ValueEnum;
 use super::dice::LatencyTable;
 use super::peers::{Judge, Peer};
 use super::traffic::{Scenario, Setting, Traffic};
+use crate::analysis::differences::Paired;
 use crate::analysis::evidence::{Bad, Excess};
 use crate::analysis::guard::Guard;
 use crate::analysis::mixture::Schedule;
-use crate::analysis::shadow::Pairs;
-use crate::analysis::{Analyzer, Policy, Tick, Verdict};
+use crate::analysis::{Analyzer, Policy, Tick, Verdict, shadow};
 
 /// Which part of the rule judges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -77,7 +77,7 @@ fn one(setting: Setting, rule: Rule, mut traffic: Traffic) -> Run {
     let mut minute = ((0, 0), (0, 0));
     for second in 0..setting.seconds {
         if setting.scenario == Scenario::Shadow {
-            if run.ours.is_none() && ours.pairs(&mut traffic, &mut spent) {
+            if run.ours.is_none() && ours.pairs(second, &mut traffic, &mut spent) {
                 run.ours = Some(spent);
                 break;
             }
@@ -120,7 +120,7 @@ struct Ours {
     schedule: Schedule,
     errors: Excess,
     guard: Guard,
-    pairs: Pairs,
+    shadow: shadow::Phase,
 }
 
 impl Ours {
@@ -133,7 +133,7 @@ impl Ours {
             schedule: Schedule::new(policy.steps.len()),
             errors: Excess::default(),
             guard: Guard::new(policy.max_bad, policy.availability),
-            pairs: Pairs::default(),
+            shadow: shadow::Phase::default(),
             policy,
         }
     }
@@ -159,11 +159,10 @@ impl Ours {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "pairs of one second")]
-    fn pairs(&mut self, traffic: &mut Traffic, spent: &mut Hit) -> bool {
-        let (pairs, worse, better) = traffic.pairs();
-        spent.requests += pairs as f64;
+    fn pairs(&mut self, second: u64, traffic: &mut Traffic, spent: &mut Hit) -> bool {
+        let moments = traffic.pairs();
+        spent.requests += moments.iter().map(Paired::all).sum::<u64>() as f64;
         spent.seconds += 1.0;
-        self.pairs.add(worse, better);
-        self.pairs.ln() >= self.policy.ln_threshold()
+        self.shadow.tick(&self.policy, second, &moments, &[]).verdict == Verdict::Harmful
     }
 }

@@ -312,7 +312,11 @@ fn bad_canaries_are_reverted_and_healthy_ones_are_not() {
     let bad = run("--scenario errors --canary 20% --requests 12000 --runs 20 --json");
     assert_eq!(bad["reverted"], 20);
     assert!(bad["delaySeconds"]["median"].as_f64().unwrap() <= 20.0, "{bad}");
+    let shadow = run("--scenario shadow --canary 1% --weight 10 --requests 200000 --runs 60 --json");
+    assert_eq!(shadow["reverted"], 60);
+    assert!(shadow["delayRequests"]["median"].as_f64().unwrap() <= 1_900.0, "{shadow}");
     for line in [
+        "--scenario shadow --canary 0.1% --weight 10 --requests 20000 --runs 60 --json",
         "--scenario outage --canary 100% --weight 50 --rps 20 --requests 4800 --runs 40 --json",
         "--scenario bursts --baseline 0.5% --weight ladder --rps 20 --requests 4800 --runs 40 --json",
         "--scenario healthy --weight ladder --rps 20 --requests 4800 --runs 40 --json",

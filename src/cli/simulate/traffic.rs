@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::ValueEnum;
 
 use super::dice::{Dice, LATENCY_BINS, LatencyTable, shift};
+use crate::analysis::differences::Paired;
 use crate::analysis::{ArmCounts, Bins, Tick};
 
 /// Failures of one burst.
@@ -316,14 +317,22 @@ impl Traffic {
         [tick.stable, tick.canary] = arms;
     }
 
-    /// Pairs of one second of mirrored traffic: how many, only the canary bad, only stable bad.
-    pub fn pairs(&mut self) -> (u64, u64, u64) {
+    /// Pairs of one second of mirrored traffic, by tenths of it; good ones are in the first.
+    pub fn pairs(&mut self) -> [Paired; 10] {
         let Setting { rps, baseline, canary, .. } = self.setting;
         let share = self.setting.weight(0).0;
         let pairs = rps * share;
         let worse = self.dice.poisson(pairs * canary * (1.0 - baseline));
         let better = self.dice.poisson(pairs * baseline * (1.0 - canary));
         let same = self.dice.poisson(pairs * (1.0 - canary - baseline + 2.0 * canary * baseline).max(0.0));
-        (worse + better + same, worse, better)
+        let mut moments = [Paired::default(); 10];
+        moments[0].both_good = same;
+        for (count, shadow) in [(worse, true), (better, false)] {
+            for _ in 0..count {
+                let at = usize::try_from(self.dice.below(10)).unwrap_or(0);
+                moments[at].add(!shadow, shadow);
+            }
+        }
+        moments
     }
 }

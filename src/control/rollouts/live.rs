@@ -12,12 +12,14 @@ use super::rate::Rate;
 use super::ring::Ring;
 use super::sampled::Sampled;
 use crate::analysis::recording::{Said, Told};
-use crate::analysis::{Analyzer, Finding, Policy, Tick};
+use crate::analysis::{Analyzer, Finding, Policy, Tick, shadow};
 use crate::control::checks::Checks;
+use crate::control::differences::Differences;
 use crate::model::{Compared, Guided};
 use crate::plan::Route;
 use crate::rollout::moves::Analyze;
-use crate::rollout::{Identity, Rollout, Scene, Scheme};
+use crate::rollout::state::Base;
+use crate::rollout::{Identity, Rollout, Scene, Scheme, Share};
 
 /// What is remembered of a rollout over a restart.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,6 +37,9 @@ pub struct Remembered {
     /// Requests per second of both arms.
     #[serde(default)]
     pub rate: f64,
+    /// What mirrored requests have shown, during the shadow phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<shadow::Phase>,
 }
 
 /// One rollout under way.
@@ -46,6 +51,8 @@ pub struct Live {
     pub policy: Arc<Policy>,
     /// What is known so far.
     pub analyzer: Option<Analyzer>,
+    /// What mirrored requests have shown, during the shadow phase.
+    pub shadow: Option<shadow::Phase>,
     /// What was found last.
     pub finding: Option<Finding>,
     /// Number of the weight epoch.
@@ -71,6 +78,7 @@ impl Live {
             rollout: Rollout::default(),
             policy,
             analyzer: None,
+            shadow: None,
             finding: None,
             epoch: 0,
             checks: Checks::default(),
@@ -86,21 +94,22 @@ impl Live {
     /// The same as it was remembered.
     #[must_use]
     pub fn remembered(policy: Arc<Policy>, known: Remembered) -> Self {
-        let Remembered { rollout, analyzer, epoch, rate, .. } = known;
-        Self { rollout, analyzer, epoch, rate: Rate::remembered(rate), ..Self::new(policy) }
+        let Remembered { rollout, analyzer, epoch, rate, shadow, .. } = known;
+        Self { rollout, analyzer, shadow, epoch, rate: Rate::remembered(rate), ..Self::new(policy) }
     }
 
     /// What to remember. `second` is the analyzer's.
     #[must_use]
     pub fn to_remember(&self, second: u64) -> Remembered {
         let (rollout, analyzer) = (self.rollout.clone(), self.analyzer.clone());
-        Remembered { rollout, analyzer, epoch: self.epoch, second, rate: self.rate.steady() }
+        let (rate, shadow) = (self.rate.steady(), self.shadow.clone());
+        Remembered { rollout, analyzer, epoch: self.epoch, second, rate, shadow }
     }
 
     /// What the plan must be compiled with.
     #[must_use]
     pub fn guided(&self) -> Guided {
-        guided(&self.rollout, self.epoch, self.seed)
+        guided(&self.rollout, &self.policy, self.epoch, self.seed)
     }
 
     /// The weights changed, or the step did: what comes from now on is counted apart.
@@ -175,6 +184,28 @@ impl Live {
         }
     }
 
+    /// The state was another one before: a shadow phase that begins knows nothing yet, and what was
+    /// copied before it is not of its version.
+    pub fn entered(&mut self, was: &Rollout, route: &str, differences: &Differences) {
+        if is_shadow(&self.rollout) && (!is_shadow(was) || was.run != self.rollout.run) {
+            self.shadow = None;
+            differences.begin(route);
+        }
+    }
+
+    /// Judges one second of the shadow phase; `None` in any other.
+    pub fn judge_shadow(&mut self, route: &str, second: u64, differences: &Differences) -> Option<Finding> {
+        if !is_shadow(&self.rollout) {
+            self.shadow = None;
+            return None;
+        }
+        let phase = self.shadow.get_or_insert_default();
+        let (moments, differing) = (differences.take(route), differences.confirmed(route));
+        let finding = phase.tick(&self.policy, second, &moments, &differing);
+        self.finding = Some(finding.clone());
+        Some(finding)
+    }
+
     /// Judges one second; `None` when nothing is compared.
     pub fn judge(&mut self, ticks: Vec<Tick>) -> Option<Finding> {
         // What comes after a decision, on the way back or at the end, is no evidence for it.
@@ -203,7 +234,11 @@ impl Live {
 
 /// What a rollout says of its route's weights.
 #[must_use]
-pub fn guided(rollout: &Rollout, epoch: u64, seed: u64) -> Guided {
+///
+/// Copies go to the candidate from [`Move::Mirror`](crate::rollout::Move::Mirror) with a share to the
+/// one with none: for as long as the phase is the shadow's, held and paused included. That is read off
+/// the state, so that a restart and an edit of the share need no move to be remembered.
+pub fn guided(rollout: &Rollout, policy: &Policy, epoch: u64, seed: u64) -> Guided {
     let share = rollout.canary_share();
     let compares = rollout.is_live() && share.is_some_and(|share| share.0 > 0 && share.0 < 1_000_000);
     let compared = compares.then(|| Compared { candidate: rollout.candidate().to_owned(), epoch, seed });
@@ -214,8 +249,13 @@ pub fn guided(rollout: &Rollout, epoch: u64, seed: u64) -> Guided {
         void: rollout.void_arm().map(str::to_owned),
         compared,
         run: rollout.run,
-        shadow: None,
+        shadow: policy.shadow.filter(|_| is_shadow(rollout)).map(|share| Share::of(share).0),
     }
+}
+
+/// Whether copies go to the candidate and are compared.
+fn is_shadow(rollout: &Rollout) -> bool {
+    rollout.phase.base() == Some(Base::Shadow)
 }
 
 /// What makes the rollout of a route the one it is.
@@ -227,5 +267,67 @@ pub fn identity(policy: &Policy, fingerprint: u64, slots: bool) -> Identity {
         to: policy.to.clone(),
         scheme: if slots { Scheme::Slots } else { Scheme::Arms },
         policy: fingerprint,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rollout::state::{Hold, PauseCause};
+    use crate::rollout::{By, Event, Move, Phase, Verb, transition};
+
+    #[test]
+    fn copies_go_to_the_candidate_for_as_long_as_the_phase_is_the_shadows() {
+        let policy = Policy { shadow: Some(0.1), ..Policy::default() };
+        let shadow = |phase| {
+            let mut rollout = Rollout::default();
+            rollout.phase = phase;
+            guided(&rollout, &policy, 0, 0).shadow
+        };
+        let (over, cause) = (Base::Shadow, PauseCause::Operator);
+        for phase in
+            [Phase::Shadow, Phase::Hold { reason: Hold::Behaviour, over }, Phase::Paused { cause, over }]
+        {
+            assert_eq!(shadow(phase), Some(100_000), "{phase:?}");
+        }
+        for phase in [Phase::Idle, Phase::Pending, Phase::Stage, Phase::Reverting, Phase::Promoted] {
+            assert_eq!(shadow(phase), None, "{phase:?}");
+        }
+    }
+
+    /// What is read off the state is what the moves say.
+    #[test]
+    fn the_share_is_the_one_of_the_last_move() {
+        let policy = Policy { version: "v2".into(), shadow: Some(0.1), ..Policy::default() };
+        let (mut rollout, mut told) = (Rollout::default(), None);
+        let verb = |verb| Event::Operator {
+            verb,
+            version: None,
+            force: true,
+            by: By { reason: "why".into(), ..By::default() },
+        };
+        let events = [
+            Event::Version(identity(&policy, 0, false)),
+            Event::Tick(None),
+            verb(Verb::Pause),
+            verb(Verb::Resume),
+            Event::Restarted,
+            Event::Tick(None),
+            verb(Verb::Advance),
+            verb(Verb::Abort),
+        ];
+        for (event, at) in events.iter().zip(1..) {
+            let scene = Scene { monotonic: at * 1_000, ..Scene::default() };
+            let done = transition(&rollout, &policy, event, &scene).expect("a step");
+            rollout = done.next;
+            let moved = done.moves.iter().filter_map(|one| match one {
+                Move::Mirror(share) => Some(*share),
+                _ => None,
+            });
+            told = moved.fold(told, |_, share| Some(share));
+            let share = guided(&rollout, &policy, 0, 0).shadow.unwrap_or(0);
+            assert_eq!(share, told.map_or(0, |share| share.0), "{event:?}");
+        }
+        assert_eq!(told, Some(Share::NONE));
     }
 }

@@ -16,6 +16,7 @@ mod single_users;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::differences::Differences;
 use super::objectives::Objectives;
 use super::store::Kept;
 use crate::ledger::Book;
@@ -38,6 +39,8 @@ pub struct Rollouts {
     pub store: bool,
     /// What routes promise, with a rollout or without.
     pub objectives: Objectives,
+    /// What mirrored requests showed.
+    pub differences: Differences,
 }
 
 /// What an event does to a rollout, and what was true when that was decided.
@@ -66,7 +69,7 @@ impl Rollouts {
     /// None yet.
     #[must_use]
     pub fn new(base: u64, down: u64) -> Self {
-        Self { lives: BTreeMap::new(), base, down, store: true, objectives: Objectives::default() }
+        Self { base, down, store: true, ..Self::default() }
     }
 
     /// The analyzer's second.
@@ -142,14 +145,14 @@ impl Rollouts {
     pub fn look(&mut self, book: &Book, now: Now) -> Vec<(String, Event)> {
         let second = self.second(now);
         let ended = (now.wall.0 / 1_000).saturating_sub(1);
-        let routes = self.lives.len();
+        let (routes, differences) = (self.lives.len(), &self.differences);
         let events = self.lives.iter_mut().map(|(route, live)| {
             let warm = live.analyzer.as_ref().is_some_and(|analyzer| analyzer.is_warm(second + 1));
             live.rate.see(second, counted(book, route, &live.rollout));
             let ticks = live.counts.take(book, route, second, ended, warm, &mut live.sampled);
             live.after.look(book, route, &live.rollout);
             live.ticks.share(routes);
-            let finding = live.judge(ticks);
+            let finding = live.judge(ticks).or_else(|| live.judge_shadow(route, second, differences));
             live.checks.follow(route, &live.rollout, &live.policy);
             (route.clone(), Event::Tick(finding.map(Box::new)))
         });
@@ -177,6 +180,7 @@ impl Rollouts {
         let Some(live) = self.lives.get_mut(&*route.name) else { return false };
         let before = live.guided();
         let was = std::mem::replace(&mut live.rollout, outcome.next.clone());
+        live.entered(&was, &route.name, &self.differences);
         if *tick {
             live.decided(&was, scene, decided.second);
         }

@@ -27,7 +27,7 @@ pub(super) fn policy(context: &mut Context<'_>, written: &Written) -> Option<Arc
     written.rollout.as_ref()?;
     match Policy::compile(written, &context.findings.file) {
         Ok(policy) => {
-            not_yet(context, written, &policy);
+            not_yet(context, written);
             Some(Arc::new(policy))
         }
         Err(found) => {
@@ -38,12 +38,9 @@ pub(super) fn policy(context: &mut Context<'_>, written: &Written) -> Option<Arc
 }
 
 /// What a policy may say that nobody does yet.
-fn not_yet(context: &mut Context<'_>, written: &Written, policy: &Policy) {
+fn not_yet(context: &mut Context<'_>, written: &Written) {
     let Some(block) = &written.rollout else { return };
-    let rows = [
-        ("a shadow step", policy.shadow.is_some()),
-        ("a rollout of blueGreen", written.blue_green.is_some()),
-    ];
+    let rows = [("a rollout of blueGreen", written.blue_green.is_some())];
     for (what, _) in rows.into_iter().filter(|(_, written)| *written) {
         let message = format!("`rollout`: {what} is not yet supported");
         context.findings.error(block, "not-yet", message, "remove it; the feature is planned");

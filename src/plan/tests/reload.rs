@@ -99,13 +99,13 @@ fn routes_weighed_anew_are_what_a_whole_compilation_makes_of_them() {
         to: "canary".into(),
         share: Some(share),
         void: (share == 0).then(|| "canary".to_owned()),
+        shadow: None,
         compared: (share > 0).then(|| Compared {
             candidate: "canary".into(),
             epoch: u64::from(share),
             seed: 7,
         }),
         run: 1,
-        shadow: None,
     };
     let by_hand = operator("a", plan.routes[0].split_fingerprint, &[("stable", 60), ("canary", 40)]);
     let rounds: [(&[&str], Option<u32>, bool); 4] = [

@@ -62,6 +62,7 @@ pub fn finding(rollout: &Rollout, verdict: Verdict, rule: Rule, waiting_for: Vec
         eta_seconds: Some(60.0),
         confidence: Preset::Normal,
         few_clients: false,
+        differing: Vec::new(),
     })))
 }
 

@@ -61,6 +61,7 @@ fn doubts_hold_and_go_away_by_themselves() {
         (Hold::StableUnhealthy, Verdict::Suspect, Rule::StableUnhealthy, |_| {}),
         (Hold::SampleRatio, Verdict::Suspect, Rule::SampleRatio, |_| {}),
         (Hold::Behaviour, Verdict::Suspect, Rule::Behaviour, |_| {}),
+        (Hold::Behaviour, Verdict::Suspect, Rule::Differences, |_| {}),
         (Hold::StableUnhealthy, Verdict::Healthy, Rule::None, |stand| stand.scene.from_alive = false),
         (Hold::CanaryDown, Verdict::Healthy, Rule::None, |stand| stand.scene.to_alive = false),
         (Hold::CheckSilent, Verdict::Healthy, Rule::None, |stand| {
@@ -376,6 +377,25 @@ fn a_shadow_comes_first_and_its_mirror_ends() {
     assert!(stand.moves.contains(&Move::Mirror(Share(100_000))));
     stand.seconds(Verdict::Healthy, 60).is("STAGE", 50_000);
     assert!(stand.moves.contains(&Move::Mirror(Share::NONE)));
+}
+
+#[test]
+fn a_shadow_that_fails_is_put_back_and_one_that_differs_waits() {
+    let mut policy = policy(&[0.05, 1.0]);
+    policy.shadow = Some(0.1);
+    let mut stand = Stand::new(policy);
+    stand.second(Verdict::Undecided).is("SHADOW", 0);
+    stand.found(Verdict::Suspect, Rule::Differences).is("HOLD", 0);
+    assert_eq!(
+        stand.rollout.phase,
+        Phase::Hold { reason: Hold::Behaviour, over: crate::rollout::state::Base::Shadow }
+    );
+    assert!(!stand.moves.iter().any(|one| matches!(one, Move::Mirror(_))), "copies go on");
+    stand.second(Verdict::Undecided).is("SHADOW", 0);
+    stand.found(Verdict::Harmful, Rule::Pairs).is("REVERTING", 0);
+    assert!(stand.moves.contains(&Move::Mirror(Share::NONE)));
+    assert_eq!(stand.rollout.reason.code, "pairs");
+    assert!(stand.rollout.reason.text.contains("no user saw"), "{}", stand.rollout.reason.text);
 }
 
 #[test]

@@ -80,6 +80,8 @@ fn random_tick(rollout: &Rollout, random: &mut fastrand::Rng) -> Event {
         Rule::StableUnhealthy,
         Rule::SampleRatio,
         Rule::Behaviour,
+        Rule::Pairs,
+        Rule::Differences,
         Rule::None,
     ];
     let verdict = match random.u8(..40) {

@@ -1,0 +1,119 @@
+//! What mirrored requests were answered differently, as operators and a scrape see it. It must never
+//! compare: the control plane does.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+
+use super::Shared;
+use super::error::Refused;
+use super::scrape::ratio;
+use crate::analysis::Bins;
+use crate::analysis::differences::tally::LEAST_NOISE;
+use crate::analysis::differences::{Differing, Sample};
+use crate::control;
+use crate::control::differences::{Row, Rows};
+use crate::model::{BodyRule, CompareRules};
+use crate::telemetry::metrics::DifferenceSeries;
+use crate::wire;
+
+pub(super) async fn differences(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+) -> Result<Json<wire::Differences>, Refused> {
+    let plan = shared.admin.0.plans.load_full();
+    let route = control::find(&plan, &name)?;
+    let known = shared.admin.0.control.differences();
+    let rows = known.rows();
+    let mirrors = rows.get(&*route.name).into_iter().flat_map(BTreeMap::values).map(mirrored);
+    Ok(Json(wire::Differences {
+        route: route.name.to_string(),
+        mirrors: mirrors.collect(),
+        dropped: known.dropped(),
+    }))
+}
+
+/// Differences by route, upstream and kind.
+pub(super) fn series(rows: &Rows) -> Vec<DifferenceSeries> {
+    let mut counts: BTreeMap<(&str, &str, &'static str), u64> = BTreeMap::new();
+    for (route, row) in rows.iter().flat_map(|(route, rows)| rows.values().map(move |row| (route, row))) {
+        for (kind, count) in &row.report.by_kind {
+            *counts.entry((route, &row.wanted.to, kind.label())).or_default() += count;
+        }
+    }
+    let series = counts.into_iter().map(|((route, upstream, kind), count)| DifferenceSeries {
+        route: route.to_owned(),
+        upstream: upstream.to_owned(),
+        kind,
+        count,
+    });
+    series.collect()
+}
+
+fn mirrored(row: &Row) -> wire::Mirrored {
+    let report = &row.report;
+    let paired = report.paired;
+    let [primary, shadow] = &report.latency;
+    wire::Mirrored {
+        to: row.wanted.to.to_string(),
+        compare: row.wanted.rules.as_ref().map(words).unwrap_or_default(),
+        live: row.wanted.live,
+        since_millis: row.since_millis,
+        pairs: report.pairs,
+        noise_pairs: report.noise,
+        noise_needed: LEAST_NOISE,
+        unread: report.unread,
+        failures: wire::Discordance {
+            both_good: paired.both_good,
+            primary_bad: paired.stable_bad,
+            shadow_bad: paired.shadow_bad,
+            both_bad: paired.both_bad,
+        },
+        latency: wire::Latency { primary: quantiles(primary), shadow: quantiles(shadow) },
+        by_kind: report.by_kind.iter().map(|(kind, count)| (kind.label().to_owned(), *count)).collect(),
+        differences: report.differing.iter().map(|one| differing(one, report.pairs, report.noise)).collect(),
+        samples: report.samples.iter().map(mismatch).collect(),
+    }
+}
+
+fn words(rules: &CompareRules) -> Vec<String> {
+    let body = match rules.body {
+        BodyRule::None => None,
+        BodyRule::Bytes => Some("body"),
+        BodyRule::Json => Some("json"),
+    };
+    let status = rules.status.then_some("status");
+    let headers = rules.headers.iter().map(http::HeaderName::as_str);
+    status.into_iter().chain(headers).chain(body).map(str::to_owned).collect()
+}
+
+fn quantiles(bins: &Bins) -> wire::Quantiles {
+    let millis = |q: f64| bins.quantile(q).map(|nanos| ratio(nanos, 1_000_000));
+    wire::Quantiles { p50_ms: millis(0.5), p90_ms: millis(0.9), p99_ms: millis(0.99) }
+}
+
+fn differing(one: &Differing, pairs: u64, noise: u64) -> wire::Differing {
+    wire::Differing {
+        kind: one.kind.label().to_owned(),
+        path: one.path.clone(),
+        standing: one.standing.label().to_owned(),
+        pairs: one.pairs,
+        share: ratio(one.pairs, pairs.max(1)),
+        noise: one.noise,
+        noise_share: ratio(one.noise, noise.max(1)),
+    }
+}
+
+fn mismatch(one: &Sample) -> wire::Mismatch {
+    wire::Mismatch {
+        at_millis: one.at_millis,
+        request_id: one.request_id.clone(),
+        method: one.method.clone(),
+        target: one.target.clone(),
+        kind: one.difference.kind.label().to_owned(),
+        path: one.difference.path.clone(),
+        primary: one.difference.primary.clone(),
+        shadow: one.difference.shadow.clone(),
+    }
+}
