@@ -193,6 +193,9 @@ impl Controller {
         let before = self.publisher.current();
         let failed = self.republish(&moved).await.err();
         let persist = now.iter().any(Change::persists) || !ahead.is_empty();
+        if persist {
+            self.writer.hold();
+        }
         let (mut parcels, mut answers) = (Vec::new(), Vec::new());
         for change in now {
             let done = self.finish(&before, change, &mut parcels);

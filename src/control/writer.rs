@@ -102,6 +102,8 @@ struct Pile {
     lost: u64,
     busy: bool,
     closed: bool,
+    /// Lines wait for the draft that is about to come.
+    held: bool,
 }
 
 impl Writer {
@@ -125,8 +127,15 @@ impl Writer {
         let mut pile = self.shared.pile();
         pile.number += 1;
         pile.draft = Some(draft);
+        pile.held = false;
         self.shared.moved.notify_all();
         pile.number
+    }
+
+    /// Lines from now on wait for the next draft: a decision must not be in a journal before what it
+    /// has to say to the outside is written down.
+    pub fn hold(&self) {
+        self.shared.pile().held = true;
     }
 
     /// How far it came, now and from now on.
@@ -211,20 +220,22 @@ impl Hand {
             let mut pile = shared.pile();
             pile.busy = false;
             shared.moved.notify_all();
-            while pile.draft.is_none() && pile.lines.is_empty() {
+            while pile.draft.is_none() && (pile.lines.is_empty() || pile.held && !pile.closed) {
                 if pile.closed {
                     return;
                 }
                 pile = shared.moved.wait(pile).unwrap_or_else(PoisonError::into_inner);
             }
-            let (lines, draft) = (std::mem::take(&mut pile.lines), pile.draft.take());
+            let draft = pile.draft.take();
+            let lines =
+                if pile.held && !pile.closed { VecDeque::new() } else { std::mem::take(&mut pile.lines) };
             let (number, lost) = (pile.number, std::mem::take(&mut pile.lost));
             pile.busy = true;
             drop(pile);
-            self.note(&lines, lost);
             if let Some(draft) = draft {
                 self.save(number, &draft);
             }
+            self.note(&lines, lost);
             told.send_replace(self.done.clone());
         }
     }
