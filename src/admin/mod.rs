@@ -7,6 +7,7 @@
 pub mod auth;
 pub mod error;
 pub mod explain;
+mod flips;
 pub mod guard;
 pub mod listen;
 mod objectives;
@@ -97,6 +98,7 @@ impl Admin {
             .route("/limits", get(views::limits))
             .route("/explain", get(explain::explain))
             .route("/routes/{route}/weights", post(verbs::weights))
+            .route("/routes/{route}/flip", post(flips::flip))
             .route("/routes/{route}/rollout/plan", get(rollouts::plan))
             .route("/routes/{route}/rollout/{verb}", post(verbs::rollout))
             .route("/routes/{route}/history", get(rollouts::history))

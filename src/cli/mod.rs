@@ -9,6 +9,7 @@ pub mod check;
 pub mod diff;
 pub mod explain;
 pub mod files;
+pub mod flip;
 mod postmortem;
 mod record;
 pub mod remote;
@@ -75,6 +76,8 @@ pub enum Remote {
     Status(remote::StatusArgs),
     /// Set the weights of a route's arms, or return to the file's
     Weights(remote::WeightsArgs),
+    /// Send everything to the other slot of a blue-green route, or back
+    Flip(flip::FlipArgs),
     /// Move a rollout, wait for its end, or look at its plan
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
@@ -167,6 +170,7 @@ impl Remote {
         match self {
             Self::Status(args) => remote::status(args),
             Self::Weights(args) => remote::weights(args),
+            Self::Flip(args) => flip::flip(args),
             Self::Rollout(command) => command.run(),
             Self::History(args) => rollout::history(args),
             Self::Reload(args) => remote::reload(args),

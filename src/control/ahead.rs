@@ -65,6 +65,7 @@ impl Controller {
                 Some(None) => _ = overlay.routes.remove(&change.route),
                 None => {}
             }
+            self.draft_slots(change, &mut overlay, &mut kept);
         }
         Draft { overlay, kept, marks: putback::marks(&self.rollouts) }
     }

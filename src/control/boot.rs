@@ -120,7 +120,7 @@ pub fn boot(
         // What is counted before the controller runs has no epoch to belong to.
         overlay.guided.values_mut().for_each(|guide| guide.compared = None);
     }
-    if !overlay.routes.is_empty() || !overlay.guided.is_empty() {
+    if !overlay.routes.is_empty() || !overlay.slots.is_empty() || !overlay.guided.is_empty() {
         compiled = compile_with(&overlay).map_err(refused)?;
     }
     let fingerprints: BTreeMap<&str, u64> =

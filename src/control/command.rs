@@ -77,6 +77,13 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<WeightsDone, Refusal>>,
     },
+    /// Exchange the slots of a route.
+    Flip {
+        /// What is asked.
+        ask: FlipAsk,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<WeightsDone, Refusal>>,
+    },
     /// Move a rollout.
     Rollout {
         /// What is asked.
@@ -84,6 +91,21 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<WeightsDone, Refusal>>,
     },
+}
+
+/// What is asked of two slots.
+#[derive(Debug)]
+pub struct FlipAsk {
+    /// The route.
+    pub route: String,
+    /// To the slot that served before.
+    pub back: bool,
+    /// Whether or not anybody answers there.
+    pub force: bool,
+    /// Who and why.
+    pub by: By,
+    /// What the caller saw: a route generation.
+    pub expected: Expected,
 }
 
 /// What is asked of a rollout.
@@ -187,6 +209,15 @@ impl ControlHandle {
         expected: Expected,
     ) -> Result<WeightsDone, Refusal> {
         self.ask(|reply| Command::SetWeights { route, weights, by, expected, reply }).await
+    }
+
+    /// Exchanges the slots of a route; the answer comes when every new request goes to the other one.
+    ///
+    /// # Errors
+    /// When the route has no slots, the caller saw something older, it is not possible now, or the
+    /// slot is not fit to serve.
+    pub async fn flip(&self, ask: FlipAsk) -> Result<WeightsDone, Refusal> {
+        self.ask(|reply| Command::Flip { ask, reply }).await
     }
 
     /// Moves a rollout.

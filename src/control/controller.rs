@@ -18,6 +18,7 @@ use super::ahead::Waiting;
 use super::audit::Entry;
 use super::boot::{Booted, needs_restart};
 use super::command::{By, Command, Expected, ReloadDone};
+use super::flips::{Flips, drop_stale_slots};
 use super::health::Health;
 use super::load::{self, Failed, Loaded, Look, Seen};
 use super::meters::Meters;
@@ -82,6 +83,8 @@ pub(super) struct Controller {
     pub(super) bad_written: u64,
     /// Rollouts under way.
     pub(super) rollouts: Rollouts,
+    /// Slots.
+    pub(super) flips: Flips,
     /// How they are, for whoever shows it.
     pub(super) conducted: Arc<ArcSwap<Conducted>>,
     /// What was wrong with the rollouts that were remembered, until it was told.
@@ -132,13 +135,14 @@ impl Controller {
         health.set("config", "ok");
         health.set("state", booted.state.detail.clone());
         let writable = booted.state.writable;
-        let (kept, lost) = match booted.state.rollouts {
+        let (mut kept, lost) = match booted.state.rollouts {
             Ok(kept) => (kept, None),
             Err(why) => (Kept::default(), Some(why)),
         };
         let (told, answers) = mpsc::channel(ANSWERS);
         let folder = if booted.path.is_dir() { booted.path.clone() } else { load::parent(&booted.path) };
         let outbox = Outbox::new(kept.outbox.clone(), told, folder);
+        let flips = Flips::recalled(std::mem::take(&mut kept.flips));
         let rollouts = recall(kept, &plan, clock.now());
         let mut conducted = Conducted { rollouts: rollouts.report(), ..Conducted::default() };
         for line in booted.history {
@@ -166,6 +170,7 @@ impl Controller {
             warnings: booted.warnings,
             started_with,
             rollouts,
+            flips,
             bad_written: 0,
             outbox,
             answers: Some(answers),
@@ -178,6 +183,9 @@ impl Controller {
         for route in &booted.ended {
             controller.weights_ended(route);
         }
+        for route in drop_stale_slots(&mut controller.overlay, &plan) {
+            controller.slots_ended(&route);
+        }
         controller
     }
 
@@ -189,6 +197,8 @@ impl Controller {
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>, begun: oneshot::Sender<()>) {
         let Some(mut answers) = self.answers.take() else { return };
         let mut done = self.writer.done();
+        let Some(mut smoked) = self.flips.answers() else { return };
+        self.begin_flips().await;
         self.begin_rollouts().await;
         while let Some(due) = self.due() {
             tokio::select! {
@@ -217,6 +227,7 @@ impl Controller {
                     let _ = self.reload(false, true, By::actor("file"), Expected::Any).await;
                 }
                 Some(delivered) = answers.recv() => self.heard(delivered).await,
+                Some(smoked) = smoked.recv() => self.smoked(smoked).await,
                 Ok(()) = done.changed() => self.written_by(&mut done).await,
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.overdue(),
                 () = sleep_until(second) => {
@@ -247,6 +258,7 @@ impl Controller {
             Command::SetWeights { route, weights, by, expected, reply } => {
                 self.set_weights(&route, weights, by, expected, reply).await;
             }
+            Command::Flip { ask, reply } => self.flip(ask, reply).await,
             Command::Rollout { ask, reply } => self.rollout(ask, reply).await,
         }
     }
@@ -324,6 +336,7 @@ impl Controller {
         let fingerprints: BTreeMap<String, u64> =
             plan.routes.iter().map(|route| (route.name.to_string(), route.split_fingerprint)).collect();
         let ended = order::drop_stale(&mut self.overlay, |name| fingerprints.get(name).copied());
+        let slots_ended = drop_stale_slots(&mut self.overlay, &plan);
         let before = generation.0;
         let old = self.publisher.current();
         let generation = self.publish(plan);
@@ -340,9 +353,12 @@ impl Controller {
             .collect();
         tracing::info!(generation = generation.0, actor = %by.actor, changes = changes.len(), "configuration loaded");
         self.journal("reload", "", &by, json!(before), json!(words));
-        if !ended.is_empty() {
+        if !ended.is_empty() || !slots_ended.is_empty() {
             for route in &ended {
                 self.weights_ended(route);
+            }
+            for route in &slots_ended {
+                self.slots_ended(route);
             }
             self.submit(Vec::new(), Vec::new(), Vec::new());
         }

@@ -13,6 +13,7 @@ pub mod command;
 mod conduct;
 pub mod controller;
 mod deliver;
+pub mod flips;
 pub mod health;
 pub mod load;
 pub mod meters;
@@ -35,7 +36,9 @@ mod witness;
 pub mod writer;
 
 pub use boot::{Booted, Refused, boot};
-pub use command::{By, Changed, Command, ControlHandle, Expected, ReloadDone, RolloutAsk, WeightsDone};
+pub use command::{
+    By, Changed, Command, ControlHandle, Expected, FlipAsk, ReloadDone, RolloutAsk, WeightsDone,
+};
 pub use health::{Health, Phase, Readiness};
 pub use load::{Loaded, environment};
 pub use meters::Meters;

@@ -24,4 +24,4 @@ pub use outcome::{
     Cause, ChoiceReason, CodeClass, FailureReason, MethodClass, Outcome, RejectReason, RetryReason,
     UnroutedReason, Verdict,
 };
-pub use overlay::{Compared, Guided, Overlay, Provenance, RouteOverlay};
+pub use overlay::{Compared, Guided, Overlay, Provenance, RouteOverlay, SlotOverlay};

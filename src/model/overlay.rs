@@ -29,6 +29,26 @@ pub struct RouteOverlay {
     pub by: Provenance,
 }
 
+/// The slots of a blue-green route as they were exchanged: they hold as long as the file has both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotOverlay {
+    /// The slot that serves.
+    pub active: String,
+    /// The other one.
+    pub idle: String,
+    /// Who and why.
+    pub by: Provenance,
+}
+
+impl SlotOverlay {
+    /// Whether it is about these two slots, in whatever order.
+    #[must_use]
+    pub fn is_of(&self, one: &str, other: &str) -> bool {
+        let pair = (self.active.as_str(), self.idle.as_str());
+        pair == (one, other) || pair == (other, one)
+    }
+}
+
 /// What a rollout says of its route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guided {
@@ -60,6 +80,9 @@ pub struct Compared {
 pub struct Overlay {
     /// Operator weights by route name.
     pub routes: BTreeMap<String, RouteOverlay>,
+    /// Exchanged slots by route name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub slots: BTreeMap<String, SlotOverlay>,
     /// What rollouts say; remembered as the rollouts themselves.
     #[serde(skip)]
     pub guided: BTreeMap<String, Guided>,

@@ -8,6 +8,7 @@ pub mod compile;
 pub mod diff;
 pub mod explain;
 pub mod filter;
+pub mod flip;
 pub mod matched;
 pub mod pick;
 pub mod plans;
@@ -35,6 +36,7 @@ use crate::split::Split;
 pub use asked::Asked;
 pub use compile::{Compiled, Inputs, Lists, compile, reweigh};
 pub use filter::{Filters, HeaderOps};
+pub use flip::FlipRules;
 pub use plans::{PlanCache, Plans};
 pub use receiver::{Receiver, Way};
 pub use router::{Routed, Router};
@@ -168,6 +170,8 @@ pub struct Route {
     pub trial: Option<Compare>,
     /// The blue-green slot that serves, and the idle one.
     pub slots: Option<(ArmIx, ArmIx)>,
+    /// How its slots are exchanged; none without slots.
+    pub flip: Option<Arc<FlipRules>>,
 }
 
 impl Route {

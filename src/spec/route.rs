@@ -76,7 +76,6 @@ impl Route {
         found.add(&owner, "rateLimit", self.rate_limit.as_ref());
         found.add(&owner, "mirror", self.mirror.as_ref());
         self.sticky.iter().for_each(|sticky| sticky.later(&owner, found));
-        self.blue_green.iter().for_each(|pair| pair.later(&owner, found));
     }
 }
 

@@ -16,7 +16,7 @@ use crate::control::checks::Checks;
 use crate::model::{Compared, Guided};
 use crate::plan::Route;
 use crate::rollout::moves::Analyze;
-use crate::rollout::{Identity, Rollout, Scene, Scheme};
+use crate::rollout::{Identity, Phase, Rollout, Scene, Scheme};
 
 /// What is remembered of a rollout over a restart.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -194,9 +194,26 @@ impl Live {
     }
 }
 
+impl Live {
+    /// The version that came to the slots it is on has not changed its way because they swapped roles.
+    pub fn keeps_its_slots(&self, identity: &mut Identity) {
+        let own = &self.rollout.identity;
+        let began = self.rollout.is_live() || self.rollout.phase == Phase::Promoted;
+        let swapped = (&own.from, &own.to) == (&identity.to, &identity.from);
+        if began && swapped && own.scheme == Scheme::Slots && own.version == identity.version {
+            (identity.from, identity.to) = (own.from.clone(), own.to.clone());
+        }
+    }
+}
+
 /// What a rollout says of its route's weights.
 #[must_use]
 pub fn guided(rollout: &Rollout, epoch: u64, seed: u64) -> Guided {
+    // Between two rollouts the slots alone say which of them serves.
+    if rollout.identity.scheme == Scheme::Slots && !rollout.is_live() {
+        let Identity { from, to, .. } = rollout.identity.clone();
+        return Guided { from, to, share: None, void: None, compared: None };
+    }
     let share = rollout.canary_share();
     let compares = rollout.is_live() && share.is_some_and(|share| share.0 > 0 && share.0 < 1_000_000);
     let compared = compares.then(|| Compared { candidate: rollout.candidate().to_owned(), epoch, seed });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::rules::Kind;
 use super::upstreams::Upstreams;
-use super::{Context, checks, each_file, filters, fingerprint, retry, rules, slo, split};
+use super::{Context, checks, each_file, filters, fingerprint, retry, rules, slo, slots, split};
 use crate::plan::rank::Rank;
 use crate::plan::router::{HostPattern, MatchRule, PathPattern};
 use crate::plan::{Listener, Route, Timeouts};
@@ -208,6 +208,7 @@ fn one(
         objectives,
         trial: division.trial,
         slots: division.slots,
+        flip: slots::rules(context, written, upstreams).map(Arc::new),
         name,
     };
     stamp(context, written, &mut route);
