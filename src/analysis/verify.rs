@@ -117,16 +117,13 @@ impl Verifier {
     }
 
     fn guard_text(&self) -> String {
-        let percent = self.guard.limit() * 100.0;
-        let mut text = format!(
-            "guard: {} of {} requests failed since the flip, {percent:.2} % are tolerated",
-            self.e, self.n
-        );
-        if self.before.n > 0 {
-            let before = self.before.share() * 100.0;
-            text.push_str(&format!("; of the slot before {before:.2} % failed in its last minute"));
-        }
-        text
+        let (percent, before) = (self.guard.limit() * 100.0, self.before.share() * 100.0);
+        let compared = match self.before.n {
+            0 => String::new(),
+            _ => format!("; of the slot before {before:.2} % failed in its last minute"),
+        };
+        let Self { n, e, .. } = self;
+        format!("guard: {e} of {n} requests failed since the flip, {percent:.2} % are tolerated{compared}")
     }
 }
 
@@ -187,6 +184,9 @@ mod tests {
         })
     }
 
+    /// Name, limits, the slot before, what each second leaves, the rule that speaks.
+    type Row<'a> = (&'a str, Option<&'a Limits>, Left, Left, Option<&'a str>);
+
     #[test]
     fn each_rule_speaks_soon_and_says_its_name() {
         let errors = limits(Written {
@@ -199,7 +199,7 @@ mod tests {
             ..Written::default()
         });
         let fine = || left(1_000, 0, 5);
-        let rows: Vec<(&str, Option<&Limits>, Left, Left, Option<&str>)> = vec![
+        let rows: Vec<Row<'_>> = vec![
             ("well", errors.as_ref(), fine(), left(100, 0, 5), None),
             ("all fail", None, fine(), left(20, 20, 5), Some("guard")),
             ("all fail, nothing known before", None, Left::default(), left(20, 20, 5), Some("guard")),

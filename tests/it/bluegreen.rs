@@ -93,7 +93,14 @@ fn cli(site: &Site, arguments: &[&str]) -> Finished {
 
 /// A hundred paths in turn, so that a share of them can be given a behaviour.
 fn load(proxy: &Proxy) -> Load {
-    Load::h1(proxy.web(), 4, Duration::from_millis(4), |round| get(&format!("/{}", round % 100)))
+    // Each of the connections asks for all of the paths, so that a slow one holds up all alike.
+    Load::h1(proxy.web(), 8, Duration::from_millis(8), |round| get(&format!("/{}", round / 8 % 100)))
+}
+
+/// Waits until the controller has looked at some seconds of traffic.
+#[track_caller]
+fn await_window(proxy: &Proxy) {
+    eventually("there is a last window", || proxy.metrics().sum("switchback_requests_total", &[]) > 2_500.0);
 }
 
 // --- flips ---
@@ -145,7 +152,7 @@ fn flips_lose_no_request_and_after_the_answer_nobody_new_reaches_the_old_slot() 
     let metrics = proxy.metrics();
     let (web, from) = (("route", "web"), ("from", "SMOKE"));
     assert_eq!(
-        metrics.count("switchback_rollout_transitions_total", &[web, from, ("code", "flip")]),
+        metrics.count("switchback_rollout_transitions_total", &[web, from, ("reason", "flip")]),
         flips as u64
     );
     assert!(metrics.has("switchback_arm_info", &[("arm", "blue"), ("role", "active")]));
@@ -185,7 +192,7 @@ fn a_slot_that_fails_its_smoke_test_never_serves() {
 fn flips_back(origins: &[Origin; 2], verify: &str, code: &str) -> Value {
     let proxy = start(origins, &format!(", verify: {{ for: 60s{verify} }}"));
     let load = load(&proxy);
-    eventually("there is a last window", || proxy.metrics().sum("switchback_requests_total", &[]) > 400.0);
+    await_window(&proxy);
     flipped(&proxy, &json!({}), "green");
     let told = await_state(&proxy, "FLIPPED_BACK");
     load.stop();
@@ -229,8 +236,8 @@ fn two_failures_in_a_hundred_break_a_limit_of_one() {
 #[test]
 fn a_slow_slot_breaks_a_limit_on_the_99th_percentile() {
     let origins = pair();
-    for path in ["/7", "/27", "/57", "/87"] {
-        origins[1].on(path, Behaviour::Late(Duration::from_millis(1_200)));
+    for path in [7, 27, 47, 67, 87] {
+        origins[1].on(&format!("/{path}"), Behaviour::Late(Duration::from_millis(1_200)));
     }
     let record = flips_back(&origins, ", thresholds: { maxErrorRate: 1%, maxP99: 1s }", "threshold");
     assert!(record["reason"].as_str().is_some_and(|text| text.contains("maxP99: 1")), "{record:#}");
@@ -246,7 +253,7 @@ fn what_was_as_bad_before_is_no_reason_to_go_back() {
     }
     let proxy = start(&origins, ", verify: { for: 6s }");
     let load = load(&proxy);
-    eventually("there is a last window", || proxy.metrics().sum("switchback_requests_total", &[]) > 400.0);
+    await_window(&proxy);
     flipped(&proxy, &json!({}), "green");
     let told = await_state(&proxy, "STEADY");
     load.stop();

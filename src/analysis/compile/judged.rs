@@ -30,6 +30,8 @@ const LONGEST_WINDOW: u64 = 24 * 3_600;
 /// Seconds between two looks of a verification, and failed looks that make it harmful.
 const VERIFY_INTERVAL: u64 = 4;
 const VERIFY_FAILURES: u32 = 2;
+/// Requests of which the slowest alone is not the 99th percentile.
+const ENOUGH_FOR_P99: u64 = 100;
 /// Most requests a look of a verification needs, however strict its limits are.
 const MOST_VERIFY_REQUESTS: f64 = 1_000.0;
 
@@ -185,12 +187,13 @@ impl Findings<'_> {
         let message = format!("the limits are harmful after {looks}s, the verification ends after {span}s");
         let hint = "lengthen `for`, or lower `interval` or `failures`";
         self.unless(span == 0 || looks <= span, written, "cannot-decide", &message, hint);
-        // One failure alone is never a breach.
+        // One failure, or one slow answer, is never a breach.
         let shares = [limits.max_error_rate, limits.min_success_rate.map(|least| 1.0 - least)];
         let strictest = shares.into_iter().flatten().filter(|share| *share > 0.0).fold(1.0, f64::min);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at least 1")]
         let enough = (1.0 / strictest).ceil().min(MOST_VERIFY_REQUESTS) as u64;
-        limits.min_requests = ENOUGH.max(enough);
+        let latency = limits.max_p99.is_some() || limits.max_latency_ratio.is_some();
+        limits.min_requests = enough.max(if latency { ENOUGH_FOR_P99 } else { ENOUGH });
         Some(limits)
     }
 }

@@ -115,6 +115,7 @@ impl Controller {
     }
 
     pub(in crate::control) fn slots_ended(&mut self, route: &str) {
+        self.flips.follow(&self.publisher.current());
         tracing::warn!(route, "exchanged slots ended: the slots were edited or the route is gone");
         self.journal(
             "slots-ended",

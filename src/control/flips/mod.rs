@@ -235,7 +235,9 @@ impl Controller {
         }
         let mut batch = super::batch::Batch::default();
         let plan = self.publisher.current();
-        changes.into_iter().for_each(|change| self.admit(&plan, change, false, &mut batch));
+        for change in changes {
+            self.admit(&plan, change, false, &mut batch);
+        }
         self.carry_out(batch).await;
         // A rollout may have waited for the end of it, and goes from whichever slot serves now.
         self.follow_file().await;

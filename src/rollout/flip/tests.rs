@@ -109,7 +109,7 @@ fn a_flip_is_tried_watched_and_kept() {
 fn what_harms_goes_back_by_itself_and_says_why() {
     let mut stand = Stand::new();
     stand.flipped();
-    (0..3).for_each(|_| _ = stand.second(left(50, 50), 0));
+    (0..2).for_each(|_| _ = stand.second(left(50, 50), 0));
     assert_eq!(stand.is(), (Phase::FlippedBack, "blue", "guard"));
     assert_eq!(stand.told(), [(Actor::Analyzer, Level::Error, "guard")]);
     assert!(stand.flip.reason.text.contains("green is harmful"), "{}", stand.flip.reason.text);
@@ -209,5 +209,5 @@ fn whatever_happens_the_invariants_hold() {
             }
         }
     }
-    assert!(flips.iter().all(|count| *count > 500), "every end is reached: {flips:?}");
+    assert!(flips.iter().all(|count| *count > 300), "every end is reached: {flips:?}");
 }
