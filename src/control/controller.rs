@@ -15,10 +15,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::ahead::Waiting;
-use super::audit::Entry;
 use super::boot::{Booted, needs_restart};
 use super::command::{By, Command, Expected, ReloadDone};
-use super::flips::{Flips, drop_stale_slots};
+use super::flips::Flips;
 use super::health::Health;
 use super::load::{self, Failed, Loaded, Look, Seen};
 use super::meters::Meters;
@@ -31,7 +30,7 @@ use super::rollouts::report::Conducted;
 use super::rollouts::{Rollouts, recall};
 use super::start::Options;
 use super::store::Kept;
-use super::writer::{Done, Journals, Lines, Which, Writer};
+use super::writer::{Journals, Lines, Which, Writer};
 use crate::ledger::Book;
 use crate::model::time::Clock;
 use crate::model::{Diagnostic, Overlay};
@@ -134,21 +133,19 @@ impl Controller {
         meters.published(generation);
         health.set("config", "ok");
         health.set("state", booted.state.detail.clone());
-        let writable = booted.state.writable;
-        let (mut kept, lost) = match booted.state.rollouts {
+        let (kept, lost) = match booted.state.rollouts {
             Ok(kept) => (kept, None),
             Err(why) => (Kept::default(), Some(why)),
         };
         let (told, answers) = mpsc::channel(ANSWERS);
         let folder = if booted.path.is_dir() { booted.path.clone() } else { load::parent(&booted.path) };
         let outbox = Outbox::new(kept.outbox.clone(), told, folder);
-        let flips = Flips::recalled(std::mem::take(&mut kept.flips));
-        let rollouts = recall(kept, &plan, clock.now());
+        let (flips, rollouts) = (Flips::recalled(kept.flips.clone()), recall(kept, &plan, clock.now()));
         let mut conducted = Conducted { rollouts: rollouts.report(), ..Conducted::default() };
         for line in booted.history {
             conducted.add(&line.route, line.record);
         }
-        let journals = Journals::of(writable.then_some(&*booted.state_dir));
+        let journals = Journals::of(booted.state.writable.then_some(&*booted.state_dir));
         let writer = Writer::start(booted.disk, booted.state.put_back, journals);
         let mut controller = Self {
             path: booted.path,
@@ -182,9 +179,6 @@ impl Controller {
         controller.journal("start", "", &By::actor("start"), Value::Null, Value::Null);
         for route in &booted.ended {
             controller.weights_ended(route);
-        }
-        for route in drop_stale_slots(&mut controller.overlay, &plan) {
-            controller.slots_ended(&route);
         }
         controller
     }
@@ -242,11 +236,6 @@ impl Controller {
                 }
             }
         }
-    }
-
-    async fn written_by(&mut self, done: &mut watch::Receiver<Done>) {
-        let done = done.borrow_and_update().clone();
-        self.written(done).await;
     }
 
     async fn obey(&mut self, command: Command) {
@@ -336,7 +325,6 @@ impl Controller {
         let fingerprints: BTreeMap<String, u64> =
             plan.routes.iter().map(|route| (route.name.to_string(), route.split_fingerprint)).collect();
         let ended = order::drop_stale(&mut self.overlay, |name| fingerprints.get(name).copied());
-        let slots_ended = drop_stale_slots(&mut self.overlay, &plan);
         let before = generation.0;
         let old = self.publisher.current();
         let generation = self.publish(plan);
@@ -353,12 +341,9 @@ impl Controller {
             .collect();
         tracing::info!(generation = generation.0, actor = %by.actor, changes = changes.len(), "configuration loaded");
         self.journal("reload", "", &by, json!(before), json!(words));
-        if !ended.is_empty() || !slots_ended.is_empty() {
+        if self.slots_ended() || !ended.is_empty() {
             for route in &ended {
                 self.weights_ended(route);
-            }
-            for route in &slots_ended {
-                self.slots_ended(route);
             }
             self.submit(Vec::new(), Vec::new(), Vec::new());
         }
@@ -448,20 +433,6 @@ impl Controller {
         self.meters.published(generation);
         self.rollouts.published(&self.publisher.current());
         generation
-    }
-
-    pub(super) fn journal(&mut self, what: &'static str, route: &str, by: &By, before: Value, after: Value) {
-        self.audit.append(&Entry {
-            at: self.clock.now().0,
-            actor: by.actor.clone(),
-            reason: by.reason.clone(),
-            what,
-            route: route.to_owned(),
-            before,
-            after,
-            generation: self.publisher.current().generation.0,
-            annotations: by.annotations.clone(),
-        });
     }
 }
 

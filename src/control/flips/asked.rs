@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::smoke::{self, Trial};
-use super::{Event, Smoked, Trying, flip_change};
+use super::{Event, Smoked, Trying, drop_stale_slots, flip_change};
 use crate::control::batch::{Asked, Change, Reply};
 use crate::control::command::{By, FlipAsk};
 use crate::control::conduct::{refusal, said};
@@ -114,15 +114,15 @@ impl Controller {
         Err(refusal.hint("wait, or `flip --back`").generation(route.generation))
     }
 
-    pub(in crate::control) fn slots_ended(&mut self, route: &str) {
-        self.flips.follow(&self.publisher.current());
-        tracing::warn!(route, "exchanged slots ended: the slots were edited or the route is gone");
-        self.journal(
-            "slots-ended",
-            route,
-            &By::actor("file"),
-            serde_json::Value::Null,
-            serde_json::Value::Null,
-        );
+    /// Ends exchanges whose slots the plan in force has no more; whether there were any.
+    pub(in crate::control) fn slots_ended(&mut self) -> bool {
+        let plan = self.publisher.current();
+        let ended = drop_stale_slots(&mut self.overlay, &plan);
+        self.flips.follow(&plan);
+        for route in &ended {
+            tracing::warn!(route, "exchanged slots ended: the slots were edited or the route is gone");
+            self.journal("slots-ended", route, &By::actor("file"), Value::Null, Value::Null);
+        }
+        !ended.is_empty()
     }
 }

@@ -179,7 +179,7 @@ pub(super) fn persists(outcome: &Outcome) -> bool {
 }
 
 /// Drops exchanges whose slots the file has no more; gives their routes.
-pub(super) fn drop_stale_slots(overlay: &mut Overlay, plan: &Plan) -> Vec<String> {
+fn drop_stale_slots(overlay: &mut Overlay, plan: &Plan) -> Vec<String> {
     let holds = |name: &str, slots: &SlotOverlay| {
         let pair = plan.route_named(name).and_then(|route| names(route));
         pair.is_some_and(|(one, other)| slots.is_of(one, other))
@@ -197,8 +197,8 @@ pub(super) fn drop_stale_slots(overlay: &mut Overlay, plan: &Plan) -> Vec<String
 impl Controller {
     /// The process began: slots are what was written down.
     pub(super) async fn begin_flips(&mut self) {
+        self.slots_ended();
         let plan = self.publisher.current();
-        self.flips.follow(&plan);
         let changes = plan.routes.iter().filter_map(|route| self.happen_to_slots(route, &Event::Restarted));
         let changes: Vec<Change> = changes.collect();
         self.carry_out_flips(changes).await;
