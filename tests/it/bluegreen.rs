@@ -247,9 +247,9 @@ fn a_slow_slot_breaks_a_limit_on_the_99th_percentile() {
 fn what_was_as_bad_before_is_no_reason_to_go_back() {
     let origins = pair();
     for path in 0..100 {
-        origins
-            .iter()
-            .for_each(|origin| _ = origin.on(&format!("/{path}"), Behaviour::Answer(500, "shared")));
+        for origin in &origins {
+            origin.on(&format!("/{path}"), Behaviour::Answer(500, "shared"));
+        }
     }
     let proxy = start(&origins, ", verify: { for: 6s }");
     let load = load(&proxy);
