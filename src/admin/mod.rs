@@ -8,6 +8,7 @@ pub mod auth;
 mod differences;
 pub mod error;
 pub mod explain;
+mod flips;
 pub mod guard;
 pub mod listen;
 mod objectives;
@@ -100,6 +101,7 @@ impl Admin {
             .route("/explain", get(explain::explain))
             .route("/routes/{route}/weights", post(verbs::weights))
             .route("/routes/{route}/drain", post(verbs::drain))
+            .route("/routes/{route}/flip", post(flips::flip))
             .route("/routes/{route}/rollout/plan", get(rollouts::plan))
             .route("/routes/{route}/rollout/{verb}", post(verbs::rollout))
             .route("/routes/{route}/history", get(rollouts::history))

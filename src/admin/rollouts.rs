@@ -16,6 +16,7 @@ use crate::analysis::power::{choose, step_seconds};
 use crate::analysis::{Finding, Policy, policy::Preset};
 use crate::control::checks::CheckReport;
 use crate::control::{self, Conducted, RolloutReport};
+use crate::plan::Route;
 use crate::rollout::dora::{Dora, Harm};
 use crate::rollout::moves::Summary;
 use crate::rollout::{Failing, Phase, Record, Rollout, Share, state::Direction};
@@ -40,12 +41,22 @@ fn ending<'a>(conducted: &'a Conducted, route: &str, report: &RolloutReport) -> 
     if rollout.phase.base().is_some() || rollout.phase == Phase::Idle {
         return None;
     }
-    let records = conducted.history.get(route)?.iter().rev();
+    // Exchanges of slots have no version.
+    let records = conducted.history.get(route)?.iter().rev().filter(|record| !record.version.is_empty());
     let of_run = records.take_while(|record| record.run == rollout.run);
     let ends = of_run.take_while(|record| {
         ["REVERTING", "REVERTED", "ABORTED", "SUPERSEDED", "PROMOTED", "FINISHED"].contains(&&*record.to)
     });
     ends.last()?.found.as_ref()
+}
+
+/// The arm with a policy's version: after a promotion slots have swapped their roles.
+pub(super) fn new_arm<'a>(conducted: &'a Conducted, route: &Route, policy: &'a Policy) -> &'a str {
+    let rollout = conducted.rollouts.get(&*route.name).map(|report| &report.rollout);
+    let promoted = rollout.filter(|one| {
+        one.phase == Phase::Promoted && one.identity.version == policy.version && route.slots.is_some()
+    });
+    promoted.map_or(&policy.to, |rollout| &rollout.identity.to)
 }
 
 /// A block that is gone and left nothing behind is no rollout.
@@ -227,7 +238,7 @@ fn record(route: &str, record: &Record) -> wire::Record {
     let found = record.found.as_ref();
     let kind = word(record.actor);
     wire::Record {
-        id: format!("run-{}", record.run),
+        id: format!("{}-{}", if record.version.is_empty() { "flip" } else { "run" }, record.run),
         at: time(record.at_millis),
         route: route.to_owned(),
         version: record.version.clone(),

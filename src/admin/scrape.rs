@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use super::error::Refused;
 use super::views::blocking;
 use super::{Admin, differences, objectives, rollouts, views};
+use crate::control::Conducted;
 use crate::plan::{Plan, Route};
 use crate::telemetry::metrics::{self, ArmSeries, Scrape};
 
@@ -56,7 +57,7 @@ pub fn scrape(admin: &Admin) -> String {
     metrics::render(&Scrape {
         book: &admin.0.book,
         cold: &admin.0.cold,
-        arms: &arms(admin, &plan),
+        arms: &arms(admin, &plan, &conducted),
         rollouts: &rollouts::series(&conducted),
         rollout_states: &STATES,
         objectives: &objectives::series(&conducted),
@@ -69,11 +70,11 @@ pub fn scrape(admin: &Admin) -> String {
     })
 }
 
-fn arms(admin: &Admin, plan: &Plan) -> Vec<ArmSeries> {
-    plan.routes.iter().flat_map(|route| arms_of(admin, route)).collect()
+fn arms(admin: &Admin, plan: &Plan, conducted: &Conducted) -> Vec<ArmSeries> {
+    plan.routes.iter().flat_map(|route| arms_of(admin, route, conducted)).collect()
 }
 
-fn arms_of(admin: &Admin, route: &Arc<Route>) -> Vec<ArmSeries> {
+fn arms_of(admin: &Admin, route: &Arc<Route>, conducted: &Conducted) -> Vec<ArmSeries> {
     let live = admin.0.book.route_cells(&route.name).iter().any(|cell| cell.is_live());
     let seen = if live { views::seen(admin, &route.name) } else { views::LastMinute::default() };
     let total: u64 = route.arms.iter().map(|arm| u64::from(arm.weight)).sum();
@@ -85,7 +86,7 @@ fn arms_of(admin: &Admin, route: &Arc<Route>) -> Vec<ArmSeries> {
         version: route
             .policy
             .as_ref()
-            .filter(|policy| *policy.to == *arm.name)
+            .filter(|policy| rollouts::new_arm(conducted, route, policy) == &*arm.name)
             .map(|policy| policy.version.clone())
             .unwrap_or_default(),
         weight: if total == 0 { 0.0 } else { ratio(u64::from(arm.weight), total) },

@@ -95,7 +95,7 @@ pub(super) async fn rollout(
     }))
 }
 
-fn changed(one: crate::control::Changed) -> wire::Changed {
+pub(super) fn changed(one: crate::control::Changed) -> wire::Changed {
     wire::Changed { arm: one.arm, before: one.before, after: one.after }
 }
 
@@ -151,7 +151,7 @@ fn bad(message: impl Into<String>) -> Refused {
 }
 
 /// A form of a foreign page cannot send this type without asking first.
-fn json_only(headers: &HeaderMap) -> Result<(), Refused> {
+pub(super) fn json_only(headers: &HeaderMap) -> Result<(), Refused> {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
     let essence = kind.split(';').next().unwrap_or("").trim();
     if essence.eq_ignore_ascii_case("application/json") {
@@ -161,7 +161,7 @@ fn json_only(headers: &HeaderMap) -> Result<(), Refused> {
 }
 
 /// What the caller says it saw: `*`, `"7"` or `7`.
-fn expected(headers: &HeaderMap) -> Result<Expected, Refused> {
+pub(super) fn expected(headers: &HeaderMap) -> Result<Expected, Refused> {
     let mut values = headers.get_all(IF_MATCH).iter();
     let value = match (values.next(), values.next()) {
         (None, _) => return Ok(Expected::Nothing),
@@ -188,7 +188,7 @@ fn dry_run(query: Option<&str>) -> Result<bool, Refused> {
     Ok(dry_run)
 }
 
-async fn read<T: DeserializeOwned + Default>(
+pub(super) async fn read<T: DeserializeOwned + Default>(
     headers: &HeaderMap,
     body: Body,
     may_be_empty: bool,
@@ -218,7 +218,7 @@ fn is_limit(error: &axum::Error) -> bool {
     matches!(cause, Some(cause) if cause.is::<http_body_util::LengthLimitError>())
 }
 
-fn by(
+pub(super) fn by(
     actor: Option<String>,
     reason: Option<String>,
     annotations: BTreeMap<String, String>,

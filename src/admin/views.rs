@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::error::Refused;
 use super::scrape::ratio;
-use super::{Admin, Shared, objectives, rollouts, steering};
+use super::{Admin, Shared, flips, objectives, rollouts, steering};
 use crate::control::{self, Attempt, Conducted, Phase, Readiness};
 use crate::ledger::Seen;
 use crate::plan::{Listener, Route, Upstream};
@@ -163,11 +163,7 @@ fn view(admin: &Admin, conducted: &Conducted, route: &Route) -> wire::Route {
             endpoints: arm.upstream.endpoints.iter().map(endpoint).collect(),
         }
     });
-    let blue_green = route.slots.map(|(active, idle)| wire::BlueGreen {
-        active: route.arm_name(active).to_owned(),
-        idle: route.arm_name(idle).to_owned(),
-        state: "idle".to_owned(),
-    });
+    let blue_green = flips::view(conducted, route);
     wire::Route {
         name: route.name.to_string(),
         generation: route.generation.0,

@@ -25,6 +25,7 @@ pub mod shadow;
 pub mod slo;
 pub mod srm;
 pub mod thresholds;
+pub mod verify;
 
 pub use bins::Bins;
 pub use compile::unknown_zones;

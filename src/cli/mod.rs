@@ -10,6 +10,7 @@ pub mod diff;
 mod differences;
 pub mod explain;
 pub mod files;
+pub mod flip;
 mod postmortem;
 mod record;
 pub mod remote;
@@ -79,6 +80,8 @@ pub enum Remote {
     Weights(remote::WeightsArgs),
     /// Give an arm no new users while those pinned to it stay
     Drain(remote::DrainArgs),
+    /// Send everything to the other slot of a blue-green route, or back
+    Flip(flip::FlipArgs),
     /// Move a rollout, wait for its end, or look at its plan
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
@@ -174,6 +177,7 @@ impl Remote {
             Self::Status(args) => remote::status(args),
             Self::Weights(args) => remote::weights(args),
             Self::Drain(args) => remote::drain(args),
+            Self::Flip(args) => flip::flip(args),
             Self::Rollout(command) => command.run(),
             Self::History(args) => rollout::history(args),
             Self::Differences(args) => differences::run(args),

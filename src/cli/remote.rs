@@ -209,6 +209,7 @@ pub(super) fn say(outcome: Outcome) -> Result<(), Exit> {
 /// A proxy to ask.
 pub(super) struct Remote {
     target: Target,
+    limits: Limits,
     token: Option<String>,
     pub(super) runtime: tokio::runtime::Runtime,
 }
@@ -222,7 +223,12 @@ impl Remote {
             .enable_all()
             .build()
             .map_err(|error| usage(error.to_string()))?;
-        Ok(Self { target, token, runtime })
+        Ok(Self { target, limits: Limits::default(), token, runtime })
+    }
+
+    /// The same that waits so long for an answer.
+    pub(super) fn patient(self, timeout: Duration) -> Self {
+        Self { limits: Limits { timeout, ..self.limits }, ..self }
     }
 
     fn status_json(&self, args: &StatusArgs) -> Outcome {
@@ -319,7 +325,7 @@ impl Remote {
         ask.headers.extend(self.authorization()?);
         let answer = self
             .runtime
-            .block_on(fetch(&self.target, ask, Limits::default()))
+            .block_on(fetch(&self.target, ask, self.limits))
             .map_err(|error| Failed(Exit::Usage, words(&error)))?;
         if answer.status != StatusCode::OK {
             return Err(Failed(Exit::Refused, refusal(&answer) + token_hint(answer.status)));

@@ -54,7 +54,7 @@ const COLUMNS: [&str; 9] =
 fn route(route: &wire::Route, paint: Paint) -> String {
     let mut text = format!("{}  generation {}", paint.bold(&clean(&route.name)), route.generation);
     if let Some(pair) = &route.blue_green {
-        add(&mut text, format_args!("  active {}, idle {}", clean(&pair.active), clean(&pair.idle)));
+        add(&mut text, format_args!("  {}", slots(pair)));
     }
     if let Some(rollout) = &route.rollout {
         let line = rollout_text::line(rollout).replace('\n', "\n  ");
@@ -141,6 +141,34 @@ fn row(arm: &wire::Arm) -> [String; 9] {
 pub(super) fn weights(route: &str, done: &wire::WeightsSet) -> String {
     let mut text = String::new();
     weight_lines(&mut text, route, &done.changed);
+    add(&mut text, format_args!("generation {}\n", done.generation));
+    text
+}
+
+/// `active green, idle blue  VERIFYING 42 s more  3 in flight on blue: everything goes from blue to green`.
+fn slots(pair: &wire::BlueGreen) -> String {
+    let mut text = format!("active {}, idle {}", clean(&pair.active), clean(&pair.idle));
+    if !pair.state.is_empty() && pair.state != "STEADY" {
+        add(&mut text, format_args!("  {}", clean(&pair.state)));
+    }
+    if let Some(seconds) = pair.watched_for {
+        add(&mut text, format_args!(" {:.0} s more", seconds.ceil()));
+    }
+    if let Some(count) = pair.draining {
+        add(&mut text, format_args!("  {count} in flight on {}", clean(&pair.idle)));
+    }
+    if !pair.reason.is_empty() {
+        add(&mut text, format_args!("\n  {}", clean(&pair.reason)));
+    }
+    text
+}
+
+/// What a flip did.
+pub(super) fn flipped(route: &str, done: &wire::Flipped) -> String {
+    let mut text = String::new();
+    weight_lines(&mut text, route, &done.changed);
+    let (active, idle, state) = (clean(&done.active), clean(&done.idle), clean(&done.state));
+    add(&mut text, format_args!("{} active {active}, idle {idle}: {state}\n", clean(route)));
     add(&mut text, format_args!("generation {}\n", done.generation));
     text
 }

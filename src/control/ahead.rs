@@ -6,10 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::audit::Entry;
 use super::batch::{Batch, Change, Reply, overtaken};
-use super::command::WeightsDone;
+use super::command::{By, WeightsDone};
 use super::controller::Controller;
 use super::putback;
 use super::refusal::{Refusal, RefusalKind};
@@ -69,8 +72,29 @@ impl Controller {
                 Some(None) => _ = overlay.routes.remove(&change.route),
                 None => {}
             }
+            self.draft_slots(change, &mut overlay, &mut kept);
         }
         Draft { overlay, kept, marks: putback::marks(&self.rollouts) }
+    }
+
+    /// Has a line of the journal written.
+    pub(super) fn journal(&mut self, what: &'static str, route: &str, by: &By, before: Value, after: Value) {
+        self.audit.append(&Entry {
+            at: self.clock.now().0,
+            actor: by.actor.clone(),
+            reason: by.reason.clone(),
+            what,
+            route: route.to_owned(),
+            before,
+            after,
+            generation: self.publisher.current().generation.0,
+            annotations: by.annotations.clone(),
+        });
+    }
+
+    pub(super) async fn written_by(&mut self, done: &mut watch::Receiver<Done>) {
+        let done = done.borrow_and_update().clone();
+        self.written(done).await;
     }
 
     /// The writer came further.

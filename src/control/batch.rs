@@ -12,13 +12,14 @@ use tokio::sync::oneshot;
 
 use super::command::{By, WeightsDone};
 use super::controller::{Controller, blocking};
+use super::flips;
 use super::order;
 use super::refusal::{Refusal, RefusalKind, find, refused};
 use super::rollouts::Decided;
 use crate::model::{Overlay, RouteOverlay};
 use crate::plan::{Inputs, Plan, Route, reweigh};
 use crate::rollout::state::Phase;
-use crate::rollout::{Event, Move, Order, Outcome};
+use crate::rollout::{Event, Move, Order, Outcome, flip};
 
 /// Changes that wait for the disk at most; beyond that they are refused.
 const MAX_AHEAD: usize = 1_024;
@@ -27,6 +28,7 @@ const MAX_AHEAD: usize = 1_024;
 pub(super) type Reply = oneshot::Sender<Result<WeightsDone, Refusal>>;
 
 /// Who asked for a change.
+#[derive(Debug)]
 pub(super) struct Asked {
     pub(super) by: By,
     /// What was asked, as the journal has it.
@@ -42,6 +44,8 @@ pub(super) struct Change {
     pub(super) decided: Option<Decided>,
     /// Weights by hand: set, or given back.
     pub(super) weights: Option<Option<RouteOverlay>>,
+    /// What became of its slots.
+    pub(super) flip: Option<flip::Outcome>,
     /// It gives the new version more: it must be on the disk first.
     pub(super) ahead: bool,
     /// What is to be said, by number and hook.
@@ -68,6 +72,7 @@ impl Change {
             ahead: decided.outcome.moves.contains(&Move::Persist(Order::BeforePublish)),
             decided: Some(decided),
             weights: None,
+            flip: None,
             parcels: Vec::new(),
             asked: None,
         }
@@ -83,6 +88,7 @@ impl Change {
 
     fn persists(&self) -> bool {
         self.weights.is_some()
+            || self.flip.as_ref().is_some_and(flips::persists)
             || self.has(&Move::Persist(Order::AfterPublish))
             || self.has(&Move::ClearManualWeights)
     }
@@ -154,6 +160,9 @@ impl Controller {
         if let Some(outcome) = change.outcome() {
             change.parcels = self.put_out(route, outcome);
         }
+        if let Some(flip) = &change.flip {
+            change.parcels.extend(self.put_out_flip(&route.name, flip));
+        }
         if change.ahead {
             batch.ahead.push(change);
         } else {
@@ -184,6 +193,7 @@ impl Controller {
             };
             moved = true;
         }
+        moved |= self.take_slots(change);
         moved.then(|| change.route.clone())
     }
 
@@ -232,12 +242,15 @@ impl Controller {
         change: Change,
         parcels: &mut Vec<(u64, String, String)>,
     ) -> Option<(Reply, WeightsDone)> {
-        let Change { route: name, decided, parcels: said, asked, .. } = change;
+        let Change { route: name, decided, flip, parcels: said, asked, .. } = change;
         parcels.extend(said.into_iter().map(|(number, hook)| (number, name.clone(), hook)));
         let now = self.publisher.current();
         let (old, new) = (before.route_named(&name), now.route_named(&name));
         if let Some(Decided { outcome, .. }) = &decided {
             self.tell_people(&name, outcome);
+        }
+        if let Some(flip) = &flip {
+            self.tell_flip(&name, flip);
         }
         let (asked, old, new) = (asked?, old?, new?);
         let done = WeightsDone { generation: new.generation, changed: order::changed(old, new) };
@@ -257,10 +270,13 @@ impl Controller {
         }
         let routes =
             moved.iter().filter_map(|name| Some((name.clone(), self.overlay.routes.get(name)?.clone())));
+        let slots =
+            moved.iter().filter_map(|name| Some((name.clone(), self.overlay.slots.get(name)?.clone())));
         let ended = self.overlay.pins_ended.iter().filter(|(name, _)| moved.contains(*name));
         let overlay = Overlay {
             routes: routes.collect(),
             pins_ended: ended.map(|(name, arms)| (name.clone(), arms.clone())).collect(),
+            slots: slots.collect(),
             guided: self.rollouts.guided_of(moved),
         };
         let plan = self.weigh(overlay, moved.clone()).await.inspect_err(|refusal| {
@@ -300,7 +316,7 @@ impl Controller {
         plan.ok_or_else(|| refused(generation, Vec::new()))
     }
 
-    fn waits(&self, route: &str) -> bool {
+    pub(super) fn waits(&self, route: &str) -> bool {
         self.waiting.iter().flat_map(|one| &one.ahead).any(|change| change.route == route)
     }
 

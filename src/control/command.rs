@@ -85,6 +85,13 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<WeightsDone, Refusal>>,
     },
+    /// Exchange the slots of a route.
+    Flip {
+        /// What is asked.
+        ask: FlipAsk,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<WeightsDone, Refusal>>,
+    },
     /// Move a rollout.
     Rollout {
         /// What is asked.
@@ -101,6 +108,21 @@ pub struct DrainAsk {
     pub route: String,
     /// The arm.
     pub arm: String,
+    /// Who and why.
+    pub by: By,
+    /// What the caller saw: a route generation.
+    pub expected: Expected,
+}
+
+/// What is asked of two slots.
+#[derive(Debug)]
+pub struct FlipAsk {
+    /// The route.
+    pub route: String,
+    /// To the slot that served before.
+    pub back: bool,
+    /// Whether or not anybody answers there.
+    pub force: bool,
     /// Who and why.
     pub by: By,
     /// What the caller saw: a route generation.
@@ -225,6 +247,15 @@ impl ControlHandle {
     /// older, or a move toward canary cannot be remembered.
     pub async fn drain(&self, ask: DrainAsk) -> Result<WeightsDone, Refusal> {
         self.ask(|reply| Command::Drain { ask, reply }).await
+    }
+
+    /// Exchanges the slots of a route; the answer comes when every new request goes to the other one.
+    ///
+    /// # Errors
+    /// When the route has no slots, the caller saw something older, it is not possible now, or the
+    /// slot is not fit to serve.
+    pub async fn flip(&self, ask: FlipAsk) -> Result<WeightsDone, Refusal> {
+        self.ask(|reply| Command::Flip { ask, reply }).await
     }
 
     /// Moves a rollout.

@@ -24,7 +24,7 @@ use crate::model::{Diagnostic, Generation, Place, RouteOverlay};
 use crate::plan::{Plan, Route};
 use crate::rollout::event::Role;
 use crate::rollout::moves::Level;
-use crate::rollout::{Event, Identity, Move, Outcome, Record, Refused, Rollout, Share};
+use crate::rollout::{Event, Identity, Move, Outcome, Record, Refused, Rollout, Scheme, Share};
 
 /// Seconds between two writes of a rollout that only gathers evidence.
 const WRITE_EVERY: u64 = 5;
@@ -46,6 +46,7 @@ impl Controller {
         Kept {
             by_route: self.rollouts.to_remember(now),
             outbox: self.outbox.to_remember(),
+            flips: self.flips.to_remember(),
             at_millis: now.wall.0,
         }
     }
@@ -60,7 +61,8 @@ impl Controller {
             let plan = self.publisher.current();
             let mut events = Vec::new();
             for route in &plan.routes {
-                let (Some(policy), Some(Event::Version(identity))) = (&route.policy, version(route)) else {
+                let (Some(policy), Some(Event::Version(identity))) = (&route.policy, version(route, None))
+                else {
                     continue;
                 };
                 let mut live = Live::new(Arc::clone(policy));
@@ -174,7 +176,9 @@ impl Controller {
         self.happen_all(gone).await;
         let mut events = Vec::new();
         for route in &plan.routes {
-            let Some(event) = version(route) else { continue };
+            // A rollout waits until what happens to its slots is over.
+            let event = version(route, self.rollouts.get(&route.name));
+            let Some(event) = event.filter(|_| !self.flips.is_busy(&route.name)) else { continue };
             self.declare(route);
             events.push((route.name.to_string(), event));
         }
@@ -218,7 +222,7 @@ impl Controller {
     pub(super) fn refused_by_rollouts(&self, plan: &Plan, loaded: &Loaded) -> Vec<Diagnostic> {
         let now = self.moment();
         let refused = plan.routes.iter().filter_map(|route| {
-            let event = version(route)?;
+            let event = version(route, self.rollouts.get(&route.name))?;
             let refused = self.rollouts.decide(route, &event, now)?.err()?;
             let message = format!("route `{}`: {}", route.name, refused.message);
             let place = place_of_version(loaded, &route.name);
@@ -243,6 +247,7 @@ impl Controller {
         if !written && (due || !self.rollouts.store) {
             self.submit(Vec::new(), Vec::new(), Vec::new());
         }
+        self.flips_second(now).await;
         self.tell();
     }
 
@@ -271,6 +276,9 @@ impl Controller {
         };
         if self.rollouts.get(&ask.route).is_none() {
             return Err(no_rollout());
+        }
+        if ask.verb.needs_generation() {
+            self.no_flip_under_way(route)?;
         }
         let direction =
             if ask.verb.needs_generation() { Direction::TowardCanary } else { Direction::TowardStable };
@@ -317,7 +325,7 @@ impl Controller {
         }
     }
 
-    fn record(&mut self, route: &str, record: &Record) {
+    pub(super) fn record(&mut self, route: &str, record: &Record) {
         let by = By { actor: record.who.clone().unwrap_or_else(|| "rollout".to_owned()), ..By::default() };
         // Whatever weights it speaks of were published before it is told.
         let record = Record { in_force_at_millis: Some(self.clock.now().0), ..record.clone() };
@@ -334,6 +342,7 @@ impl Controller {
         let mut conducted = (*self.conducted.load_full()).clone();
         conducted.rollouts = self.rollouts.report();
         conducted.slo = self.rollouts.objectives.standings();
+        conducted.flips = Arc::new(self.flips.report());
         self.conducted.store(Arc::new(conducted));
     }
 }
@@ -361,15 +370,19 @@ fn place_of_version(loaded: &Loaded, name: &str) -> Place {
     Place { file: source.name.clone(), line: spot.line, column: spot.column, length: spot.length }
 }
 
-fn said(by: &By) -> crate::rollout::By {
+pub(super) fn said(by: &By) -> crate::rollout::By {
     let By { actor, reason, annotations } = by.clone();
     crate::rollout::By { actor, reason, annotations }
 }
 
 /// What a route's block says of its rollout.
-fn version(route: &Route) -> Option<Event> {
+fn version(route: &Route, live: Option<&Live>) -> Option<Event> {
     let policy = route.policy.as_ref()?;
-    Some(Event::Version(identity(policy, route.policy_fingerprint, route.slots.is_some())))
+    let mut identity = identity(policy, route.policy_fingerprint, route.slots.is_some());
+    if let Some(live) = live.filter(|_| identity.scheme == Scheme::Slots) {
+        live.keeps_its_slots(&mut identity);
+    }
+    Some(Event::Version(identity))
 }
 
 pub(super) fn refusal(refused: &Refused, generation: Generation) -> Refusal {

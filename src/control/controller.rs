@@ -15,9 +15,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::ahead::Waiting;
-use super::audit::Entry;
 use super::boot::{Booted, needs_restart};
 use super::command::{By, Command, Expected, ReloadDone};
+use super::flips::Flips;
 use super::health::Health;
 use super::load::{self, Failed, Loaded, Look, Seen};
 use super::meters::Meters;
@@ -30,7 +30,7 @@ use super::rollouts::report::Conducted;
 use super::rollouts::{Rollouts, recall};
 use super::start::Options;
 use super::store::Kept;
-use super::writer::{Done, Journals, Lines, Which, Writer};
+use super::writer::{Journals, Lines, Which, Writer};
 use crate::ledger::Book;
 use crate::model::time::Clock;
 use crate::model::{Diagnostic, Overlay};
@@ -82,6 +82,8 @@ pub(super) struct Controller {
     pub(super) bad_written: u64,
     /// Rollouts under way.
     pub(super) rollouts: Rollouts,
+    /// Slots.
+    pub(super) flips: Flips,
     /// How they are, for whoever shows it.
     pub(super) conducted: Arc<ArcSwap<Conducted>>,
     /// What was wrong with the rollouts that were remembered, until it was told.
@@ -131,7 +133,6 @@ impl Controller {
         meters.published(generation);
         health.set("config", "ok");
         health.set("state", booted.state.detail.clone());
-        let writable = booted.state.writable;
         let (kept, lost) = match booted.state.rollouts {
             Ok(kept) => (kept, None),
             Err(why) => (Kept::default(), Some(why)),
@@ -139,12 +140,12 @@ impl Controller {
         let (told, answers) = mpsc::channel(ANSWERS);
         let folder = if booted.path.is_dir() { booted.path.clone() } else { load::parent(&booted.path) };
         let outbox = Outbox::new(kept.outbox.clone(), told, folder);
-        let rollouts = recall(kept, &plan, clock.now());
+        let (flips, rollouts) = (Flips::recalled(kept.flips.clone()), recall(kept, &plan, clock.now()));
         let mut conducted = Conducted { rollouts: rollouts.report(), ..Conducted::default() };
         for line in booted.history {
             conducted.add(&line.route, line.record);
         }
-        let journals = Journals::of(writable.then_some(&*booted.state_dir));
+        let journals = Journals::of(booted.state.writable.then_some(&*booted.state_dir));
         let writer = Writer::start(booted.disk, booted.state.put_back, journals);
         let mut controller = Self {
             path: booted.path,
@@ -166,6 +167,7 @@ impl Controller {
             warnings: booted.warnings,
             started_with,
             rollouts,
+            flips,
             bad_written: 0,
             outbox,
             answers: Some(answers),
@@ -189,6 +191,8 @@ impl Controller {
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>, begun: oneshot::Sender<()>) {
         let Some(mut answers) = self.answers.take() else { return };
         let mut done = self.writer.done();
+        let Some(mut smoked) = self.flips.answers() else { return };
+        self.begin_flips().await;
         self.begin_rollouts().await;
         while let Some(due) = self.due() {
             tokio::select! {
@@ -217,6 +221,7 @@ impl Controller {
                     let _ = self.reload(false, true, By::actor("file"), Expected::Any).await;
                 }
                 Some(delivered) = answers.recv() => self.heard(delivered).await,
+                Some(smoked) = smoked.recv() => self.smoked(smoked).await,
                 Ok(()) = done.changed() => self.written_by(&mut done).await,
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.overdue(),
                 () = sleep_until(second) => {
@@ -233,11 +238,6 @@ impl Controller {
         }
     }
 
-    async fn written_by(&mut self, done: &mut watch::Receiver<Done>) {
-        let done = done.borrow_and_update().clone();
-        self.written(done).await;
-    }
-
     async fn obey(&mut self, command: Command) {
         match command {
             Command::Reload { dry_run, maybe, by, expected, reply } => {
@@ -248,6 +248,7 @@ impl Controller {
                 self.set_weights(&route, weights, by, expected, reply).await;
             }
             Command::Drain { ask, reply } => self.drain(ask, reply).await,
+            Command::Flip { ask, reply } => self.flip(ask, reply).await,
             Command::Rollout { ask, reply } => self.rollout(ask, reply).await,
         }
     }
@@ -341,7 +342,7 @@ impl Controller {
             .collect();
         tracing::info!(generation = generation.0, actor = %by.actor, changes = changes.len(), "configuration loaded");
         self.journal("reload", "", &by, json!(before), json!(words));
-        if !ended.is_empty() {
+        if self.slots_ended() || !ended.is_empty() {
             for route in &ended {
                 self.weights_ended(route);
             }
@@ -433,20 +434,6 @@ impl Controller {
         self.meters.published(generation);
         self.rollouts.published(&self.publisher.current());
         generation
-    }
-
-    pub(super) fn journal(&mut self, what: &'static str, route: &str, by: &By, before: Value, after: Value) {
-        self.audit.append(&Entry {
-            at: self.clock.now().0,
-            actor: by.actor.clone(),
-            reason: by.reason.clone(),
-            what,
-            route: route.to_owned(),
-            before,
-            after,
-            generation: self.publisher.current().generation.0,
-            annotations: by.annotations.clone(),
-        });
     }
 }
 

@@ -39,6 +39,9 @@ impl Controller {
         let back = change.outcome().and_then(|outcome| outcome.next.void_arm());
         let mut ended: BTreeSet<&str> = zeroed.map(|(arm, _)| arm.as_str()).collect();
         ended.extend(back.filter(|_| back != before));
+        // Nobody is kept on the slot that served before.
+        let slots = self.slots_after(change);
+        ended.extend(slots.as_ref().map(|slots| slots.idle.as_str()));
         let drained = |arm: &str| set.is_some_and(|set| set.draining.contains_key(arm));
         ended.into_iter().filter(|arm| !drained(arm)).map(str::to_owned).collect()
     }

@@ -15,6 +15,7 @@ pub mod controller;
 mod deliver;
 pub mod differences;
 mod drain;
+pub mod flips;
 pub mod health;
 pub mod load;
 pub mod meters;
@@ -38,7 +39,7 @@ pub mod writer;
 
 pub use boot::{Booted, Refused, boot};
 pub use command::{
-    By, Changed, Command, ControlHandle, DrainAsk, Expected, ReloadDone, RolloutAsk, WeightsDone,
+    By, Changed, Command, ControlHandle, DrainAsk, Expected, FlipAsk, ReloadDone, RolloutAsk, WeightsDone,
 };
 pub use health::{Health, Phase, Readiness};
 pub use load::{Loaded, environment};

@@ -152,7 +152,7 @@ fn time(millis: u64) -> String {
 }
 
 /// Without what Slack takes for markup: nobody may call a whole channel by naming a version.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

@@ -19,6 +19,7 @@ use super::putback::{Marks, PutBack};
 use super::rollouts::Remembered;
 use crate::model::Overlay;
 use crate::model::time::UnixMillis;
+use crate::rollout::flip::Flip;
 
 /// File name in the state folder.
 pub const FILE: &str = "overlay.json";
@@ -59,6 +60,8 @@ pub struct Kept {
     pub by_route: BTreeMap<String, Remembered>,
     /// What is still to be said to the outside.
     pub outbox: Vec<Parcel>,
+    /// Exchanges of slots, by route.
+    pub flips: BTreeMap<String, Flip>,
     /// When they were written, in wall-clock milliseconds.
     pub at_millis: u64,
 }
@@ -111,6 +114,7 @@ impl Store {
             "overlay": overlay,
             "rollouts": by_route,
             "outbox": rollouts.outbox,
+            "flips": rollouts.flips,
             "at": rollouts.at_millis,
         });
         self.keep(FILE, SCHEMA, &what)
@@ -204,6 +208,8 @@ fn understand(text: &str) -> Result<(Overlay, Kept), String> {
     if schema > 1 {
         let outbox = what.get("outbox").cloned().unwrap_or_else(|| json!([]));
         kept.outbox = serde_json::from_value(outbox).map_err(|error| error.to_string())?;
+        let flips = what.get("flips").cloned().unwrap_or_else(|| json!({}));
+        kept.flips = serde_json::from_value(flips).map_err(|error| error.to_string())?;
         kept.at_millis = what.get("at").and_then(Value::as_u64).unwrap_or_default();
         kept.by_route =
             serde_json::from_value(read(what.get("rollouts"))).map_err(|error| error.to_string())?;

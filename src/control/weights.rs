@@ -106,6 +106,7 @@ impl Controller {
             route: name.to_owned(),
             decided,
             weights: Some(set),
+            flip: self.weights_over_flip(name, by),
             ahead: direction == Direction::TowardCanary,
             parcels: Vec::new(),
             asked: None,

@@ -18,7 +18,7 @@ use crate::rollout::{Identity, Record};
 /// the same run or a later one.
 pub fn believe(kept: &mut Kept, marks: &Marks, history: &[Line]) {
     let last: BTreeMap<&str, &Record> =
-        history.iter().map(|line| (line.route.as_str(), &line.record)).collect();
+        versions(history).map(|line| (line.route.as_str(), &line.record)).collect();
     for (route, known) in &mut kept.by_route {
         let rollout = &mut known.rollout;
         if rollout.phase.base().is_none() {
@@ -72,6 +72,11 @@ pub fn recall_put_back(kept: &mut Kept, history: &[Line], plan: &Plan) {
         let known = Remembered { rollout, ..Live::new(std::sync::Arc::clone(policy)).to_remember(0) };
         kept.by_route.insert(route.name.to_string(), known);
     }
+}
+
+/// What was decided of versions; exchanges of slots have none.
+fn versions(history: &[Line]) -> impl Iterator<Item = &Line> {
+    history.iter().filter(|line| !line.record.version.is_empty())
 }
 
 fn is_put_back(record: &Record) -> bool {

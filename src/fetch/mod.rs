@@ -23,7 +23,7 @@ pub struct Ask {
     pub method: Method,
     /// Path with its query, from the slash.
     pub path: String,
-    /// Headers beyond Host.
+    /// Headers; Host is the target's unless it is among them.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Body.
     pub body: Bytes,
@@ -121,7 +121,9 @@ where
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
     let mut request = Request::builder().method(ask.method).uri(ask.path);
-    request = request.header(http::header::HOST, target.host_header());
+    if !ask.headers.iter().any(|(name, _)| *name == http::header::HOST) {
+        request = request.header(http::header::HOST, target.host_header());
+    }
     for (name, value) in ask.headers {
         request = request.header(name, value);
     }

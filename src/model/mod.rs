@@ -27,5 +27,5 @@ pub use outcome::{
     Cause, ChoiceReason, CodeClass, FailureReason, MethodClass, Outcome, RejectReason, RetryReason,
     ShadowResult, UnroutedReason, Verdict,
 };
-pub use overlay::{Compared, Guided, Overlay, Provenance, RouteOverlay};
+pub use overlay::{Compared, Guided, Overlay, Provenance, RouteOverlay, SlotOverlay};
 pub use shadow::{Heard, Pair, PairSink};

@@ -35,6 +35,26 @@ pub struct RouteOverlay {
     pub draining: BTreeMap<String, u64>,
 }
 
+/// The slots of a blue-green route as they were exchanged: they hold as long as the file has both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotOverlay {
+    /// The slot that serves.
+    pub active: String,
+    /// The other one.
+    pub idle: String,
+    /// Who and why.
+    pub by: Provenance,
+}
+
+impl SlotOverlay {
+    /// Whether it is about these two slots, in whatever order.
+    #[must_use]
+    pub fn is_of(&self, one: &str, other: &str) -> bool {
+        let pair = (self.active.as_str(), self.idle.as_str());
+        pair == (one, other) || pair == (other, one)
+    }
+}
+
 /// What a rollout says of its route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guided {
@@ -73,6 +93,9 @@ pub struct Overlay {
     /// When pins were last ended, in Unix milliseconds, by route and arm.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pins_ended: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Exchanged slots by route name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub slots: BTreeMap<String, SlotOverlay>,
     /// What rollouts say; remembered as the rollouts themselves.
     #[serde(skip)]
     pub guided: BTreeMap<String, Guided>,

@@ -8,6 +8,7 @@ pub mod compile;
 pub mod diff;
 pub mod explain;
 pub mod filter;
+pub mod flip;
 pub mod matched;
 pub mod mirror;
 pub mod pick;
@@ -36,6 +37,7 @@ use crate::split::Split;
 pub use asked::Asked;
 pub use compile::{Compiled, Inputs, Lists, compile, reweigh};
 pub use filter::{Filters, HeaderOps};
+pub use flip::FlipRules;
 pub use mirror::Mirror;
 pub use plans::{PlanCache, Plans};
 pub use receiver::{Receiver, Way};
@@ -174,6 +176,8 @@ pub struct Route {
     pub mirrors: Box<[Mirror]>,
     /// The blue-green slot that serves, and the idle one.
     pub slots: Option<(ArmIx, ArmIx)>,
+    /// How its slots are exchanged; none without slots.
+    pub flip: Option<Arc<FlipRules>>,
 }
 
 impl Route {

@@ -8,6 +8,7 @@ pub mod clocks;
 pub mod dora;
 pub mod event;
 pub mod failing;
+pub mod flip;
 mod forward;
 mod gates;
 mod harm;

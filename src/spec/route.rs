@@ -75,7 +75,6 @@ impl Route {
         let owner = format!("routes.{}", *self.name);
         self.retry.iter().for_each(|retry| retry.later(&owner, found));
         found.add(&owner, "rateLimit", self.rate_limit.as_ref());
-        self.blue_green.iter().for_each(|pair| pair.later(&owner, found));
     }
 }
 

@@ -6,9 +6,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::filter::HeaderEdit;
+use super::rollout::Thresholds;
 use super::rule::{Predicate, When};
 use super::scalar::{Moment, Span, Weight};
-use super::spot::{Later, LaterKeys, Short, ShortOr, Spot};
+use super::spot::{Short, ShortOr, Spot};
 
 /// The arms of a split by name; the order in the file never matters.
 pub type Arms = BTreeMap<Spot<String>, Spot<ShortOr<Arm>>>;
@@ -142,20 +143,65 @@ pub struct BlueGreen {
     pub active: Spot<String>,
     /// Who sees the idle slot.
     pub preview: Option<Spot<Preview>>,
-    /// Requests sent before a flip.
-    pub smoke: Option<Spot<Later>>,
+    /// Requests sent to every endpoint of the idle slot before a flip.
+    pub smoke: Option<Spot<Vec<Spot<Smoke>>>>,
     /// Watch after a flip.
-    pub verify: Option<Spot<Later>>,
-    /// How long the old slot finishes.
-    pub drain: Option<Spot<Later>>,
+    #[serde(default)]
+    pub verify: Verify,
+    /// How long the old slot is waited for until it has nothing in flight.
+    #[serde(default = "a_minute")]
+    pub drain: Span,
 }
 
-impl BlueGreen {
-    /// Notes keys of later features.
-    pub fn later<'a>(&'a self, owner: &str, found: &mut LaterKeys<'a>) {
-        found.add(owner, "blueGreen.smoke", self.smoke.as_ref());
-        found.add(owner, "blueGreen.verify", self.verify.as_ref());
-        found.add(owner, "blueGreen.drain", self.drain.as_ref());
+const fn a_minute() -> Span {
+    Span::seconds(60)
+}
+
+/// A request that every endpoint of a slot must answer well before it serves.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Smoke {
+    /// Path with its query.
+    pub path: Spot<String>,
+    /// Statuses that are well.
+    #[serde(default = "two_hundred")]
+    pub expect: Vec<Spot<u16>>,
+    /// How often each endpoint is asked.
+    #[serde(default = "once")]
+    pub count: Spot<u32>,
+    /// Method, upper case.
+    #[serde(default = "a_get")]
+    pub method: Spot<String>,
+    /// Host asked for; default: the endpoint's own address.
+    pub host: Option<Spot<String>>,
+}
+
+fn two_hundred() -> Vec<Spot<u16>> {
+    vec![Spot::unwritten(200)]
+}
+
+const fn once() -> Spot<u32> {
+    Spot::unwritten(1)
+}
+
+fn a_get() -> Spot<String> {
+    Spot::unwritten("GET".to_owned())
+}
+
+/// The watch after a flip.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Verify {
+    /// How long; 0 is not at all.
+    #[serde(rename = "for")]
+    pub span: Spot<Span>,
+    /// Fixed limits beside the guard.
+    pub thresholds: Spot<Thresholds>,
+}
+
+impl Default for Verify {
+    fn default() -> Self {
+        Self { span: Spot::unwritten(a_minute()), thresholds: Spot::default() }
     }
 }
 

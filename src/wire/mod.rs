@@ -25,7 +25,9 @@ pub use slo::{BurnRate, Objective};
 pub use status::{Config, Listener, Load, Ready, State, Status};
 pub use steering::{Drain, DrainRequest, Override};
 pub use ticks::Ticks;
-pub use verb::{Changed, PlanChange, ReloadRequest, Reloaded, WeightsRequest, WeightsSet};
+pub use verb::{
+    Changed, FlipRequest, Flipped, PlanChange, ReloadRequest, Reloaded, WeightsRequest, WeightsSet,
+};
 
 /// A refusal, for every status from 400 up.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -109,12 +109,27 @@ pub struct Endpoint {
 }
 
 /// Slots of a blue-green route.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct BlueGreen {
     /// The slot that serves.
     pub active: String,
     /// The other.
     pub idle: String,
-    /// What is going on between them.
+    /// What is going on between them: `STEADY`, `SMOKE`, `VERIFYING` or `FLIPPED_BACK`.
     pub state: String,
+    /// Why it is so, in a sentence.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// The same from a closed set.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub code: String,
+    /// Whether `flip --back` leads to the idle slot.
+    pub way_back: bool,
+    /// Seconds for which the active slot is still watched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watched_for: Option<f64>,
+    /// Requests and connections of the idle slot that are waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draining: Option<u64>,
 }

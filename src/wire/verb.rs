@@ -32,6 +32,44 @@ pub(super) fn is_false(flag: &bool) -> bool {
     !flag
 }
 
+/// `POST /api/v1/routes/{r}/flip`; the body may be empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlipRequest {
+    /// To the slot that served before, at once.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub back: bool,
+    /// Untried, and whether or not anybody answers there.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub force: bool,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// Free notes for the journal.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Answer to a flip.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flipped {
+    /// Generation of the route.
+    pub generation: u64,
+    /// Weights that changed.
+    pub changed: Vec<Changed>,
+    /// The reason given.
+    pub reason: String,
+    /// The slot that serves.
+    pub active: String,
+    /// The other.
+    pub idle: String,
+    /// What is going on between them.
+    pub state: String,
+}
+
 /// `POST /api/v1/reload`; the body may be empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

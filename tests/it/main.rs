@@ -26,6 +26,7 @@
 
 mod access_log;
 mod admin;
+mod bluegreen;
 mod cli;
 mod differences;
 mod experiments;

@@ -27,6 +27,14 @@ const MOST_BAD: f64 = 0.6;
 /// Longest window of thresholds in seconds.
 const LONGEST_WINDOW: u64 = 24 * 3_600;
 
+/// Seconds between two looks of a verification, and failed looks that make it harmful.
+const VERIFY_INTERVAL: u64 = 4;
+const VERIFY_FAILURES: u32 = 2;
+/// Requests of which the slowest alone is not the 99th percentile.
+const ENOUGH_FOR_P99: u64 = 100;
+/// Most requests a look of a verification needs, however strict its limits are.
+const MOST_VERIFY_REQUESTS: f64 = 1_000.0;
+
 impl Findings<'_> {
     pub(super) fn alpha(&mut self, key: &str, alpha: &Spot<Number>) -> f64 {
         let fine = (ALPHA.0..=ALPHA.1).contains(&alpha.value.0);
@@ -156,6 +164,37 @@ impl Findings<'_> {
             min_requests: analysis.min_requests.as_ref().map_or(ENOUGH, |least| least.value),
         };
         limits.any().then_some(limits)
+    }
+
+    /// The limits of a verification: what is not written fits into its `span` of seconds.
+    pub(super) fn verification(&mut self, written: &Spot<Thresholds>, span: u64) -> Option<Limits> {
+        let mut thresholds = written.clone();
+        let unwritten = |line: u32| line == 0;
+        let short = |seconds: u64| Spot::unwritten(Span::seconds(seconds));
+        if unwritten(thresholds.window.line) {
+            thresholds.value.window = short(span.clamp(1, LONGEST_WINDOW));
+        }
+        if unwritten(thresholds.interval.line) {
+            thresholds.value.interval = short(VERIFY_INTERVAL.min(span.max(1)));
+        }
+        if unwritten(thresholds.failures.line) {
+            thresholds.value.failures =
+                Spot::unwritten(if span >= 2 * VERIFY_INTERVAL { VERIFY_FAILURES } else { 1 });
+        }
+        let analysis = Analysis { thresholds, ..Analysis::default() };
+        let mut limits = self.limits(&analysis)?;
+        let looks = limits.interval * u64::from(limits.failures);
+        let message = format!("the limits are harmful after {looks}s, the verification ends after {span}s");
+        let hint = "lengthen `for`, or lower `interval` or `failures`";
+        self.unless(span == 0 || looks <= span, written, "cannot-decide", &message, hint);
+        // One failure, or one slow answer, is never a breach.
+        let shares = [limits.max_error_rate, limits.min_success_rate.map(|least| 1.0 - least)];
+        let strictest = shares.into_iter().flatten().filter(|share| *share > 0.0).fold(1.0, f64::min);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at least 1")]
+        let enough = (1.0 / strictest).ceil().min(MOST_VERIFY_REQUESTS) as u64;
+        let latency = limits.max_p99.is_some() || limits.max_latency_ratio.is_some();
+        limits.min_requests = enough.max(if latency { ENOUGH_FOR_P99 } else { ENOUGH });
+        Some(limits)
     }
 }
 

@@ -9,12 +9,15 @@ mod windows;
 
 pub use windows::unknown_zones;
 
+use std::time::Duration;
+
 use super::mixture::MAX_STEPS;
 use super::policy::{Conduct, Policy, Preset, Step};
+use super::thresholds::Limits;
 use crate::model::{Diagnostic, Place};
 use crate::spec::Spot;
 use crate::spec::parse::guess;
-use crate::spec::rollout::{Confidence, Rollout};
+use crate::spec::rollout::{Confidence, Rollout, Thresholds};
 use crate::spec::route::Route;
 use crate::spec::scalar::Span;
 
@@ -41,6 +44,20 @@ impl Policy {
         };
         let policy = findings.policy(route, written);
         if findings.found.is_empty() { Ok(policy) } else { Err(findings.found) }
+    }
+
+    /// The fixed limits of a verification that lasts `span`, read from `file`; `None` without any.
+    ///
+    /// # Errors
+    /// Every finding: what could never be harmful, or always is.
+    pub fn verification(
+        written: &Spot<Thresholds>,
+        span: Duration,
+        file: &str,
+    ) -> Result<Option<Limits>, Vec<Diagnostic>> {
+        let mut findings = Findings { file, block: written.with(()), found: Vec::new() };
+        let limits = findings.verification(written, span.as_secs());
+        if findings.found.is_empty() { Ok(limits) } else { Err(findings.found) }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::model::{Compared, Guided};
 use crate::plan::Route;
 use crate::rollout::moves::Analyze;
 use crate::rollout::state::Base;
-use crate::rollout::{Identity, Rollout, Scene, Scheme, Share};
+use crate::rollout::{Identity, Phase, Rollout, Scene, Scheme, Share};
 
 /// What is remembered of a rollout over a restart.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -232,13 +232,30 @@ impl Live {
     }
 }
 
+impl Live {
+    /// The version that came to the slots it is on has not changed its way because they swapped roles.
+    pub fn keeps_its_slots(&self, identity: &mut Identity) {
+        let own = &self.rollout.identity;
+        let began = self.rollout.is_live() || self.rollout.phase == Phase::Promoted;
+        let swapped = (&own.from, &own.to) == (&identity.to, &identity.from);
+        if began && swapped && own.scheme == Scheme::Slots && own.version == identity.version {
+            (identity.from, identity.to) = (own.from.clone(), own.to.clone());
+        }
+    }
+}
+
 /// What a rollout says of its route's weights.
-#[must_use]
 ///
 /// Copies go to the candidate from [`Move::Mirror`](crate::rollout::Move::Mirror) with a share to the
 /// one with none: for as long as the phase is the shadow's, held and paused included. That is read off
 /// the state, so that a restart and an edit of the share need no move to be remembered.
+#[must_use]
 pub fn guided(rollout: &Rollout, policy: &Policy, epoch: u64, seed: u64) -> Guided {
+    // Between two rollouts the slots alone say which of them serves.
+    if rollout.identity.scheme == Scheme::Slots && !rollout.is_live() {
+        let (Identity { from, to, .. }, run) = (rollout.identity.clone(), rollout.run);
+        return Guided { from, to, share: None, void: None, compared: None, run, shadow: None };
+    }
     let share = rollout.canary_share();
     let compares = rollout.is_live() && share.is_some_and(|share| share.0 > 0 && share.0 < 1_000_000);
     let compared = compares.then(|| Compared { candidate: rollout.candidate().to_owned(), epoch, seed });

@@ -9,6 +9,7 @@ use super::live::Live;
 use super::ring::Ring;
 use crate::analysis::{Finding, Policy};
 use crate::control::checks::CheckReport;
+use crate::control::flips::FlipReport;
 use crate::control::objectives::Standings;
 use crate::rollout::dora::{self, Harm};
 use crate::rollout::{Record, Rollout, Suffered};
@@ -27,6 +28,8 @@ pub struct Conducted {
     pub transitions: Arc<BTreeMap<[String; 5], u64>>,
     /// How objectives stand.
     pub slo: Standings,
+    /// Slots, by route.
+    pub flips: Arc<BTreeMap<String, FlipReport>>,
     /// What reverts cost, by route.
     pub harms: Arc<BTreeMap<String, Harms>>,
 }

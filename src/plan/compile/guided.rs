@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::Context;
+use super::{Context, slots};
 use crate::analysis::Policy;
 use crate::analysis::policy::Status;
 use crate::ledger::Trial;
@@ -26,24 +26,16 @@ const ALL: u64 = 1_000_000;
 pub(super) fn policy(context: &mut Context<'_>, written: &Written) -> Option<Arc<Policy>> {
     written.rollout.as_ref()?;
     match Policy::compile(written, &context.findings.file) {
-        Ok(policy) => {
-            not_yet(context, written);
+        Ok(mut policy) => {
+            if let Some((active, idle)) = slots::in_force(context, written) {
+                (policy.from, policy.to) = (active.to_owned(), idle.to_owned());
+            }
             Some(Arc::new(policy))
         }
         Err(found) => {
             context.findings.extend(found);
             None
         }
-    }
-}
-
-/// What a policy may say that nobody does yet.
-fn not_yet(context: &mut Context<'_>, written: &Written) {
-    let Some(block) = &written.rollout else { return };
-    let rows = [("a rollout of blueGreen", written.blue_green.is_some())];
-    for (what, _) in rows.into_iter().filter(|(_, written)| *written) {
-        let message = format!("`rollout`: {what} is not yet supported");
-        context.findings.error(block, "not-yet", message, "remove it; the feature is planned");
     }
 }
 

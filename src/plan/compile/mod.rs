@@ -15,6 +15,7 @@ mod reweigh;
 mod routes;
 mod rules;
 mod slo;
+mod slots;
 mod split;
 mod sticky;
 mod upstreams;

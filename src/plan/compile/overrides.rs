@@ -9,8 +9,7 @@ use hashbrown::HashSet;
 use http::HeaderName;
 
 use super::rules::Kind;
-use super::split::slot_indices;
-use super::{Context, routes, rules};
+use super::{Context, routes, rules, slots};
 use crate::model::ArmIx;
 use crate::spec::Spot;
 use crate::spec::parse::guess;
@@ -55,7 +54,8 @@ pub(super) fn compile(
         compiled.extend(one_override(context, written, rule, names, default_arm));
     }
     if let Some(pair) = &written.blue_green {
-        compiled.extend(preview(context, pair, names));
+        let slots = slots::indices(slots::in_force(context, written), names);
+        compiled.extend(preview(context, pair, slots));
     }
     compiled
 }
@@ -183,9 +183,13 @@ fn segment(
 }
 
 /// The idle slot shown to those who ask: an override per way of asking.
-fn preview(context: &mut Context<'_>, pair: &Spot<BlueGreen>, names: &[&str]) -> Vec<Override> {
+fn preview(
+    context: &mut Context<'_>,
+    pair: &Spot<BlueGreen>,
+    slots: Option<(ArmIx, ArmIx)>,
+) -> Vec<Override> {
     let Some(preview) = &pair.preview else { return Vec::new() };
-    let Some((_, idle)) = slot_indices(pair, names) else { return Vec::new() };
+    let Some((_, idle)) = slots else { return Vec::new() };
     let rule = |conditions: Vec<Condition>| Override {
         name: "preview".into(),
         owner: None,

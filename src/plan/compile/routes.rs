@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::rules::Kind;
 use super::upstreams::Upstreams;
-use super::{Context, checks, each_file, filters, fingerprint, mirror, retry, rules, slo, split};
+use super::{Context, checks, each_file, filters, fingerprint, mirror, retry, rules, slo, slots, split};
 use crate::plan::rank::Rank;
 use crate::plan::router::{HostPattern, MatchRule, PathPattern};
 use crate::plan::{Listener, Route, Timeouts};
@@ -219,6 +219,7 @@ fn one(
         trial: division.trial,
         mirrors: mirrors.into(),
         slots: division.slots,
+        flip: slots::rules(context, written, upstreams).map(Arc::new),
         name,
     };
     stamp(context, written, &mut route);

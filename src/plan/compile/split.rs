@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use super::upstreams::Upstreams;
-use super::{Context, filters, guided, overrides, routes, sticky};
+use super::{Context, filters, guided, overrides, routes, slots, sticky};
 use crate::analysis::Policy;
 use crate::ledger::RuleCell;
 use crate::model::{ArmIx, Provenance};
@@ -44,9 +44,15 @@ pub(super) fn compile(
     let sticky = written.sticky.as_ref();
     let keys = sticky.map(|sticky| sticky::keys(context, sticky)).unwrap_or_default();
     let issue = sticky.and_then(|sticky| sticky::issue(context, sticky));
-    let named = arms_as_written(context, written, answered)?;
-    let names: Vec<&str> = named.keys().copied().collect();
+    let mut named = arms_as_written(context, written, answered)?;
     let fingerprint = split_fingerprint(&named);
+    let serving = slots::in_force(context, written);
+    if let Some((active, _)) = serving {
+        for (name, (_, arm)) in &mut named {
+            arm.value.weight.0 = if *name == active { 100 } else { 0 };
+        }
+    }
+    let names: Vec<&str> = named.keys().copied().collect();
     let overlay = context.inputs.overlay.routes.get(&**route);
     let overlay = overlay.filter(|overlay| overlay.split_fingerprint == fingerprint);
     let policy = guided::policy(context, written);
@@ -90,7 +96,6 @@ pub(super) fn compile(
         arm.draining = overlay.and_then(|overlay| overlay.draining.get(&*arm.name).copied());
     }
     let rule_cells = rule_cells(context, route, &split, &arms);
-    let slots = written.blue_green.as_ref().and_then(|pair| slot_indices(pair, &names));
     Some(Division {
         split,
         arms,
@@ -100,7 +105,7 @@ pub(super) fn compile(
         operator: overlay.map(|overlay| overlay.by.clone()),
         policy,
         trial,
-        slots,
+        slots: slots::indices(serving, &names),
         fingerprint,
     })
 }
@@ -208,14 +213,6 @@ fn slots_as_arms<'a>(context: &mut Context<'_>, pair: &'a Spot<BlueGreen>) -> Op
     [arm(first), arm(second)].into_iter().collect()
 }
 
-pub(super) fn slot_indices(pair: &BlueGreen, names: &[&str]) -> Option<(ArmIx, ArmIx)> {
-    let index = |wanted: &str| {
-        names.iter().position(|name| *name == wanted).and_then(|at| u8::try_from(at).ok()).map(ArmIx)
-    };
-    let idle = pair.slots.iter().find(|slot| slot.value != pair.active.value)?;
-    Some((index(&pair.active)?, index(idle)?))
-}
-
 /// `defaultArm`, else where a rollout comes from, else the active slot, else the arm named stable, else the last by name.
 fn default_arm(
     context: &mut Context<'_>,
@@ -233,7 +230,9 @@ fn default_arm(
             context.findings.error(name, "unknown-arm", message, guess(name, names));
             last
         }),
-        (None, Some(pair)) => index(&pair.active).unwrap_or(last),
+        (None, Some(_)) => {
+            slots::in_force(context, written).and_then(|(active, _)| index(active)).unwrap_or(last)
+        }
         (None, None) => index("stable").unwrap_or_else(|| {
             if let (Some(name), true) = (names.get(last), names.len() > 1) {
                 let message =

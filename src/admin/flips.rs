@@ -1,0 +1,69 @@
+//! Two slots as operators see them, and the verb that exchanges them.
+//!
+//! It must never judge: which slot serves is the plan's to say, how it goes the controller's.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+
+use super::Shared;
+use super::error::Refused;
+use super::scrape::ratio;
+use super::verbs::{by, changed, expected, json_only, read};
+use crate::control::{Conducted, FlipAsk};
+use crate::plan::Route;
+use crate::rollout::flip::Phase;
+use crate::wire;
+
+/// The slots of a route; `None` when it has a split.
+pub(super) fn view(conducted: &Conducted, route: &Route) -> Option<wire::BlueGreen> {
+    let (active, idle) = route.slots?;
+    let known = conducted.flips.get(&*route.name).cloned().unwrap_or_default();
+    let (flip, millis) = (&known.flip, |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
+    let verify = route.flip.as_ref().map_or(0, |rules| millis(rules.verify));
+    let watched = (flip.phase == Phase::Verifying).then(|| verify.saturating_sub(flip.watched_ms));
+    Some(wire::BlueGreen {
+        active: route.arm_name(active).to_owned(),
+        idle: route.arm_name(idle).to_owned(),
+        state: flip.phase.name().to_owned(),
+        reason: flip.reason.text.clone(),
+        code: flip.reason.code.to_string(),
+        way_back: flip.way_back,
+        watched_for: watched.map(|left| ratio(left, 1_000)),
+        draining: flip.drain_ms.map(|_| known.in_flight),
+    })
+}
+
+pub(super) async fn flip(
+    State(shared): State<Shared>,
+    Path(route): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<wire::Flipped>, Refused> {
+    let _turn = shared.verbs.acquire().await;
+    json_only(&headers)?;
+    let expected = expected(&headers)?;
+    let request: wire::FlipRequest = read(&headers, body, true).await?;
+    let by = by(request.actor, request.reason, request.annotations)?;
+    let reason = by.reason.clone();
+    let wire::FlipRequest { back, force, .. } = request;
+    let control = &shared.admin.0.control;
+    let done = control.flip(FlipAsk { route: route.clone(), back, force, by, expected }).await;
+    let plan = shared.admin.0.plans.load_full();
+    let conducted = control.rollouts();
+    let now = plan.route_named(&route).and_then(|route| view(&conducted, route));
+    let state = now.as_ref().map(|pair| pair.state.clone());
+    let done = done.map_err(|refusal| Refused::from(refusal).state(state))?;
+    let now = now.unwrap_or_default();
+    Ok(Json(wire::Flipped {
+        generation: done.generation.0,
+        changed: done.changed.into_iter().map(changed).collect(),
+        reason,
+        active: now.active,
+        idle: now.idle,
+        state: now.state,
+    }))
+}

@@ -1,0 +1,119 @@
+//! What people hear of flips: the log, the history, notices, and how slots are now.
+//!
+//! It must never decide anything, nor send what a receiver could take for markup.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::{Flips, Move, Outcome, Phase};
+use crate::control::controller::Controller;
+use crate::control::notices;
+use crate::control::outbox::{Parcel, To};
+use crate::plan::{Receiver, Way};
+use crate::rollout::flip::Flip;
+use crate::rollout::moves::{Level, Notice};
+
+/// How the slots of a route are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FlipReport {
+    /// Its state.
+    pub flip: Flip,
+    /// What the idle slot has in flight.
+    pub in_flight: u64,
+}
+
+impl Flips {
+    /// How all of them are.
+    #[must_use]
+    pub fn report(&self) -> BTreeMap<String, FlipReport> {
+        let lives = self.lives.iter();
+        let report = lives.map(|(route, live)| {
+            (route.clone(), FlipReport { flip: live.flip.clone(), in_flight: live.in_flight })
+        });
+        report.collect()
+    }
+}
+
+impl Controller {
+    /// What an outcome has to say to people, for every receiver; put into the outbox.
+    pub(in crate::control) fn put_out_flip(&mut self, route: &str, outcome: &Outcome) -> Vec<(u64, String)> {
+        let plan = self.publisher.current();
+        let said = outcome.moves.iter().filter_map(|one| match one {
+            Move::Notify(notice) => Some(notice),
+            _ => None,
+        });
+        let parcels: Vec<Parcel> = said
+            .flat_map(|notice| plan.notify.iter().map(|receiver| parcel(receiver, route, outcome, notice)))
+            .collect();
+        parcels
+            .into_iter()
+            .map(|parcel| (parcel.hook.clone(), self.outbox.add(parcel)))
+            .map(|(hook, number)| (number, hook))
+            .collect()
+    }
+
+    /// Logs and keeps what an outcome decided.
+    pub(in crate::control) fn tell_flip(&mut self, route: &str, outcome: &Outcome) {
+        for one in &outcome.moves {
+            match one {
+                Move::Notify(notice) => match notice.level {
+                    Level::Info => tracing::info!(route, code = %notice.code, "{}", notice.text),
+                    Level::Warning => tracing::warn!(route, code = %notice.code, "{}", notice.text),
+                    Level::Error => tracing::error!(route, code = %notice.code, "{}", notice.text),
+                },
+                Move::Record(record) => self.record(route, record),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn parcel(receiver: &Receiver, route: &str, outcome: &Outcome, notice: &Notice) -> Parcel {
+    let flip = &outcome.next;
+    let text = text(route, flip, notice);
+    let body = match receiver.way {
+        Way::Slack { .. } => json!({ "text": notices::escaped(&text) }),
+        Way::Webhook { .. } => json!({
+            "route": route,
+            "active": flip.active,
+            "idle": flip.idle,
+            "state": flip.phase.name(),
+            "level": notice.level,
+            "code": notice.code,
+            "text": text,
+            "run": flip.run,
+            "key": notice.key,
+        }),
+    };
+    Parcel {
+        route: route.to_owned(),
+        hook: receiver.id.clone(),
+        to: To::Receiver,
+        key: notice.key,
+        run: flip.run,
+        since: flip.started_at_millis,
+        answer: false,
+        body,
+    }
+}
+
+fn text(route: &str, flip: &Flip, notice: &Notice) -> String {
+    let level = match notice.level {
+        Level::Info => "Info",
+        Level::Warning => "Warning",
+        Level::Error => "Error",
+    };
+    let Flip { active, idle, .. } = flip;
+    let now = match flip.phase {
+        Phase::Verifying => format!(
+            "{active} is watched, and goes back by itself when it harms; `flip {route} --back` does so at once"
+        ),
+        Phase::FlippedBack => format!("{idle} gets nothing; repair it, then `flip {route}`"),
+        Phase::Smoke | Phase::Steady => "nothing is left to be done".to_owned(),
+    };
+    format!(
+        "{level}: route {route}: {}\nUsers: all on {active}\nNow: {now}\nMore: switchback history {route}",
+        notice.text
+    )
+}
