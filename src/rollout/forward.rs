@@ -153,6 +153,8 @@ pub(super) fn hold(turn: &mut Turn<'_>, reason: Hold, text: String) {
     let over = base(&turn.next);
     let phase = Phase::Hold { reason, over };
     if turn.next.phase == phase {
+        // What is counted grows; a person reads what it is now.
+        turn.next.reason.text = text;
         return;
     }
     let waiting = std::mem::take(&mut turn.next.waiting_for);
