@@ -32,6 +32,11 @@ pub(super) fn harm(turn: &mut Turn<'_>, finding: Option<&Finding>) -> bool {
         OnHarm::Revert => revert(turn, code, text, Actor::Analyzer),
         OnHarm::Observe => {
             alert(turn, code, &format!("would have reverted: {text}"));
+            let now = turn.scene.wall.0;
+            let at = *turn.next.observed_at_millis.get_or_insert(now);
+            let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(at);
+            let text = format!("would have put it back at {}: {text}", humantime::format_rfc3339_seconds(at));
+            turn.next.waiting_for.clear();
             if !turn.next.phase.is_paused() {
                 hold(turn, Hold::Suspicious, text);
             }

@@ -146,3 +146,20 @@ fn a_number_has_at_most_four_digits() {
         assert_eq!(crate::rollout::digits(value), text);
     }
 }
+
+#[test]
+fn what_is_only_observed_says_when_and_why_for_as_long_as_it_stands() {
+    let mut stand = Stand::at_first_step();
+    stand.policy.conduct.on_harm = crate::spec::rollout::OnHarm::Observe;
+    stand.scene.wall = crate::model::time::UnixMillis(1_000);
+    stand.rollout.waiting_for = vec!["7 more canary users".to_owned()];
+    stand.found(Verdict::Harmful, Rule::Errors).is("HOLD", 50_000);
+    stand.scene.wall = crate::model::time::UnixMillis(9_000);
+    stand.found(Verdict::Harmful, Rule::Errors);
+    let said = &stand.rollout.reason.text;
+    assert!(
+        said.starts_with("would have put it back at 1970-01-01T00:00:01Z: errors: on the canary"),
+        "{said}"
+    );
+    assert!(stand.rollout.waiting_for.is_empty(), "{stand}");
+}
