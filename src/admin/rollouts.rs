@@ -354,6 +354,6 @@ mod tests {
     fn moments_sort_as_their_texts_do() {
         let texts = [0, 1_792_222_573_200, 1_792_222_573_207].map(super::time);
         assert_eq!(texts[0], "1970-01-01T00:00:00.000Z");
-        assert!(texts[1].ends_with(".200Z") && texts[1] < texts[2], "{texts:?}");
+        assert!(texts[1].contains(".200") && texts[1] < texts[2], "{texts:?}");
     }
 }
