@@ -353,7 +353,18 @@ pub(super) fn word(value: impl serde::Serialize) -> String {
     }
 }
 
+/// RFC 3339 with three digits of a second always, so that texts sort as moments do.
 fn time(millis: u64) -> String {
     let millis = i64::try_from(millis).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(millis).map(|at| at.to_string()).unwrap_or_default()
+    jiff::Timestamp::from_millisecond(millis).map(|at| format!("{at:.3}")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn moments_sort_as_their_texts_do() {
+        let texts = [0, 1_792_222_573_200, 1_792_222_573_207].map(super::time);
+        assert_eq!(texts[0], "1970-01-01T00:00:00.000Z");
+        assert!(texts[1].contains(".200") && texts[1] < texts[2], "{texts:?}");
+    }
 }

@@ -96,6 +96,24 @@ pub struct Seen {
     pub e: u64,
 }
 
+/// The same of both arms, for people: no rule goes by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arms {
+    /// Stable.
+    pub stable: Seen,
+    /// The canary.
+    pub canary: Seen,
+}
+
+impl Arms {
+    /// Adds what another moment saw.
+    pub fn add(&mut self, stable: (u64, u64), canary: (u64, u64)) {
+        for (sum, (n, e)) in [(&mut self.stable, stable), (&mut self.canary, canary)] {
+            (sum.n, sum.e) = (sum.n.saturating_add(n), sum.e.saturating_add(e));
+        }
+    }
+}
+
 /// Natural logarithms of evidence; `None` where a metric has none yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -211,6 +229,12 @@ pub struct Finding {
     pub stable: Seen,
     /// The canary in this step.
     pub canary: Seen,
+    /// 4xx answers of both arms in this step; `e` is their number.
+    pub refused: Arms,
+    /// Good answers that both arms gave slower than each of the cuts, since these were taken; `None`
+    /// without cuts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow: Option<[Arms; 3]>,
     /// What speaks against it.
     pub evidence: Evidence,
     /// The effect matters; evidence behind a closed gate only suspects.

@@ -11,7 +11,7 @@ use super::behaviour::Behaviour;
 use super::counts::Tick;
 use super::effect::{Effect, Rates};
 use super::evidence::{Bad, Excess};
-use super::finding::{ByMetric, Evidence, Finding, Rule, Seen, Verdict, Waiting, known};
+use super::finding::{Arms, ByMetric, Evidence, Finding, Rule, Seen, Verdict, Waiting, known};
 use super::guard::{Guard, Word};
 use super::latency::{CUTS, Latency};
 use super::logs::{NOTHING, ln_add};
@@ -53,6 +53,8 @@ pub struct Analyzer {
     users: Option<f64>,
     stable: Seen,
     canary: Seen,
+    #[serde(default)]
+    refused: Arms,
     slots: Slots,
 }
 
@@ -114,6 +116,7 @@ impl Analyzer {
             users: None,
             stable: Seen::default(),
             canary: Seen::default(),
+            refused: Arms::default(),
             slots: Slots::default(),
         }
     }
@@ -132,6 +135,7 @@ impl Analyzer {
         self.power.enter();
         self.thresholds.enter();
         (self.stable, self.canary, self.slots) = (Seen::default(), Seen::default(), Slots::default());
+        self.refused = Arms::default();
     }
 
     /// Says that the process was started again: connections and caches are cold, evidence is kept,
@@ -263,6 +267,7 @@ impl Analyzer {
         let (stable, canary) = (&tick.stable, &tick.canary);
         self.stable = Seen { n: self.stable.n + stable.n, e: self.stable.e + stable.e };
         self.canary = Seen { n: self.canary.n + canary.n, e: self.canary.e + canary.e };
+        self.refused.add((stable.n, stable.client_errors), (canary.n, canary.client_errors));
         if sticky {
             let rates = |slots: u64, bad: u64| (slots as f64, bad as f64);
             let (seen, bad) = (self.slots.seen, self.slots.bad);
@@ -302,6 +307,9 @@ impl Analyzer {
         let waiting_for = self.waiting(policy, words);
         let (verdict, rule) = self.judge(policy, words, waiting_for.is_empty());
         let threshold = policy.ln_threshold();
+        // What speaks against it does not go away with time.
+        let against = matches!(verdict, Verdict::Suspect | Verdict::Harmful);
+        let eta_seconds = eta(&waiting_for, words.reach.rate, self.weight).filter(|_| !against);
         Finding {
             at_second: tick.at_second,
             step: self.step,
@@ -310,6 +318,8 @@ impl Analyzer {
             rule,
             stable: self.stable,
             canary: self.canary,
+            refused: self.refused,
+            slow: self.latency.slow(),
             evidence: Evidence {
                 log: known(sum(words.metrics)),
                 threshold,
@@ -320,7 +330,7 @@ impl Analyzer {
             breach: words.look.breach,
             cuts: self.latency.edges(),
             detectable_ratio: words.reach.detectable,
-            eta_seconds: eta(&waiting_for, words.reach.rate, self.weight),
+            eta_seconds,
             waiting_for,
             confidence: self.preset,
             few_clients: tick.few_clients,

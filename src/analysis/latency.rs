@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::bins::Bins;
 use super::counts::Tick;
 use super::evidence::{Outcomes, Share, at_odds, divisor, two_sided};
+use super::finding::Arms;
 use super::mixture::{Grant, Mixture};
 
 /// Parts of stable's latency that the cuts lie at.
@@ -40,6 +41,9 @@ struct Cut {
     edge: u64,
     share: Share,
     evidence: Mixture,
+    /// Good answers and slow ones since it lies where it is.
+    #[serde(default)]
+    seen: Arms,
 }
 
 /// Good outcomes of both arms over a stretch of time.
@@ -129,8 +133,11 @@ impl Latency {
             #[expect(clippy::cast_precision_loss, reason = "a share of requests")]
             let share = Share::new(self.frozen.stable.above(edge) as f64 / total as f64);
             match self.cuts.get_mut(index) {
-                Some(cut) => (cut.edge, cut.share) = (edge, share),
-                None => self.cuts.push(Cut { edge, share, evidence: Mixture::new(ODDS.len()) }),
+                Some(cut) => (cut.edge, cut.share, cut.seen) = (edge, share, Arms::default()),
+                None => {
+                    let evidence = Mixture::new(ODDS.len());
+                    self.cuts.push(Cut { edge, share, evidence, seen: Arms::default() });
+                }
             }
         }
         self.frozen = Window::default();
@@ -163,6 +170,13 @@ impl Latency {
         Some([edge(0)?, edge(1)?, edge(2)?])
     }
 
+    /// How many of both arms were slower than each cut since it was taken.
+    #[must_use]
+    pub fn slow(&self) -> Option<[Arms; 3]> {
+        let seen = |index: usize| self.cuts.get(index).map(|cut| cut.seen);
+        Some([seen(0)?, seen(1)?, seen(2)?])
+    }
+
     /// Whether the canary is slower at this cut by so much that waiting for more makes sense. Two equal
     /// servers differ by microseconds, for the smaller arm's connections are colder, and evidence for
     /// that grows for ever.
@@ -192,6 +206,7 @@ fn judge(cut: &mut Cut, tick: &Tick, warm: bool, bursts: Option<u32>) {
     let (Some(stable), Some(canary)) = (tick.stable.slow(cut.edge), tick.canary.slow(cut.edge)) else {
         return;
     };
+    cut.seen.add(stable, canary);
     let seen = Outcomes {
         bad_canary: canary.1,
         bad_stable: stable.1,

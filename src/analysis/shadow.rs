@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::differences::Paired;
 use super::effect::{Effect, Rates};
 use super::evidence::{Share, divisor};
-use super::finding::{ByMetric, Evidence, Finding, Rule, Seen, Verdict, Waiting, known};
+use super::finding::{Arms, ByMetric, Evidence, Finding, Rule, Seen, Verdict, Waiting, known};
 use super::judge::CAUTION;
 use super::mixture::Mixture;
 use super::policy::{Policy, Preset};
@@ -94,6 +94,8 @@ impl Phase {
             rule,
             stable: Seen { n: self.seen.all(), e: self.seen.stable_bad + self.seen.both_bad },
             canary: Seen { n: self.seen.all(), e: self.seen.shadow_bad + self.seen.both_bad },
+            refused: Arms::default(),
+            slow: None,
             evidence: Evidence {
                 log,
                 threshold: policy.ln_threshold(),

@@ -155,6 +155,24 @@ fn refusing_clients_holds_reverts_or_is_ignored() {
 }
 
 #[test]
+fn what_was_refused_and_what_was_slow_is_counted() {
+    let bins = |n: u64, refused: u64, slow: u64| ArmCounts {
+        client_errors: refused,
+        latency: Some([(18_000_000, n - slow), (60_000_000, slow)].into_iter().collect()),
+        ..arm(n, 0)
+    };
+    let policy = Policy::default();
+    let mut analyzer = Analyzer::new(&policy, 100.0);
+    let tick = |second| at(second, 0.05, bins(95, 1, 0), bins(5, 5, 1));
+    let last = (0..200).map(|second| analyzer.tick(&policy, &tick(second))).last().unwrap();
+    let (refused, slow) = (last.refused, last.slow.unwrap()[2]);
+    assert_eq!((refused.canary.n, refused.canary.e), (1_000, 1_000), "{last:?}");
+    assert_eq!((refused.stable.n, refused.stable.e), (19_000, 200), "{last:?}");
+    assert!(slow.canary.e > 0 && slow.canary.n == 5 * slow.canary.e && slow.stable.e == 0, "{slow:?}");
+    assert!(last.verdict != Verdict::Healthy && last.eta_seconds.is_none(), "{last:?}");
+}
+
+#[test]
 fn arrivals_that_do_not_fit_the_weight_hold() {
     let found = when(&Policy::default(), Verdict::Suspect, |second| at(second, 0.05, arm(90, 0), arm(10, 0)));
     assert!(found.is_some_and(|(_, rule)| rule == "sample-ratio"), "{found:?}");

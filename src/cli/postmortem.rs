@@ -30,7 +30,7 @@ pub(super) fn postmortem(route: &str, history: &History, id: &str) -> Result<Str
     evidence(&mut text, turn);
     failing(&mut text, turn);
     let recovery = records.iter().rev().find(|record| RECOVERY.contains(&&*record.code)).copied();
-    done(&mut text, turn, end, recovery);
+    done(&mut text, &records, turn, end, recovery);
     next(&mut text, route, turn, recovery);
     Ok(text)
 }
@@ -57,12 +57,48 @@ fn impact(text: &mut String, records: &[&Record], turn: &Record) {
     if let Some(percent) = turn.before {
         add(text, format_args!("- Share of traffic: the canary had {}% of both arms.\n", short(percent)));
     }
-    let since = turn.first_bad_at.as_deref().map_or_else(|| "unknown".to_owned(), cell);
-    let zero = records.iter().find(|record| record.after == Some(0.0) && record.at >= turn.at);
-    let until = zero.map(|record| cell(record.in_force_at.as_deref().unwrap_or(&record.at)));
-    add(text, format_args!("- Since: {since} (the canary's first bad outcome of the step).\n"));
+    let (since, what) = began(records, turn);
+    let until = weightless(records, turn).map(cell);
+    add(text, format_args!("- Since: {} ({what}).\n", cell(since)));
     let until = until.unwrap_or_else(|| "the weight never went to 0".to_owned());
     add(text, format_args!("- Until: {until}.\n"));
+}
+
+/// When it began to hurt, as well as that is known, and what that moment is.
+fn began<'a>(records: &[&'a Record], turn: &'a Record) -> (&'a str, &'static str) {
+    if let Some(at) = turn.first_bad_at.as_deref() {
+        return (at, "the canary's first bad outcome of the step");
+    }
+    let at = records.iter().position(|one| std::ptr::eq(*one, turn)).unwrap_or(0);
+    let earlier = || records[..at].iter().filter(|one| one.step == turn.step);
+    let held = earlier().find(|one| one.to == "HOLD" && one.code == turn_code(turn));
+    if let Some(held) = held {
+        return (&held.at, "when it was first held for what speaks against it");
+    }
+    let entered = earlier().find(|one| one.before != one.after && one.after > Some(0.0));
+    entered.map_or((&*turn.at, "the decision itself"), |one| (&*one.at, "when its step began"))
+}
+
+/// The code of the hold that what a decision is about makes first.
+fn turn_code(turn: &Record) -> &'static str {
+    match &*turn.code {
+        "behaviour" => "behaviour",
+        "check" => "check",
+        _ => "suspicious",
+    }
+}
+
+/// When the canary had nothing any more, from a decision on.
+fn weightless<'a>(records: &[&'a Record], turn: &Record) -> Option<&'a str> {
+    let from = records.iter().skip_while(|one| !std::ptr::eq(**one, turn));
+    let zero = from.into_iter().find(|record| record.after == Some(0.0))?;
+    Some(zero.in_force_at.as_deref().unwrap_or(&zero.at))
+}
+
+/// Seconds between two moments; `None` when one of them cannot be read.
+fn between(from: &str, to: &str) -> Option<f64> {
+    let at = |text: &str| humantime::parse_rfc3339(text).ok();
+    at(to)?.duration_since(at(from)?).ok().map(|passed| passed.as_secs_f64())
 }
 
 fn timeline(text: &mut String, records: &[&Record]) {
@@ -104,7 +140,12 @@ fn evidence(text: &mut String, turn: &Record) {
 fn failing(text: &mut String, turn: &Record) {
     text.push_str("\n## What failed\n\n");
     if turn.failing.is_empty() {
-        return text.push_str("No failing request was kept.\n");
+        let failed = turn.samples.is_none_or(|samples| samples.canary.e > 0);
+        return text.push_str(if failed {
+            "No failing request was kept.\n"
+        } else {
+            "No request failed: it was put where it is for another reason.\n"
+        });
     }
     text.push_str("| Arm | Request | What came | From | Times | Request ids |\n|---|---|---|---|---|---|\n");
     for one in &turn.failing {
@@ -123,12 +164,15 @@ fn failing(text: &mut String, turn: &Record) {
     }
 }
 
-fn done(text: &mut String, turn: &Record, end: &Record, recovery: Option<&Record>) {
+fn done(text: &mut String, records: &[&Record], turn: &Record, end: &Record, recovery: Option<&Record>) {
     text.push_str("\n## What was done\n\n");
     if let Some(harm) = &turn.harm {
         let took = |seconds: Option<f64>| seconds.map_or_else(|| "unknown".to_owned(), seconds_text);
-        add(text, format_args!("- Detected after {}.\n", took(harm.detection_seconds)));
+        let since = began(records, turn).0;
+        let detected = harm.detection_seconds.or_else(|| between(since, &turn.at));
+        add(text, format_args!("- Detected after {}.\n", took(detected)));
         let zero = harm.recovery_seconds.or_else(|| end.harm.and_then(|harm| harm.recovery_seconds));
+        let zero = zero.or_else(|| between(since, weightless(records, turn)?));
         add(text, format_args!("- At weight 0 after {}.\n", took(zero)));
     }
     let (by, weight) = (cell(&turn.actor), change(turn.before, turn.after));
@@ -259,6 +303,25 @@ mod tests {
         }
         assert!(!told.contains("2025-12"), "another run is another story\n{told}");
         assert_eq!(postmortem("all", &history(), "3").as_deref(), Ok(&*told), "the number is enough");
+    }
+
+    #[test]
+    fn what_did_not_fail_is_dated_all_the_same() {
+        let mut history = history();
+        let revert = &mut history.records[2];
+        (revert.first_bad_at, revert.failing, revert.step) = (None, Vec::new(), 1);
+        revert.samples = Some(Samples { stable: Seen { n: 100, e: 0 }, canary: Seen { n: 6, e: 0 } });
+        revert.harm = Some(Harm::default());
+        (history.records[1].step, history.records[1].before, history.records[1].after) =
+            (1, Some(0.0), Some(5.0));
+        let told = postmortem("all", &history, "run-3").expect("a run");
+        for part in [
+            "- Since: 2026-01-01T00:00:00Z (when its step began).\n",
+            "No request failed",
+            "- Detected after 3 s.\n- At weight 0 after 3.1 s.\n",
+        ] {
+            assert!(told.contains(part), "{part:?} is not in\n{told}");
+        }
     }
 
     #[test]

@@ -144,7 +144,7 @@ fn go(verb: &str, args: &MoveArgs) -> Exit {
         let expected = args.generation.map_or_else(|| "*".to_owned(), |number| format!("\"{number}\""));
         let path = format!("{}/rollout/{verb}", route_path(&args.route));
         let done: wire::RolloutMoved = Remote::open(&args.admin)?.post(&path, &request, &expected)?;
-        if args.admin.json { pretty(&done) } else { Ok(rollout_text::moved(&args.route, &done)) }
+        if args.admin.json { pretty(&done) } else { Ok(rollout_text::moved(&args.route, verb, &done)) }
     };
     finish(moved())
 }
@@ -183,7 +183,7 @@ pub fn history(args: &HistoryArgs) -> Exit {
             figures.extend(one.dora.filter(|_| !one.records.is_empty()).map(|dora| (name, dora)));
             all.records.extend(one.records);
         }
-        all.records.sort_by(|one, other| one.at.cmp(&other.at));
+        in_order(&mut all.records);
         if args.admin.json {
             return pretty(&all);
         }
@@ -191,6 +191,13 @@ pub fn history(args: &HistoryArgs) -> Exit {
         Ok(rollout_text::history(&all.records) + &figures.collect::<String>())
     };
     finish(shown())
+}
+
+/// Records of several routes by their moments; those of one stay in the order of their numbers.
+fn in_order(records: &mut [wire::Record]) {
+    if records.iter().any(|one| records.first().is_some_and(|first| first.route != one.route)) {
+        records.sort_by_cached_key(|one| one.at.parse::<jiff::Timestamp>().unwrap_or_default());
+    }
 }
 
 fn no_run(route: &str, id: &str, known: &[String]) -> Failed {
@@ -416,5 +423,22 @@ mod tests {
         assert_eq!((&*over.version, &*over.state, &*over.reason), ("v2", "SUPERSEDED", "v3 took its place"));
         let again = wire::Rollout { next: Some("v2".to_owned()), ..rollout("v2", "SUPERSEDED") };
         assert_eq!(ended(&again, None, true), None, "it begins again");
+    }
+
+    #[test]
+    fn records_are_in_the_order_of_their_moments_and_numbers() {
+        let record = |route: &str, at: &str| wire::Record {
+            route: route.to_owned(),
+            at: at.to_owned(),
+            ..wire::Record::default()
+        };
+        let ordered = |rows: &[(&str, &str)]| -> Vec<String> {
+            let mut records: Vec<_> = rows.iter().map(|(route, at)| record(route, at)).collect();
+            in_order(&mut records);
+            records.into_iter().map(|one| one.at).collect()
+        };
+        let (early, late) = ("2026-01-01T07:46:13.2Z", "2026-01-01T07:46:13.207Z");
+        assert_eq!(ordered(&[("a", late), ("b", early)]), [early, late]);
+        assert_eq!(ordered(&[("a", late), ("a", early)]), [late, early], "a clock that stepped back");
     }
 }

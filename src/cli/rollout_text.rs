@@ -8,9 +8,14 @@ use super::remote_text::{add, clean, weight_lines};
 use crate::wire;
 
 /// What a verb did.
-pub(super) fn moved(route: &str, done: &wire::RolloutMoved) -> String {
+pub(super) fn moved(route: &str, verb: &str, done: &wire::RolloutMoved) -> String {
     let mut text = format!("{} {}: {}\n", clean(route), clean(&done.version), clean(&done.state));
-    weight_lines(&mut text, route, &done.changed);
+    if verb == "finish" && done.changed.is_empty() {
+        let line = "walks back to the arm that it came from by the same steps";
+        add(&mut text, format_args!("{}: {line}\n", clean(route)));
+    } else {
+        weight_lines(&mut text, route, &done.changed);
+    }
     add(&mut text, format_args!("generation {}\n", done.generation));
     text
 }
@@ -90,7 +95,11 @@ pub(super) fn cell(text: &str) -> String {
 fn failing(one: &wire::Failing) -> String {
     let from = if one.endpoint.is_empty() { String::new() } else { format!(" from {}", one.endpoint) };
     let ids = one.request_ids.join(" ");
-    clean(&format!("{}: {}{from}, {} times ({ids})", asked(one), what(one), one.count))
+    clean(&format!("{}: {}{from}, {} ({ids})", asked(one), what(one), times(one.count)))
+}
+
+fn times(count: u64) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
 /// Method and match; a match that asks for a method names it.

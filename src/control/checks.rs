@@ -16,7 +16,7 @@ use crate::analysis::Policy;
 use crate::analysis::policy::Check;
 use crate::fetch::{Ask, Limits, Target, fetch};
 use crate::rollout::state::{Base, Direction};
-use crate::rollout::{CheckWord, Rollout};
+use crate::rollout::{CheckWord, Rollout, digits};
 use crate::spec::rollout::OnFail;
 
 /// How long an answer may take at most; a shorter interval shortens it.
@@ -163,6 +163,16 @@ impl Checks {
         word
     }
 
+    /// The number of the check that [`Checks::word`] calls out of bounds, and the bound; empty when none is.
+    #[must_use]
+    pub fn number(&self) -> String {
+        let CheckWord::Failing(name, _) = self.word() else { return String::new() };
+        let asked = self.asked.iter().find(|asked| asked.check.name == name);
+        asked
+            .and_then(|asked| beyond(&asked.check, asked.state(Instant::now()).1.value?.0))
+            .unwrap_or_default()
+    }
+
     /// How each of them stands.
     #[must_use]
     pub fn report(&self) -> Vec<CheckReport> {
@@ -231,6 +241,13 @@ fn state(check: &Check, last: &Last, since: Instant, now: Instant) -> State {
         None if now.duration_since(since) < every + every.min(LONGEST_ANSWER) => State::Waiting,
         None => State::Silent,
     }
+}
+
+/// A number and the bound that it is beyond.
+fn beyond(check: &Check, value: f64) -> Option<String> {
+    let over = check.max.filter(|max| value > *max).map(|max| ("above its max", max));
+    let (side, bound) = over.or_else(|| check.min.map(|min| ("below its min", min)))?;
+    Some(format!("{}, {side} of {}", digits(value), digits(bound)))
 }
 
 /// The query with its placeholders filled in, as text between double quotes.

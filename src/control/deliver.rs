@@ -14,6 +14,7 @@ use super::secret;
 use crate::analysis::policy::Hook;
 use crate::fetch::{Ask, Limits, Target, fetch};
 use crate::plan::{Receiver, Way};
+use crate::spec::rollout::HookEvent;
 
 /// Attempts beyond the first, of a hook.
 const RETRIES: u32 = 3;
@@ -57,7 +58,13 @@ pub async fn call(hook: &Hook, parcel: &Parcel, base: &Path) -> Result<(), Strin
     loop {
         let said = say(&hook.url, hook.secret_file.as_deref(), parcel, base, timeout).await;
         let Err(unheard) = said else { return Ok(()) };
-        tracing::warn!(route = parcel.route, hook = hook.name, "a hook did not say yes: {}", unheard.why);
+        let (route, name, why) = (&parcel.route, &hook.name, &unheard.why);
+        if hook.event == HookEvent::Rollback && unheard.refused {
+            // All is well, and nothing has to be put back.
+            tracing::debug!(route, hook = name, "a hook said no: {why}");
+        } else {
+            tracing::warn!(route, hook = name, "a hook did not say yes: {why}");
+        }
         // Whoever waits for the answer asks again by itself.
         if attempt >= RETRIES || unheard.answered && parcel.answer {
             return Err(unheard.why);

@@ -232,7 +232,7 @@ pub fn body(route: &str, call: &Call, hook: &Hook, phase: &str, canary: f64) -> 
     json!({
         "name": route,
         "hook": call.name,
-        "event": format!("{:?}", call.event),
+        "event": call.event.label(),
         "phase": phase,
         "canaryWeight": canary,
         "key": call.key,

@@ -187,6 +187,8 @@ pub struct Scene {
     pub budget: String,
     /// Numbers from outside.
     pub checks: CheckWord,
+    /// The number of the check that is out of bounds, and which: `0.72, above its max of 0.5`.
+    pub check: String,
     /// Requests per second of both arms.
     pub rate: f64,
     /// What failed in the present step.
@@ -230,6 +232,7 @@ impl Default for Scene {
             budget_frozen: false,
             budget: String::new(),
             checks: CheckWord::Fine,
+            check: String::new(),
             rate: 100.0,
             suffered: Suffered::default(),
             lately: Seen::default(),

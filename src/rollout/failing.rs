@@ -69,7 +69,8 @@ impl Failing {
         } else {
             format!(", such as {}", self.request_ids.join(" "))
         };
-        format!("{text} ({count} times{ids})")
+        let times = if *count == 1 { "once".to_owned() } else { format!("{count} times") };
+        format!("{text} ({times}{ids})")
     }
 }
 
@@ -105,5 +106,7 @@ mod tests {
             )
         );
         assert_eq!(Suffered::default().words("canary"), None);
+        let once = Failing { count: 1, ..suffered.failing[0].clone() };
+        assert!(once.words().ends_with("(once, such as a b)"), "{}", once.words());
     }
 }

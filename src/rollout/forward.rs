@@ -6,7 +6,7 @@ use super::clocks::millis;
 use super::event::{By, CheckWord};
 use super::gates::{self, Stand};
 use super::harm::doubt;
-use super::moves::{Actor, Level, lacks, span};
+use super::moves::{Actor, Level, lacks_of, span};
 use super::state::{Base, Hold, Mark, PauseCause, Phase};
 use super::transition::{base, complete, enter_step, revert};
 use super::turn::Turn;
@@ -55,7 +55,7 @@ fn lacking(turn: &Turn<'_>, finding: Option<&Finding>) -> String {
         // It has shown what it must; something else holds it.
         return turn.next.reason.text.clone();
     }
-    let words: Vec<String> = found.waiting_for.iter().map(lacks).collect();
+    let words: Vec<String> = found.waiting_for.iter().map(|one| lacks_of(&turn.next, one)).collect();
     let about = found.eta_seconds.filter(|eta| *eta > 0.0);
     let about = about.map(|eta| format!(", about {} at the present rate", span(eta)));
     format!("it needs {}{}", words.join(", "), about.unwrap_or_default())
@@ -99,6 +99,8 @@ pub(super) fn barred(turn: &Turn<'_>) -> Option<(Hold, String)> {
     let scene = turn.scene;
     if !scene.store {
         Some((Hold::Store, "the state cannot be written down".to_owned()))
+    } else if turn.next.overruled.bars {
+        None
     } else if scene.budget_frozen {
         let colon = if scene.budget.is_empty() { "" } else { ": " };
         Some((Hold::Budget, format!("the error budget is spent{colon}{}", scene.budget)))
@@ -153,6 +155,8 @@ pub(super) fn hold(turn: &mut Turn<'_>, reason: Hold, text: String) {
     let over = base(&turn.next);
     let phase = Phase::Hold { reason, over };
     if turn.next.phase == phase {
+        // What is counted grows; a person reads what it is now.
+        turn.next.reason.text = text;
         return;
     }
     let waiting = std::mem::take(&mut turn.next.waiting_for);

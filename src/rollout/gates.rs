@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clocks::millis;
 use super::event::HookAnswer;
-use super::moves::{Actor, Call, Level, Move};
+use super::moves::{Actor, Call, Level, Move, span};
 use super::state::{Base, Mark, Reason};
 use super::transition::revert;
 use super::turn::Turn;
@@ -83,8 +83,8 @@ fn allow(turn: &mut Turn<'_>, hook: &Hook, shown: &str) {
         (wait.good, wait.key) = (Some(true), 0);
     }
     let text = format!(
-        "the hook {shown} gave no yes within {:.0} s; `onDeadline: allow` lets it through",
-        hook.deadline
+        "the hook {shown} gave no yes within {}; `onDeadline: allow` lets it through",
+        span(hook.deadline)
     );
     turn.notify(Level::Warning, "gate-deadline", text);
 }

@@ -18,9 +18,7 @@ use crate::spec::rollout::{OnFail, OnHarm};
 pub(super) fn harm(turn: &mut Turn<'_>, finding: Option<&Finding>) -> bool {
     let (rule, text) = match (finding, &turn.scene.checks) {
         (Some(found), _) if found.verdict == Verdict::Harmful => (found.rule, evidence(found)),
-        (_, CheckWord::Failing(name, OnFail::Revert)) => {
-            (Rule::None, format!("the check `{name}` is out of bounds"))
-        }
+        (_, CheckWord::Failing(name, OnFail::Revert)) => (Rule::None, out_of_bounds(turn, name)),
         _ => return false,
     };
     let code = if rule == Rule::None { "check" } else { rule.label() };
@@ -34,6 +32,11 @@ pub(super) fn harm(turn: &mut Turn<'_>, finding: Option<&Finding>) -> bool {
         OnHarm::Revert => revert(turn, code, text, Actor::Analyzer),
         OnHarm::Observe => {
             alert(turn, code, &format!("would have reverted: {text}"));
+            let now = turn.scene.wall.0;
+            let at = *turn.next.observed_at_millis.get_or_insert(now);
+            let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(at);
+            let text = format!("would have put it back at {}: {text}", humantime::format_rfc3339_seconds(at));
+            turn.next.waiting_for.clear();
             if !turn.next.phase.is_paused() {
                 hold(turn, Hold::Suspicious, text);
             }
@@ -93,7 +96,7 @@ pub(super) fn doubt(turn: &Turn<'_>, finding: Option<&Finding>) -> Option<(Hold,
             Rule::SampleRatio => {
                 Some((Hold::SampleRatio, "traffic does not arrive as the router says".to_owned()))
             }
-            Rule::Behaviour => Some((Hold::Behaviour, "it refuses clients that stable serves".to_owned())),
+            Rule::Behaviour => Some((Hold::Behaviour, refusing(found))),
             Rule::Differences => Some((Hold::Behaviour, differing(found))),
             Rule::Guard => {
                 (!overruled(turn, turn.next.overruled.guard)).then(|| (Hold::Suspicious, evidence(found)))
@@ -109,11 +112,10 @@ pub(super) fn doubt(turn: &Turn<'_>, finding: Option<&Finding>) -> Option<(Hold,
     match &turn.scene.checks {
         CheckWord::Fine | CheckWord::Waiting(_) => None,
         CheckWord::Silent(name) => Some((Hold::CheckSilent, format!("the check `{name}` does not answer"))),
-        CheckWord::Failing(name, OnFail::Hold) => {
-            Some((Hold::Check, format!("the check `{name}` is out of bounds")))
+        CheckWord::Failing(name, OnFail::Hold) => Some((Hold::Check, out_of_bounds(turn, name))),
+        CheckWord::Failing(name, OnFail::Revert) => {
+            (!overruled(turn, turn.next.overruled.relative)).then(|| (Hold::Check, out_of_bounds(turn, name)))
         }
-        CheckWord::Failing(name, OnFail::Revert) => (!overruled(turn, turn.next.overruled.relative))
-            .then(|| (Hold::Check, format!("the check `{name}` is out of bounds"))),
     }
 }
 
@@ -139,7 +141,43 @@ fn differing(found: &Finding) -> String {
     format!("it answers mirrored requests differently than stable: {}", found.differing.join(", "))
 }
 
+fn out_of_bounds(turn: &Turn<'_>, name: &str) -> String {
+    let said = &turn.scene.check;
+    format!("the check `{name}` is {}", if said.is_empty() { "out of bounds" } else { said })
+}
+
+/// What the canary refuses, and what can be done about that.
+fn refusing(found: &Finding) -> String {
+    let of = |seen: Seen| format!("{} of {}", seen.e, seen.n);
+    format!(
+        "it refuses clients that stable serves, 4xx: canary {}, stable {}; `rollout abort` puts it back, \
+         `clientErrors: ignore` lets it pass",
+        of(found.refused.canary),
+        of(found.refused.stable)
+    )
+}
+
+/// So many of so many, and the share.
+fn part(seen: Seen) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+    let percent = seen.e as f64 / seen.n.max(1) as f64 * 100.0;
+    format!("{} of {} ({percent:.1} %)", seen.e, seen.n)
+}
+
 fn evidence(found: &Finding) -> String {
+    if found.rule == Rule::Behaviour {
+        return format!("{}: {}", found.rule.label(), refusing(found));
+    }
+    if let Rule::Threshold(breach) = found.rule {
+        return format!(
+            "{}: {} was measured where {} is allowed; on the canary {} failed, on stable {}",
+            breach.limit,
+            limit(breach.limit, breach.measured),
+            limit(breach.limit, breach.allowed),
+            part(found.canary),
+            part(found.stable)
+        );
+    }
     if found.rule == Rule::Pairs {
         return format!(
             "pairs: of {} mirrored requests the canary failed {} and stable {}; no user saw the canary's answers",
@@ -150,11 +188,17 @@ fn evidence(found: &Finding) -> String {
         let edge = found.cuts.and_then(|cuts| cuts.get(cut).copied()).unwrap_or_default();
         #[expect(clippy::cast_precision_loss, reason = "shown with two decimals")]
         let millis = edge as f64 / 1e6;
+        let slow = found.slow.and_then(|slow| slow.get(cut).copied()).unwrap_or_default();
+        let (canary, stable) = if slow.canary.n == 0 {
+            // The cut was taken anew this second: nothing is counted at it yet.
+            (format!("of {}", found.canary.n), format!("of {}", found.stable.n))
+        } else {
+            (part(slow.canary), part(slow.stable))
+        };
         return format!(
-            "{}: the canary answers slower than stable's {millis:.2} ms more often than stable does, of {} against {}",
+            "{}: slower than {}: canary {canary}, stable {stable}",
             found.rule.label(),
-            found.canary.n,
-            found.stable.n
+            ms(millis)
         );
     }
     let of = |seen: &Seen| format!("{} of {} failed", seen.e, seen.n);
@@ -164,4 +208,29 @@ fn evidence(found: &Finding) -> String {
         of(&found.canary),
         of(&found.stable)
     )
+}
+
+/// A value of a fixed limit: latencies are in nanoseconds.
+fn limit(name: &str, value: f64) -> String {
+    if name == "maxP99" { ms(value / 1e6) } else { digits(value) }
+}
+
+fn ms(millis: f64) -> String {
+    format!("{} ms", digits(millis))
+}
+
+/// At most four digits that say something.
+#[must_use]
+pub fn digits(value: f64) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return value.to_string();
+    }
+    let size = value.abs().log10().floor();
+    if !(-4.0..15.0).contains(&size) {
+        return format!("{value:.3e}");
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 7")]
+    let after = (3.0 - size).max(0.0) as usize;
+    let text = format!("{value:.after$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }

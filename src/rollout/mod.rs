@@ -26,6 +26,7 @@ pub mod windows;
 
 pub use event::{By, CheckWord, Event, HookAnswer, Scene, Verb, in_order};
 pub use failing::{Failing, Suffered};
+pub use harm::digits;
 pub use moves::{Move, Order, Outcome, Record, Refused};
 pub use state::{Hold, Identity, PauseCause, Phase, Rollout, Scheme, Share};
 pub use transition::transition;

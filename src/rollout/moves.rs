@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::failing::Failing;
-use super::state::{Rollout, Share};
+use super::state::{Direction, Rollout, Share};
 use crate::analysis::finding::Seen;
 use crate::analysis::{Finding, Waiting};
 use crate::spec::rollout::HookEvent;
@@ -154,6 +154,16 @@ pub fn lacks(waiting: &Waiting) -> String {
         }
         Waiting::Stable => "stable to be healthy".to_owned(),
         Waiting::Evidence => "less evidence against it".to_owned(),
+    }
+}
+
+/// The same of a rollout: on a walk back it is another arm that is on trial.
+#[must_use]
+pub fn lacks_of(rollout: &Rollout, waiting: &Waiting) -> String {
+    let text = lacks(waiting);
+    match rollout.direction {
+        Direction::Forward => text,
+        Direction::Back => text.replace("canary", rollout.candidate()),
     }
 }
 

@@ -319,6 +319,9 @@ pub struct Overruled {
     pub relative: bool,
     /// The guard.
     pub guard: bool,
+    /// Windows and the error budget: a hotfix must not wait for either.
+    #[serde(default)]
+    pub bars: bool,
 }
 
 /// What is said once per step.
@@ -385,6 +388,8 @@ pub struct Rollout {
     pub overruled: Overruled,
     /// Why it is where it is.
     pub reason: Reason,
+    /// When it would have been put back in this step, in wall-clock milliseconds: `onHarm: observe`.
+    pub observed_at_millis: Option<u64>,
     /// What was last found.
     pub found: Option<Summary>,
     /// Versions that were put back, the last one last.

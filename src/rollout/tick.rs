@@ -8,7 +8,7 @@ use super::event::CheckWord;
 use super::forward::{first_step, forward, gate_is_late, hold, step_deadline};
 use super::gates::{self, Stand};
 use super::harm::{doubt, harm, rollout_deadline};
-use super::moves::{Actor, Level, Move, Summary, lacks};
+use super::moves::{Actor, Level, Move, Summary, lacks_of};
 use super::recovery;
 use super::state::{Base, Direction, Hold, Mark, Phase, Reason, Share};
 use super::transition::{base, begin, end, end_walk_back, restart_step};
@@ -70,11 +70,11 @@ fn pending(turn: &mut Turn<'_>) {
         Stand::Waiting => return,
         Stand::Late => return gate_is_late(turn),
     }
-    let scene = turn.scene;
-    if !scene.window_open {
+    let (scene, barred) = (turn.scene, !turn.next.overruled.bars);
+    if barred && !scene.window_open {
         return turn.next.waiting_for.push(scene.window_words());
     }
-    if scene.budget_frozen {
+    if barred && scene.budget_frozen {
         return turn.next.waiting_for.push(scene.budget_words());
     }
     if !turn.gap {
@@ -90,6 +90,10 @@ fn leave_pending(turn: &mut Turn<'_>) {
             turn.enter(Phase::Shadow, "shadow", "what is mirrored to it is compared");
             turn.put_in_force(Move::Mirror(Share::of(share)));
             gates::enter_step(turn);
+        }
+        None if turn.next.direction == Direction::Back => {
+            let text = format!("{} has the version and takes traffic back", turn.next.candidate());
+            first_step(turn, "first-step", &text);
         }
         None => first_step(turn, "first-step", "it is ready for its first traffic"),
     }
@@ -157,8 +161,9 @@ fn live(turn: &mut Turn<'_>, finding: Option<&Finding>) {
     if turn.next.phase.is_paused() || step_deadline(turn, finding) {
         return;
     }
-    turn.next.waiting_for =
-        finding.map(|found| found.waiting_for.iter().map(lacks).collect()).unwrap_or_default();
+    turn.next.waiting_for = finding
+        .map(|found| found.waiting_for.iter().map(|one| lacks_of(&turn.next, one)).collect())
+        .unwrap_or_default();
     if let Some((reason, text)) = doubt(turn, finding) {
         return hold(turn, reason, text);
     }

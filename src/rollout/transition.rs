@@ -129,6 +129,7 @@ pub(super) fn restart_step(turn: &mut Turn<'_>) {
     turn.next.clocks.enter_step();
     turn.next.step_entered_at_millis = turn.scene.wall.0;
     turn.next.told.clear();
+    turn.next.observed_at_millis = None;
     turn.next.waits.clear();
     turn.next.released = false;
 }

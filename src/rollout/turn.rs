@@ -246,6 +246,10 @@ impl<'a> Turn<'a> {
         if shadow(self.before) && !shadow(&self.next) {
             self.put_in_force(Move::Mirror(Share::NONE));
         }
+        if self.next.phase.base().is_none() {
+            // Nobody waits for an answer any more.
+            self.tell.retain(|one| !matches!(one, Move::Hook(Call { answer: true, .. })));
+        }
         let order = self.order.unwrap_or(Order::AfterPublish);
         let persist = self.dirty.then_some(Move::Persist(order));
         let (first, last) = match order {

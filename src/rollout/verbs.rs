@@ -7,7 +7,7 @@
 use super::event::{By, Verb};
 use super::forward::{barred, step_forward};
 use super::moves::{Actor, Level, Move, Refused, RefusedKind};
-use super::state::{Base, Direction, PauseCause, Phase, Reason, Scheme, Share};
+use super::state::{Base, Direction, Hold, PauseCause, Phase, Reason, Scheme, Share};
 use super::transition::{begin, complete, end, end_walk_back, enter_step};
 use super::turn::Turn;
 use crate::analysis::Verdict;
@@ -29,7 +29,12 @@ pub(super) fn operator(
         return Err(invalid(turn, "reason-missing", "`--force` needs a reason", "say why with --reason"));
     }
     match verb {
-        Verb::Start => start(turn, by),
+        Verb::Start | Verb::Advance | Verb::Promote if force && turn.next.phase == Phase::Pending => {
+            storable(turn)?;
+            pass_the_bars(turn, by);
+            Ok(())
+        }
+        Verb::Start => start(turn, force, by),
         Verb::Pause => pause(turn, by),
         Verb::Resume => resume(turn, force, by),
         Verb::Advance => advance(turn, force, by),
@@ -71,7 +76,15 @@ fn said(by: &By, otherwise: &str) -> String {
     if by.reason.is_empty() { otherwise.to_owned() } else { by.reason.clone() }
 }
 
-fn start(turn: &mut Turn<'_>, by: &By) -> Done {
+/// Windows and the error budget hold nothing back any more in this run; everything else still does.
+fn pass_the_bars(turn: &mut Turn<'_>, by: &By) {
+    turn.next.overruled.bars = true;
+    let text = format!("{} overruled windows and the error budget: {}", by.actor, by.reason);
+    turn.next.reason = Reason { code: "overruled".into(), text };
+    turn.announce(Actor::Operator, Some(by), Level::Warning);
+}
+
+fn start(turn: &mut Turn<'_>, force: bool, by: &By) -> Done {
     let identity = turn.next.next.as_ref().unwrap_or(&turn.next.identity).clone();
     let locked = turn.next.is_spoiled(&identity.version);
     let hint = match turn.next.phase {
@@ -81,6 +94,9 @@ fn start(turn: &mut Turn<'_>, by: &By) -> Done {
             begin(turn, identity, Direction::Forward, true);
             turn.next.reason.text = said(by, "started");
             turn.announce(Actor::Operator, Some(by), Level::Info);
+            if force {
+                pass_the_bars(turn, by);
+            }
             return Ok(());
         }
         Phase::Idle | Phase::Superseded | Phase::Reverted | Phase::Aborted => {
@@ -88,9 +104,17 @@ fn start(turn: &mut Turn<'_>, by: &By) -> Done {
         }
         Phase::Promoted | Phase::Finished => "write a new version into the file",
         Phase::Paused { .. } => "`rollout resume`",
+        Phase::Pending if is_barred(turn) => PASS,
         _ => "it is under way: `rollout pause` or `rollout abort`",
     };
     Err(conflict(turn, "cannot-start", "it cannot be started now", hint))
+}
+
+/// How a person passes a closed window or a spent budget.
+const PASS: &str = "`rollout start ROUTE --force --reason …` overrules the window and the error budget";
+
+fn is_barred(turn: &Turn<'_>) -> bool {
+    !turn.next.overruled.bars && (turn.scene.budget_frozen || !turn.scene.window_open)
 }
 
 fn pause(turn: &mut Turn<'_>, by: &By) -> Done {
@@ -110,7 +134,18 @@ fn pause(turn: &mut Turn<'_>, by: &By) -> Done {
 }
 
 fn resume(turn: &mut Turn<'_>, force: bool, by: &By) -> Done {
+    let held =
+        matches!(turn.next.phase, Phase::Pending | Phase::Hold { reason: Hold::Window | Hold::Budget, .. });
+    if force && held {
+        storable(turn)?;
+        pass_the_bars(turn, by);
+        return Ok(());
+    }
     let Phase::Paused { cause, over } = turn.next.phase else {
+        if held && is_barred(turn) {
+            let hint = "`--force --reason …` overrules the window and the error budget";
+            return Err(conflict(turn, "not-paused", "it is not paused", hint));
+        }
         return Err(conflict(turn, "not-paused", "it is not paused", "a hold ends by itself"));
     };
     no_manual_weights(turn)?;
@@ -134,8 +169,12 @@ fn resume(turn: &mut Turn<'_>, force: bool, by: &By) -> Done {
         }
         PauseCause::Operator | PauseCause::Weights => {}
     }
+    let bars = force && is_barred(turn);
     turn.enter(over.phase(), "resumed", said(by, "resumed"));
     turn.announce(Actor::Operator, Some(by), Level::Info);
+    if bars {
+        pass_the_bars(turn, by);
+    }
     Ok(())
 }
 
@@ -194,7 +233,11 @@ fn under_way(turn: &Turn<'_>) -> Result<Base, Refused> {
     match turn.next.phase.base() {
         Some(at) if at != Base::Pending => Ok(at),
         Some(_) => {
-            let hint = "it begins by itself when it is ready; see what it waits for";
+            let hint = if is_barred(turn) {
+                PASS
+            } else {
+                "it begins by itself when it is ready; see what it waits for"
+            };
             Err(conflict(turn, "not-begun", "it has no traffic yet", hint))
         }
         None => Err(conflict(turn, "not-live", "no rollout is under way", "`rollout start` or `retry`")),

@@ -475,6 +475,23 @@ pub enum HookEvent {
 }
 
 impl HookEvent {
+    /// As the file writes it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::PreRollout => "preRollout",
+            Self::Rollout => "rollout",
+            Self::ConfirmRollout => "confirmRollout",
+            Self::ConfirmTrafficIncrease => "confirmTrafficIncrease",
+            Self::ConfirmPromotion => "confirmPromotion",
+            Self::PostRollout => "postRollout",
+            Self::Rollback => "rollback",
+            Self::Event => "event",
+            Self::OnHold => "onHold",
+            Self::OnTransition => "onTransition",
+        }
+    }
+
     /// Whether the rollout waits for a yes.
     #[must_use]
     pub const fn is_gate(self) -> bool {

@@ -373,7 +373,7 @@ fn every_kind_of_hook_is_called_and_a_gate_that_says_no_is_asked_again() {
     let keys: Vec<_> = at(&outside, "/no").iter().map(key).collect();
     assert_ne!(keys[0], keys[1], "asking again is another question");
     let told = body(&at(&outside, "/after")[0]);
-    assert_eq!((&told["event"], &told["phase"]), (&json!("PostRollout"), &json!("REVERTED")), "{told:#}");
+    assert_eq!((&told["event"], &told["phase"]), (&json!("postRollout"), &json!("REVERTED")), "{told:#}");
 }
 
 #[test]

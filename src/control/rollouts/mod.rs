@@ -245,6 +245,7 @@ impl Rollouts {
             to_alive: alive(&live.rollout.identity.to),
             store: self.store,
             checks: live.checks.word(),
+            check: live.checks.number(),
             suffered: live.sampled.suffered(),
             lately: live.after.lately(),
             rate: live.rate.steady(),

@@ -94,3 +94,18 @@ fn nothing_rises_before_a_check_was_answered_and_nothing_is_wrong_either() {
     stand.scene.checks = CheckWord::Fine;
     stand.second(Verdict::Healthy).is("STAGE", 500_000);
 }
+
+#[test]
+fn nobody_is_asked_any_more_at_the_end() {
+    let mut policy = policy(&[0.05, 0.5, 1.0]);
+    policy.conduct.hooks = vec![hook("back", HookEvent::Rollback)];
+    let mut stand = Stand::new(policy);
+    stand.second(Verdict::Undecided);
+    stand.healthy_until("PROMOTED");
+    let asked = |moves: &[Move]| moves.iter().any(|one| matches!(one, Move::Hook(call) if call.answer));
+    assert!(asked(&stand.all) && !asked(&stand.moves), "{stand}");
+    for _ in 0..30 {
+        stand.second(Verdict::Healthy);
+        assert!(!asked(&stand.moves), "{stand}");
+    }
+}

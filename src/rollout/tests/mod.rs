@@ -10,7 +10,7 @@ mod simulation;
 mod suffering;
 mod words;
 
-use crate::analysis::finding::{ByMetric, Evidence, Finding, Rule, Seen, Verdict, Waiting};
+use crate::analysis::finding::{Arms, ByMetric, Evidence, Finding, Rule, Seen, Verdict, Waiting};
 use crate::analysis::policy::{Hook, Preset, Step};
 use crate::analysis::{Policy, thresholds::Breach};
 use crate::rollout::event::{By, Event, HookAnswer, Scene, Verb};
@@ -48,6 +48,8 @@ pub fn finding(rollout: &Rollout, verdict: Verdict, rule: Rule, waiting_for: Vec
         rule,
         stable: Seen { n: 9_500, e: 9 },
         canary: Seen { n: 500, e: 25 },
+        refused: Arms::default(),
+        slow: None,
         evidence: Evidence {
             log: Some(1.0),
             threshold: 6.9,

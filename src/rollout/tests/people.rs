@@ -243,3 +243,46 @@ fn slots_swap_at_the_promotion_and_need_no_finish() {
     stand.ok(Event::Version(next)).is("PENDING", 0);
     assert_eq!((stand.rollout.reference(), stand.rollout.candidate()), ("canary", "stable"));
 }
+
+#[test]
+fn a_hotfix_passes_a_closed_window_and_a_spent_budget_by_force_alone() {
+    let barred = || {
+        let mut stand = Stand::new(policy(&[0.05, 0.5, 1.0]));
+        (stand.scene.window_open, stand.scene.budget_frozen) = (false, true);
+        stand.second(Verdict::Undecided);
+        stand
+    };
+    for one in [Verb::Start, Verb::Resume, Verb::Advance, Verb::Promote] {
+        let mut stand = barred();
+        let refused = stand.refused(verb(one.clone()));
+        assert!(refused.hint.contains("--force"), "{one:?}: {refused:?}");
+        stand.second(Verdict::Undecided).is("PENDING", 0);
+        stand.ok(forced(one.clone()));
+        assert_eq!(stand.rollout.reason.text, "ann overruled windows and the error budget: why");
+        let told = stand.all.iter().any(|one| {
+            matches!(one, Move::Record(record)
+            if record.code == "overruled" && record.who.as_deref() == Some("ann"))
+        });
+        assert!(told, "{one:?}");
+        stand.scene.to_alive = false;
+        stand.second(Verdict::Undecided).is("PENDING", 0);
+        (stand.scene.to_alive, stand.scene.store) = (true, false);
+        stand.second(Verdict::Undecided).is("PENDING", 0);
+        stand.scene.store = true;
+        stand.second(Verdict::Undecided).is("STAGE", 50_000);
+        stand.healthy_until("BAKE");
+    }
+    let mut hooked = policy(&[0.05, 0.5, 1.0]);
+    hooked.conduct.hooks = vec![hook("ready", HookEvent::PreRollout)];
+    let mut stand = Stand::new(hooked);
+    stand.scene.budget_frozen = true;
+    stand.ok(forced(Verb::Start)).second(Verdict::Undecided).is("PENDING", 0);
+}
+
+#[test]
+fn a_walk_back_speaks_of_the_arm_that_it_goes_to() {
+    let stand = finishing();
+    assert_eq!(stand.rollout.reason.text, "stable has the version and takes traffic back");
+    let words = crate::rollout::moves::lacks_of(&stand.rollout, &Waiting::Users { more: 7 });
+    assert_eq!(words, "7 more stable users");
+}

@@ -93,3 +93,73 @@ fn weights_set_by_hand_are_reset_before_a_retry() {
     stand.scene.weights_by_hand = false;
     stand.ok(verb(Verb::Retry)).is("PENDING", 0);
 }
+
+#[test]
+fn what_speaks_against_it_is_said_in_numbers() {
+    let seen = |n, e| Seen { n, e };
+    let slow = Arms { stable: seen(1_420, 21), canary: seen(68, 14) };
+    let refused = Arms { stable: seen(5_612, 3), canary: seen(289, 58) };
+    let p99 = Breach { limit: "maxP99", measured: 312_456_000.0, allowed: 300_000_000.0 };
+    let rows = [
+        (
+            Rule::Behaviour,
+            "it refuses clients that stable serves, 4xx: canary 58 of 289, stable 3 of 5612; `rollout abort` \
+             puts it back, `clientErrors: ignore` lets it pass",
+        ),
+        (
+            Rule::Latency(2),
+            "latency-p99: slower than 18 ms: canary 14 of 68 (20.6 %), stable 21 of 1420 (1.5 %)",
+        ),
+        (
+            Rule::Threshold(p99),
+            "maxP99: 312.5 ms was measured where 300 ms is allowed; on the canary 25 of 500 (5.0 %) failed, \
+             on stable 9 of 9500 (0.1 %)",
+        ),
+    ];
+    for (rule, words) in rows {
+        let mut stand = Stand::at_first_step();
+        let Event::Tick(Some(mut found)) = finding(&stand.rollout, Verdict::Suspect, rule, Vec::new()) else {
+            panic!("a tick")
+        };
+        (found.refused, found.slow, found.cuts) =
+            (refused, Some([slow; 3]), Some([1_000_000, 9_000_000, 18_000_000]));
+        stand.ok(Event::Tick(Some(found)));
+        assert_eq!(stand.rollout.reason.text, words);
+    }
+    let mut stand = Stand::at_first_step();
+    stand.scene.checks = CheckWord::Failing("rate".to_owned(), crate::spec::rollout::OnFail::Hold);
+    stand.scene.check = "0.72, above its max of 0.5".to_owned();
+    stand.second(Verdict::Undecided);
+    assert_eq!(stand.rollout.reason.text, "the check `rate` is 0.72, above its max of 0.5");
+}
+
+#[test]
+fn a_number_has_at_most_four_digits() {
+    let rows = [
+        (0.72, "0.72"),
+        (0.0, "0"),
+        (12.345_6, "12.35"),
+        (1_234_567.0, "1234567"),
+        (0.000_123_46, "0.0001235"),
+    ];
+    for (value, text) in rows {
+        assert_eq!(crate::rollout::digits(value), text);
+    }
+}
+
+#[test]
+fn what_is_only_observed_says_when_and_why_for_as_long_as_it_stands() {
+    let mut stand = Stand::at_first_step();
+    stand.policy.conduct.on_harm = crate::spec::rollout::OnHarm::Observe;
+    stand.scene.wall = crate::model::time::UnixMillis(1_000);
+    stand.rollout.waiting_for = vec!["7 more canary users".to_owned()];
+    stand.found(Verdict::Harmful, Rule::Errors).is("HOLD", 50_000);
+    stand.scene.wall = crate::model::time::UnixMillis(9_000);
+    stand.found(Verdict::Harmful, Rule::Errors);
+    let said = &stand.rollout.reason.text;
+    assert!(
+        said.starts_with("would have put it back at 1970-01-01T00:00:01Z: errors: on the canary"),
+        "{said}"
+    );
+    assert!(stand.rollout.waiting_for.is_empty(), "{stand}");
+}
