@@ -180,13 +180,32 @@ impl Trial {
         if ended.fate == Fate::Void || !own.pace.counts(hash, second, self.workers.len(), || self.active()) {
             return false;
         }
-        let slot = ended.slot.filter(|slot| !self.cut.contains(slot));
+        let user = ended.slot.and_then(|slot| self.user(ended.side, slot, hash));
+        let slot = user.map(|user| user.slot);
         let marks = if ended.fate == Fate::Bad { self.marks(ended, slot, hash) } else { Some(May::Not) };
         if let Some(marks) = marks {
-            let slots = ended.slot.map(|_| &**self.slots_of(ended.side).get_or_init(Box::default));
-            arm.count(ended, slots.zip(slot), marks, self.warm.load(Relaxed));
+            let refused = ended.client_error && user.is_some_and(|user| self.refuses(user, hash));
+            arm.count(ended, user, Marks { bad: marks, refused, warm: self.warm.load(Relaxed) });
         }
         ended.fate == Fate::Bad && marks.is_some()
+    }
+
+    /// Where a slot is marked; `None` when it lies in no single arm, or is one too many of its
+    /// address. It is not marked then, so that it counts once another address has it.
+    fn user(&self, side: Side, slot: u16, hash: u64) -> Option<User<'_>> {
+        if self.cut.contains(&slot) {
+            return None;
+        }
+        let slots = &**self.slots_of(side).get_or_init(Box::default);
+        let new = !slots.seen.holds(usize::from(slot));
+        let counts = !new || self.caps.user(hash, || self.added_slots()) != May::Not;
+        counts.then_some(User { slots, slot, new })
+    }
+
+    /// Whether a 4xx answer marks its slot.
+    fn refuses(&self, user: User<'_>, hash: u64) -> bool {
+        !user.slots.client_error.holds(usize::from(user.slot))
+            && self.caps.refused(hash, || self.added_slots()) != May::Not
     }
 
     /// Keeps a bad outcome that counts; `words` is called for a kind not seen before.
@@ -217,7 +236,7 @@ impl Trial {
     /// bad already takes nothing more of what its address may add.
     fn marks(&self, ended: &Ended, slot: Option<u16>, hash: u64) -> Option<May> {
         let slot = slot.map_or(May::Not, |slot| {
-            if self.is_bad(ended.side, slot) { May::Yes } else { self.caps.slot(hash, || self.added()) }
+            if self.is_bad(ended.side, slot) { May::Yes } else { self.caps.slot(hash, || self.added_slots()) }
         });
         let counts = slot != May::Not || self.caps.bad(hash, || self.added()) != May::Not;
         counts.then_some(slot)
@@ -236,12 +255,21 @@ impl Trial {
     }
 
     fn added(&self) -> Added {
-        let arms = || self.workers.iter().filter_map(OnceLock::get).flat_map(|own| &own.arms);
-        let slots = self.slots.iter().filter_map(OnceLock::get);
+        let arms = self.workers.iter().filter_map(OnceLock::get).flat_map(|own| &own.arms);
+        Added { bad: arms.map(|arm| arm.e.get()).sum(), ..self.added_slots() }
+    }
+
+    /// The same without bad outcomes, for which all workers' counts would have to be read.
+    fn added_slots(&self) -> Added {
+        let sum = |count: fn(&Slots) -> u64| {
+            self.slots.iter().filter_map(OnceLock::get).map(|slots| count(slots)).sum()
+        };
         Added {
             active: self.active(),
-            bad: arms().map(|arm| arm.e.get()).sum(),
-            bad_slots: slots.map(|slots| slots.failed(true).0).sum(),
+            bad: 0,
+            slots: sum(|slots| slots.seen.count()),
+            bad_slots: sum(|slots| slots.failed(true).0),
+            refused_slots: sum(|slots| slots.client_error.count()),
         }
     }
 
@@ -312,6 +340,25 @@ pub struct ArmTotals {
     pub client_error_slots: u64,
 }
 
+/// Where the slot of an exchange is marked.
+#[derive(Clone, Copy)]
+struct User<'a> {
+    slots: &'a Slots,
+    slot: u16,
+    /// It was not seen before.
+    new: bool,
+}
+
+/// What an exchange does to its slot.
+struct Marks {
+    /// Whether a bad outcome marks it.
+    bad: May,
+    /// Whether a 4xx answer does.
+    refused: bool,
+    /// The warm-up is over.
+    warm: bool,
+}
+
 impl Worker {
     fn arm(&self, side: Side) -> &Arm {
         let [stable, canary] = &self.arms;
@@ -323,10 +370,10 @@ impl Worker {
 }
 
 impl Arm {
-    /// `slots`: where the exchange's slot is marked; `marks`: whether a bad outcome marks it.
-    fn count(&self, ended: &Ended, slots: Option<(&Slots, u16)>, marks: May, warm: bool) {
+    fn count(&self, ended: &Ended, user: Option<User<'_>>, marks: Marks) {
         // A user's later outcomes are not independent of the first.
-        let first = slots.map_or(ended.slot.is_none(), |(slots, slot)| slots.seen.mark(usize::from(slot)));
+        let marked = |user: User<'_>| user.new && user.slots.seen.mark(usize::from(user.slot));
+        let first = user.map_or(ended.slot.is_none(), marked);
         if ended.fate == Fate::Left {
             if let Some(nanos) = ended.nanos.filter(|_| first) {
                 self.left.add(nanos);
@@ -336,18 +383,19 @@ impl Arm {
         self.n.add(1);
         if ended.client_error {
             self.client_errors.add(1);
-            slots.inspect(|(slots, slot)| _ = slots.client_error.mark(usize::from(*slot)));
+            let user = user.filter(|_| marks.refused);
+            user.inspect(|user| _ = user.slots.client_error.mark(usize::from(user.slot)));
         }
         if ended.fate == Fate::Bad {
             self.e.add(1);
-            self.first_bad.add(u64::from(first && slots.is_some()));
+            self.first_bad.add(u64::from(first && user.is_some()));
             self.moment(ended.unix_millis);
-            if let Some((slots, slot)) = slots.filter(|_| marks != May::Not) {
-                slots.fail(slot, marks == May::Yes, warm);
+            if let Some(User { slots, slot, .. }) = user.filter(|_| marks.bad != May::Not) {
+                slots.fail(slot, marks.bad == May::Yes, marks.warm);
             }
             return;
         }
-        self.repeats.add(u64::from(slots.is_some_and(|(slots, slot)| slots.is_bad(slot))));
+        self.repeats.add(u64::from(user.is_some_and(|user| user.slots.is_bad(user.slot))));
         if let Some(nanos) = ended.nanos.filter(|_| first) {
             self.latency.add(nanos);
         }
