@@ -24,6 +24,9 @@ pub const MOST_PER_ADDRESS: u32 = 5;
 /// answered 4xx, each kind by itself. A client may know which keys are the canary's, and at 1 % three
 /// bad slots convict.
 pub const MOST_SLOTS_PER_ADDRESS: u32 = 1;
+/// Addresses of which users of the canary must have failed before the comparison hears of any, once
+/// many are active: the guard asks for as many failures, and a household has more than one address.
+pub const LEAST_BAD_ADDRESSES: u64 = 5;
 /// Times the average that an address may add when that is more.
 const TIMES_MEAN: u64 = 2;
 /// Active addresses below which every outcome counts.

@@ -21,7 +21,7 @@ use foldhash::fast::FixedState;
 
 use super::bins::{BinCounts, Bins};
 use super::counter::Counter;
-use super::fair::{Added, Caps, FEW_ADDRESSES, May, Pace};
+use super::fair::{Added, Caps, FEW_ADDRESSES, LEAST_BAD_ADDRESSES, May, Pace, place_of};
 use super::samples::{Failed, Kind, Samples, Words};
 use super::slots::{Bits, Slots};
 use crate::model::WorkerId;
@@ -102,6 +102,8 @@ pub struct Trial {
     known: u32,
     /// The step's warm-up is over.
     warm: AtomicBool,
+    /// Slots that were bad after the warm-up are told.
+    told: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -142,6 +144,7 @@ impl Trial {
             active: Bits::new(ACTIVE_BITS),
             known: 0,
             warm: AtomicBool::new(false),
+            told: AtomicBool::new(false),
         }
     }
 
@@ -185,7 +188,8 @@ impl Trial {
         let marks = if ended.fate == Fate::Bad { self.marks(ended, slot, hash) } else { Some(May::Not) };
         if let Some(marks) = marks {
             let refused = ended.client_error && user.is_some_and(|user| self.refuses(user, hash));
-            arm.count(ended, user, Marks { bad: marks, refused, warm: self.warm.load(Relaxed) });
+            let warm = self.warm.load(Relaxed);
+            arm.count(ended, user, Marks { bad: marks, refused, warm, place: place_of(hash) });
         }
         ended.fate == Fate::Bad && marks.is_some()
     }
@@ -294,7 +298,22 @@ impl Trial {
                 (sum.bad_slots, sum.warm_bad_slots) = slots.failed(few_addresses);
             }
         }
+        if !self.tells(few_addresses, totals.canary.warm_bad_slots) {
+            (totals.stable.warm_bad_slots, totals.canary.warm_bad_slots) = (0, 0);
+        }
         totals
+    }
+
+    /// Whether users that failed are told to the comparison: of both arms at once, when the canary's
+    /// are of so many addresses, and from then on. All that are kept back are told then, so the
+    /// evidence is what it would have been, only later.
+    fn tells(&self, few: bool, bad: u64) -> bool {
+        let [_, canary] = &self.slots;
+        let addresses = || canary.get().map_or(0, |slots| slots.bad_addresses.count());
+        if few && bad > 0 || addresses() >= LEAST_BAD_ADDRESSES {
+            self.told.store(true, Relaxed);
+        }
+        self.told.load(Relaxed)
     }
 }
 
@@ -332,7 +351,7 @@ pub struct ArmTotals {
     pub slots: u64,
     /// Slots that were bad.
     pub bad_slots: u64,
-    /// Slots that were bad after the warm-up.
+    /// Slots that were bad after the warm-up; none while few of the canary's addresses failed.
     pub warm_bad_slots: u64,
     /// Good outcomes of slots that had been bad.
     pub repeats: u64,
@@ -357,6 +376,8 @@ struct Marks {
     refused: bool,
     /// The warm-up is over.
     warm: bool,
+    /// Of its address.
+    place: usize,
 }
 
 impl Worker {
@@ -391,7 +412,7 @@ impl Arm {
             self.first_bad.add(u64::from(first && user.is_some()));
             self.moment(ended.unix_millis);
             if let Some(User { slots, slot, .. }) = user.filter(|_| marks.bad != May::Not) {
-                slots.fail(slot, marks.bad == May::Yes, marks.warm);
+                slots.fail(slot, marks.bad == May::Yes, marks.warm.then_some(marks.place));
             }
             return;
         }
@@ -425,11 +446,12 @@ impl Arm {
     }
 }
 
-/// What is one client: an IPv4 address, or the network a site is given in IPv6.
+/// What is one client: an IPv4 address, or the network a site is usually given in IPv6, a /56; who
+/// has one has 256 networks of 64 bits.
 fn network(address: IpAddr) -> u64 {
     match address.to_canonical() {
         IpAddr::V4(address) => u64::from(u32::from(address)),
-        IpAddr::V6(address) => (u128::from(address) >> 64) as u64,
+        IpAddr::V6(address) => (u128::from(address) >> 72) as u64,
     }
 }
 
@@ -510,5 +532,52 @@ mod tests {
         assert_eq!((canary.slots, canary.bad_slots, canary.n, canary.e), (2, 1, 5, 3));
         assert_eq!(canary.latency.total(), 1, "of a slot's good outcomes the first");
         assert_eq!(canary.first_bad, 1, "of a user the first outcome");
+    }
+
+    #[test]
+    fn failures_of_users_are_compared_once_five_addresses_had_them() {
+        let trial = Trial::new(1, 1, 0, Vec::new());
+        let user =
+            |side, fate, client: u32| Ended { slot: u16::try_from(client).ok(), ..ended(side, fate, client) };
+        for client in 100..200 {
+            trial.record(WorkerId(0), &user(Side::Stable, Fate::Good, client));
+        }
+        trial.warmed();
+        trial.record(WorkerId(0), &user(Side::Stable, Fate::Bad, 50));
+        for failed in 1..8 {
+            trial.record(WorkerId(0), &user(Side::Canary, Fate::Bad, u32::try_from(failed).unwrap()));
+            let (stable, canary) = (trial.totals(7).stable, trial.totals(7).canary);
+            let told = if failed < 5 { (0, 0) } else { (1, failed) };
+            assert_eq!((stable.warm_bad_slots, canary.warm_bad_slots), told, "{failed} failed");
+            assert_eq!((stable.bad_slots, canary.bad_slots), (1, failed), "the guard reads all");
+        }
+    }
+
+    #[test]
+    fn networks_of_one_site_are_one_address() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("2001:db8:0:1200::1"), of("2001:db8:0:12ff::2"));
+        assert_ne!(of("2001:db8:0:1200::1"), of("2001:db8:0:1300::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
+
+    #[test]
+    fn a_slot_that_is_one_too_many_of_its_address_is_left_to_others() {
+        let trial = Trial::new(1, 1, 0, Vec::new());
+        let user = |client: u32, slot| Ended { slot: Some(slot), ..ended(Side::Canary, Fate::Good, client) };
+        for client in 0..100_u16 {
+            trial.record(WorkerId(0), &user(1_000 + u32::from(client), client));
+        }
+        for slot in 500..550 {
+            trial.record(WorkerId(0), &Ended { client_error: true, ..user(1, slot) });
+        }
+        let seen = trial.totals(7).canary;
+        assert!((101..=103).contains(&seen.slots), "{}", seen.slots);
+        assert_eq!((seen.latency.total(), seen.client_error_slots), (seen.slots, 1));
+        for slot in 500..550 {
+            trial.record(WorkerId(0), &user(2_000 + u32::from(slot), slot));
+        }
+        assert_eq!(trial.totals(7).canary.slots, 150);
     }
 }

@@ -22,7 +22,7 @@ enum At {
     Aimed,
 }
 
-/// What the canary answers one user who picked what to ask for: both versions answer alike.
+/// What the one user asks for: both versions answer it alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asks {
     /// What the others ask for.
@@ -43,11 +43,12 @@ struct Flood {
     from: u64,
     at: At,
     asks: Asks,
-    /// Addresses it has, one after the other; each sends as much.
-    addresses: u16,
+    /// How many networks in IPv6 it has, and how far apart; 1 is one address.
+    addresses: (u16, u16),
 }
 
-const NOBODY: Flood = Flood { rps: 0, failing: 0, from: 0, at: At::Stable, asks: Asks::Usual, addresses: 1 };
+const NOBODY: Flood =
+    Flood { rps: 0, failing: 0, from: 0, at: At::Stable, asks: Asks::Usual, addresses: (1, 0) };
 
 /// A route for some minutes.
 #[derive(Clone, Copy, Debug)]
@@ -124,10 +125,10 @@ impl Route {
         };
         let fails = dice.u32(..100) < self.flood.failing;
         let ended = self.ended(self.side(slot, dice), fails, 1, slot);
-        // Networks of one site in IPv6, where it has many.
-        let site = |network| IpAddr::from([0x2001, 0xdb8, 0, 0x100 + network, 0, 0, 0, 1]);
-        let address =
-            if self.flood.addresses == 1 { ended.address } else { site(dice.u16(..self.flood.addresses)) };
+        let (networks, apart) = self.flood.addresses;
+        let network = 0x100 + apart * dice.u16(..networks);
+        let site = IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, 1]);
+        let address = if networks == 1 { ended.address } else { site };
         let nanos = if self.flood.asks == Asks::Slow { Some(1_000_000_000) } else { ended.nanos };
         Ended { address, nanos, client_error: self.flood.asks == Asks::Missing, ..ended }
     }
@@ -226,6 +227,20 @@ fn keys_that_were_tried_out_make_nothing_slow_refused_or_uneven() {
                 let found = objection(&route.judged(&policy, 120, seed));
                 assert_eq!(found, None, "{asks:?}, weight {w}, {others:?} others, from {from}");
             }
+        }
+    }
+}
+
+#[test]
+fn networks_of_one_site_and_three_sites_convict_nothing() {
+    for (sites, apart) in [(3, 1), (3, 0x100), (4, 0x100)] {
+        for (seed, from) in [(0, 2), (1, 20), (2, 40)] {
+            let flood =
+                Flood { rps: 3, failing: 100, from, at: At::Aimed, addresses: (sites, apart), ..NOBODY };
+            let others = (3_200, 1);
+            let route = Route { sticky: true, w: 0.01, rps: 300, others, flood, ..ROUTE };
+            let findings = route.judged(&Policy::default(), 60, seed);
+            assert_eq!(harmful(&findings), None, "{sites} networks, {apart} apart, from {from}");
         }
     }
 }
