@@ -1,10 +1,14 @@
 //! What one address may add to a comparison, so that no client speaks for all the others.
 //!
 //! [`Caps`] bounds failures: an address that fails all day neither convicts an arm nor makes stable
-//! look ill. [`Pace`] bounds how much of a second one address is: easy requests of one client must
+//! look ill. On a sticky route, where keys can be tried out until they are the canary's, it bounds
+//! an address's users as well, whatever they got: slow answers, refusals and arrivals of one address
+//! are few beside those of the others, and one behind which many users are keeps twice the average.
+//! Without keys nobody chooses an arm, so slow or refused requests of one client fall on both as
+//! the router draws, and need no more than [`Pace`]. [`Pace`] bounds how much of a second one address is: easy requests of one client must
 //! not make the failures of the others look rare, nor pass a step on traffic nobody else has.
-//! Both look at the address, the time and, for the caps, whether the outcome is bad, and never at
-//! the arm. That is why evidence stays valid: if the version does not matter, what is left out is
+//! Both look at the address, the time and, for the caps, whether the outcome is bad or refused, and
+//! never at the arm. That is why evidence stays valid: if the version does not matter, what is left out is
 //! chosen without the labels, and each outcome that is left in is the canary's with the router's
 //! probability as before. They must never learn which arm an outcome is of.
 
@@ -12,13 +16,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// Places by which addresses are told apart; two that share one share what they may add.
-const PLACES: usize = 1 << 12;
+pub(super) const PLACES: usize = 1 << 12;
 /// Bad outcomes one address may add to an epoch, or twice what active addresses add on average:
 /// where few clients carry all traffic, none of them must run dry while others go on.
 pub const MOST_PER_ADDRESS: u32 = 5;
-/// The same of slots that become bad on a sticky route. A client may know which keys are the
-/// canary's, and at 1 % three bad slots convict.
+/// The same of slots on a sticky route: those first seen, those that become bad and those that are
+/// answered 4xx, each kind by itself. A client may know which keys are the canary's, and at 1 % three
+/// bad slots convict.
 pub const MOST_SLOTS_PER_ADDRESS: u32 = 1;
+/// Addresses of which users of the canary must have failed before the comparison hears of any, once
+/// many are active: the guard asks for as many failures, and a household has more than one address.
+pub const LEAST_BAD_ADDRESSES: u64 = 5;
 /// Times the average that an address may add when that is more.
 const TIMES_MEAN: u64 = 2;
 /// Active addresses below which every outcome counts.
@@ -47,17 +55,22 @@ pub struct Added {
     pub active: u32,
     /// Bad outcomes that counted.
     pub bad: u64,
+    /// Slots seen.
+    pub slots: u64,
     /// Slots that became bad.
     pub bad_slots: u64,
+    /// Slots that were answered 4xx.
+    pub refused_slots: u64,
 }
 
-/// Bad outcomes by address: shared by all workers, and touched by bad outcomes alone.
+/// What each address added, 16 bits a kind: shared by all workers, and touched by bad outcomes and
+/// by what is new of a slot alone.
 #[derive(Debug)]
-pub struct Caps(Box<[AtomicU32]>);
+pub struct Caps(Box<[AtomicU64]>);
 
 impl Default for Caps {
     fn default() -> Self {
-        Self(places())
+        Self((0..PLACES).map(|_| AtomicU64::new(0)).collect())
     }
 }
 
@@ -74,6 +87,18 @@ impl Caps {
         self.take(hash, 16, added, bound)
     }
 
+    /// Whether an address may add another slot that was not seen before; takes note when it does.
+    pub fn user(&self, hash: u64, added: impl FnOnce() -> Added) -> May {
+        let bound = |added: &Added| (MOST_SLOTS_PER_ADDRESS, added.slots);
+        self.take(hash, 32, added, bound)
+    }
+
+    /// Whether an address may add another slot that is answered 4xx; takes note when it does.
+    pub fn refused(&self, hash: u64, added: impl FnOnce() -> Added) -> May {
+        let bound = |added: &Added| (MOST_SLOTS_PER_ADDRESS, added.refused_slots);
+        self.take(hash, 48, added, bound)
+    }
+
     fn take(
         &self,
         hash: u64,
@@ -81,22 +106,22 @@ impl Caps {
         added: impl FnOnce() -> Added,
         bound: impl Fn(&Added) -> (u32, u64),
     ) -> May {
-        let Some(place) = self.0.get((hash >> 32) as usize % PLACES) else { return May::Yes };
+        let Some(place) = self.0.get(place_of(hash)) else { return May::Yes };
         let all = place.load(Relaxed);
         let before = all >> shift & 0xffff;
         let (least, _) = bound(&Added::default());
-        if before >= least {
+        if before >= u64::from(least) {
             let added = added();
             if added.active < FEW_ADDRESSES {
                 return May::AmongFew;
             }
             let mean = bound(&added).1 / u64::from(added.active);
-            if u64::from(before) >= TIMES_MEAN * mean || before >= 0xffff {
+            if before >= TIMES_MEAN * mean || before >= 0xffff {
                 return May::Not;
             }
         }
         // Two workers may both add the last one: the bound is passed by a few at most.
-        place.store(all + (1 << shift), Relaxed);
+        place.fetch_add(1 << shift, Relaxed);
         May::Yes
     }
 }
@@ -139,7 +164,7 @@ impl Pace {
             self.counted.store(0, Relaxed);
             self.addresses.store(0, Relaxed);
         }
-        let Some(place) = self.places.get((hash >> 32) as usize % PLACES) else { return true };
+        let Some(place) = self.places.get(place_of(hash)) else { return true };
         let (stamp, before) = (u32::try_from(second & 0xffff).unwrap_or(0) << 16, place.load(Relaxed));
         // A place nobody used in the 65,536th second before this one either is as good as new.
         let count = if before & 0xffff_0000 == stamp { before & 0xffff } else { 0 };
@@ -156,6 +181,11 @@ impl Pace {
 /// Adds to a word with one writer.
 fn add(word: &AtomicU32, by: u32) {
     word.store(word.load(Relaxed).saturating_add(by), Relaxed);
+}
+
+/// The place of an address, below [`PLACES`].
+pub(super) fn place_of(hash: u64) -> usize {
+    (hash >> 32) as usize % PLACES
 }
 
 fn places() -> Box<[AtomicU32]> {
@@ -175,14 +205,26 @@ mod tests {
     fn an_address_adds_five_or_twice_the_mean_when_many_are_active() {
         let rows = [
             ("alone", Added { active: 19, ..Added::default() }, 60, 60),
-            ("beside healthy ones", Added { active: 200, bad: 30, bad_slots: 20 }, 5, 1),
-            ("where all fail", Added { active: 25, bad: 500, bad_slots: 250 }, 40, 20),
+            (
+                "beside healthy ones",
+                Added { active: 200, bad: 30, slots: 20, bad_slots: 20, refused_slots: 20 },
+                5,
+                1,
+            ),
+            (
+                "where all fail",
+                Added { active: 25, bad: 500, slots: 250, bad_slots: 250, refused_slots: 250 },
+                40,
+                20,
+            ),
         ];
         for (name, added, outcomes, slots) in rows {
             let caps = Caps::default();
             let taken = |one: &dyn Fn() -> May| (0..60).filter(|_| one() != May::Not).count();
             assert_eq!(taken(&|| caps.bad(hash(7), || added)), outcomes, "{name}");
             assert_eq!(taken(&|| caps.slot(hash(7), || added)), slots, "{name}");
+            assert_eq!(taken(&|| caps.user(hash(7), || added)), slots, "{name}");
+            assert_eq!(taken(&|| caps.refused(hash(7), || added)), slots, "{name}");
             assert_eq!(caps.bad(hash(8), || added), May::Yes, "{name}: others still count");
         }
     }

@@ -7,6 +7,8 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
+use super::fair::PLACES;
+
 /// Slots of a sticky route: the top 16 bits of the hash that gives the bucket.
 pub const SLOTS: usize = 1 << 16;
 
@@ -25,6 +27,8 @@ pub(super) struct Slots {
     warm_bad: Bits,
     /// Of these, those that count whoever else is active.
     warm_sure: Bits,
+    /// Places of addresses of which one did.
+    pub bad_addresses: Bits,
 }
 
 impl Default for Slots {
@@ -37,19 +41,22 @@ impl Default for Slots {
             sure: bits(),
             warm_bad: bits(),
             warm_sure: bits(),
+            bad_addresses: Bits::new(PLACES),
         }
     }
 }
 
 impl Slots {
-    /// A slot failed. `sure`: it counts whoever else is active; `warm`: the warm-up is over.
-    pub fn fail(&self, slot: u16, sure: bool, warm: bool) {
+    /// A slot failed. `sure`: it counts whoever else is active; `warm`: once the warm-up is over, the
+    /// place of its address.
+    pub fn fail(&self, slot: u16, sure: bool, warm: Option<usize>) {
         let slot = usize::from(slot);
         if sure {
             self.sure.mark(slot);
         }
-        if warm {
+        if let Some(place) = warm {
             self.warm_bad.mark(slot);
+            self.bad_addresses.mark(place);
         }
         self.bad.mark(slot);
         // Both sets are asked after both were written, so of two workers at least one sees both.
@@ -128,7 +135,7 @@ mod tests {
         for (failures, [few, many]) in rows {
             let slots = Slots::default();
             for (sure, warm) in failures {
-                slots.fail(7, *sure, *warm);
+                slots.fail(7, *sure, warm.then_some(3));
             }
             assert_eq!((slots.failed(true), slots.failed(false)), (few, many), "{failures:?}");
             assert!(slots.is_bad(7) && !slots.is_bad(8));

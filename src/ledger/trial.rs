@@ -21,7 +21,7 @@ use foldhash::fast::FixedState;
 
 use super::bins::{BinCounts, Bins};
 use super::counter::Counter;
-use super::fair::{Added, Caps, FEW_ADDRESSES, May, Pace};
+use super::fair::{Added, Caps, FEW_ADDRESSES, LEAST_BAD_ADDRESSES, May, Pace, place_of};
 use super::samples::{Failed, Kind, Samples, Words};
 use super::slots::{Bits, Slots};
 use crate::model::WorkerId;
@@ -102,6 +102,8 @@ pub struct Trial {
     known: u32,
     /// The step's warm-up is over.
     warm: AtomicBool,
+    /// Slots that were bad after the warm-up are told.
+    told: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -142,6 +144,7 @@ impl Trial {
             active: Bits::new(ACTIVE_BITS),
             known: 0,
             warm: AtomicBool::new(false),
+            told: AtomicBool::new(false),
         }
     }
 
@@ -180,13 +183,33 @@ impl Trial {
         if ended.fate == Fate::Void || !own.pace.counts(hash, second, self.workers.len(), || self.active()) {
             return false;
         }
-        let slot = ended.slot.filter(|slot| !self.cut.contains(slot));
+        let user = ended.slot.and_then(|slot| self.user(ended.side, slot, hash));
+        let slot = user.map(|user| user.slot);
         let marks = if ended.fate == Fate::Bad { self.marks(ended, slot, hash) } else { Some(May::Not) };
         if let Some(marks) = marks {
-            let slots = ended.slot.map(|_| &**self.slots_of(ended.side).get_or_init(Box::default));
-            arm.count(ended, slots.zip(slot), marks, self.warm.load(Relaxed));
+            let refused = ended.client_error && user.is_some_and(|user| self.refuses(user, hash));
+            let warm = self.warm.load(Relaxed);
+            arm.count(ended, user, Marks { bad: marks, refused, warm, place: place_of(hash) });
         }
         ended.fate == Fate::Bad && marks.is_some()
+    }
+
+    /// Where a slot is marked; `None` when it lies in no single arm, or is one too many of its
+    /// address. It is not marked then, so that it counts once another address has it.
+    fn user(&self, side: Side, slot: u16, hash: u64) -> Option<User<'_>> {
+        if self.cut.contains(&slot) {
+            return None;
+        }
+        let slots = &**self.slots_of(side).get_or_init(Box::default);
+        let new = !slots.seen.holds(usize::from(slot));
+        let counts = !new || self.caps.user(hash, || self.added_slots()) != May::Not;
+        counts.then_some(User { slots, slot, new })
+    }
+
+    /// Whether a 4xx answer marks its slot.
+    fn refuses(&self, user: User<'_>, hash: u64) -> bool {
+        !user.slots.client_error.holds(usize::from(user.slot))
+            && self.caps.refused(hash, || self.added_slots()) != May::Not
     }
 
     /// Keeps a bad outcome that counts; `words` is called for a kind not seen before.
@@ -217,7 +240,7 @@ impl Trial {
     /// bad already takes nothing more of what its address may add.
     fn marks(&self, ended: &Ended, slot: Option<u16>, hash: u64) -> Option<May> {
         let slot = slot.map_or(May::Not, |slot| {
-            if self.is_bad(ended.side, slot) { May::Yes } else { self.caps.slot(hash, || self.added()) }
+            if self.is_bad(ended.side, slot) { May::Yes } else { self.caps.slot(hash, || self.added_slots()) }
         });
         let counts = slot != May::Not || self.caps.bad(hash, || self.added()) != May::Not;
         counts.then_some(slot)
@@ -236,12 +259,21 @@ impl Trial {
     }
 
     fn added(&self) -> Added {
-        let arms = || self.workers.iter().filter_map(OnceLock::get).flat_map(|own| &own.arms);
-        let slots = self.slots.iter().filter_map(OnceLock::get);
+        let arms = self.workers.iter().filter_map(OnceLock::get).flat_map(|own| &own.arms);
+        Added { bad: arms.map(|arm| arm.e.get()).sum(), ..self.added_slots() }
+    }
+
+    /// The same without bad outcomes, for which all workers' counts would have to be read.
+    fn added_slots(&self) -> Added {
+        let sum = |count: fn(&Slots) -> u64| {
+            self.slots.iter().filter_map(OnceLock::get).map(|slots| count(slots)).sum()
+        };
         Added {
             active: self.active(),
-            bad: arms().map(|arm| arm.e.get()).sum(),
-            bad_slots: slots.map(|slots| slots.failed(true).0).sum(),
+            bad: 0,
+            slots: sum(|slots| slots.seen.count()),
+            bad_slots: sum(|slots| slots.failed(true).0),
+            refused_slots: sum(|slots| slots.client_error.count()),
         }
     }
 
@@ -266,7 +298,22 @@ impl Trial {
                 (sum.bad_slots, sum.warm_bad_slots) = slots.failed(few_addresses);
             }
         }
+        if !self.tells(few_addresses, totals.canary.warm_bad_slots) {
+            (totals.stable.warm_bad_slots, totals.canary.warm_bad_slots) = (0, 0);
+        }
         totals
+    }
+
+    /// Whether users that failed are told to the comparison: of both arms at once, when the canary's
+    /// are of so many addresses, and from then on. All that are kept back are told then, so the
+    /// evidence is what it would have been, only later.
+    fn tells(&self, few: bool, bad: u64) -> bool {
+        let [_, canary] = &self.slots;
+        let addresses = || canary.get().map_or(0, |slots| slots.bad_addresses.count());
+        if few && bad > 0 || addresses() >= LEAST_BAD_ADDRESSES {
+            self.told.store(true, Relaxed);
+        }
+        self.told.load(Relaxed)
     }
 }
 
@@ -304,12 +351,33 @@ pub struct ArmTotals {
     pub slots: u64,
     /// Slots that were bad.
     pub bad_slots: u64,
-    /// Slots that were bad after the warm-up.
+    /// Slots that were bad after the warm-up; none while few of the canary's addresses failed.
     pub warm_bad_slots: u64,
     /// Good outcomes of slots that had been bad.
     pub repeats: u64,
     /// Slots that were answered 4xx.
     pub client_error_slots: u64,
+}
+
+/// Where the slot of an exchange is marked.
+#[derive(Clone, Copy)]
+struct User<'a> {
+    slots: &'a Slots,
+    slot: u16,
+    /// It was not seen before.
+    new: bool,
+}
+
+/// What an exchange does to its slot.
+struct Marks {
+    /// Whether a bad outcome marks it.
+    bad: May,
+    /// Whether a 4xx answer does.
+    refused: bool,
+    /// The warm-up is over.
+    warm: bool,
+    /// Of its address.
+    place: usize,
 }
 
 impl Worker {
@@ -323,10 +391,10 @@ impl Worker {
 }
 
 impl Arm {
-    /// `slots`: where the exchange's slot is marked; `marks`: whether a bad outcome marks it.
-    fn count(&self, ended: &Ended, slots: Option<(&Slots, u16)>, marks: May, warm: bool) {
+    fn count(&self, ended: &Ended, user: Option<User<'_>>, marks: Marks) {
         // A user's later outcomes are not independent of the first.
-        let first = slots.map_or(ended.slot.is_none(), |(slots, slot)| slots.seen.mark(usize::from(slot)));
+        let marked = |user: User<'_>| user.new && user.slots.seen.mark(usize::from(user.slot));
+        let first = user.map_or(ended.slot.is_none(), marked);
         if ended.fate == Fate::Left {
             if let Some(nanos) = ended.nanos.filter(|_| first) {
                 self.left.add(nanos);
@@ -336,18 +404,19 @@ impl Arm {
         self.n.add(1);
         if ended.client_error {
             self.client_errors.add(1);
-            slots.inspect(|(slots, slot)| _ = slots.client_error.mark(usize::from(*slot)));
+            let user = user.filter(|_| marks.refused);
+            user.inspect(|user| _ = user.slots.client_error.mark(usize::from(user.slot)));
         }
         if ended.fate == Fate::Bad {
             self.e.add(1);
-            self.first_bad.add(u64::from(first && slots.is_some()));
+            self.first_bad.add(u64::from(first && user.is_some()));
             self.moment(ended.unix_millis);
-            if let Some((slots, slot)) = slots.filter(|_| marks != May::Not) {
-                slots.fail(slot, marks == May::Yes, warm);
+            if let Some(User { slots, slot, .. }) = user.filter(|_| marks.bad != May::Not) {
+                slots.fail(slot, marks.bad == May::Yes, marks.warm.then_some(marks.place));
             }
             return;
         }
-        self.repeats.add(u64::from(slots.is_some_and(|(slots, slot)| slots.is_bad(slot))));
+        self.repeats.add(u64::from(user.is_some_and(|user| user.slots.is_bad(user.slot))));
         if let Some(nanos) = ended.nanos.filter(|_| first) {
             self.latency.add(nanos);
         }
@@ -377,11 +446,12 @@ impl Arm {
     }
 }
 
-/// What is one client: an IPv4 address, or the network a site is given in IPv6.
+/// What is one client: an IPv4 address, or the network a site is usually given in IPv6, a /56; who
+/// has one has 256 networks of 64 bits.
 fn network(address: IpAddr) -> u64 {
     match address.to_canonical() {
         IpAddr::V4(address) => u64::from(u32::from(address)),
-        IpAddr::V6(address) => (u128::from(address) >> 64) as u64,
+        IpAddr::V6(address) => (u128::from(address) >> 72) as u64,
     }
 }
 
@@ -462,5 +532,52 @@ mod tests {
         assert_eq!((canary.slots, canary.bad_slots, canary.n, canary.e), (2, 1, 5, 3));
         assert_eq!(canary.latency.total(), 1, "of a slot's good outcomes the first");
         assert_eq!(canary.first_bad, 1, "of a user the first outcome");
+    }
+
+    #[test]
+    fn failures_of_users_are_compared_once_five_addresses_had_them() {
+        let trial = Trial::new(1, 1, 0, Vec::new());
+        let user =
+            |side, fate, client: u32| Ended { slot: u16::try_from(client).ok(), ..ended(side, fate, client) };
+        for client in 100..200 {
+            trial.record(WorkerId(0), &user(Side::Stable, Fate::Good, client));
+        }
+        trial.warmed();
+        trial.record(WorkerId(0), &user(Side::Stable, Fate::Bad, 50));
+        for failed in 1..8 {
+            trial.record(WorkerId(0), &user(Side::Canary, Fate::Bad, u32::try_from(failed).unwrap()));
+            let (stable, canary) = (trial.totals(7).stable, trial.totals(7).canary);
+            let told = if failed < 5 { (0, 0) } else { (1, failed) };
+            assert_eq!((stable.warm_bad_slots, canary.warm_bad_slots), told, "{failed} failed");
+            assert_eq!((stable.bad_slots, canary.bad_slots), (1, failed), "the guard reads all");
+        }
+    }
+
+    #[test]
+    fn networks_of_one_site_are_one_address() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("2001:db8:0:1200::1"), of("2001:db8:0:12ff::2"));
+        assert_ne!(of("2001:db8:0:1200::1"), of("2001:db8:0:1300::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
+
+    #[test]
+    fn a_slot_that_is_one_too_many_of_its_address_is_left_to_others() {
+        let trial = Trial::new(1, 1, 0, Vec::new());
+        let user = |client: u32, slot| Ended { slot: Some(slot), ..ended(Side::Canary, Fate::Good, client) };
+        for client in 0..100_u16 {
+            trial.record(WorkerId(0), &user(1_000 + u32::from(client), client));
+        }
+        for slot in 500..550 {
+            trial.record(WorkerId(0), &Ended { client_error: true, ..user(1, slot) });
+        }
+        let seen = trial.totals(7).canary;
+        assert!((101..=103).contains(&seen.slots), "{}", seen.slots);
+        assert_eq!((seen.latency.total(), seen.client_error_slots), (seen.slots, 1));
+        for slot in 500..550 {
+            trial.record(WorkerId(0), &user(2_000 + u32::from(slot), slot));
+        }
+        assert_eq!(trial.totals(7).canary.slots, 150);
     }
 }

@@ -6,6 +6,7 @@ use super::counts::{Epoch, tick};
 use crate::analysis::{Analyzer, Finding, Policy, Verdict, Waiting, policy::Preset};
 use crate::ledger::trial::{Ended, Fate, Placement, Side, Trial, TrialTotals};
 use crate::model::WorkerId;
+use crate::spec::rollout::OnClientErrors;
 
 /// Healthy addresses, and how many requests a second they make together.
 const ADDRESSES: u32 = 200;
@@ -21,6 +22,17 @@ enum At {
     Aimed,
 }
 
+/// What the one user asks for: both versions answer it alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asks {
+    /// What the others ask for.
+    Usual,
+    /// What takes a second.
+    Slow,
+    /// What does not exist.
+    Missing,
+}
+
 /// What the one user does, beside `ADDRESSES` others.
 #[derive(Clone, Copy, Debug)]
 struct Flood {
@@ -30,9 +42,13 @@ struct Flood {
     /// Second in which it begins.
     from: u64,
     at: At,
+    asks: Asks,
+    /// How many networks in IPv6 it has, and how far apart; 1 is one address.
+    addresses: (u16, u16),
 }
 
-const NOBODY: Flood = Flood { rps: 0, failing: 0, from: 0, at: At::Stable };
+const NOBODY: Flood =
+    Flood { rps: 0, failing: 0, from: 0, at: At::Stable, asks: Asks::Usual, addresses: (1, 0) };
 
 /// A route for some minutes.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +57,8 @@ struct Route {
     w: f64,
     /// Requests of all others in a second.
     rps: u32,
+    /// Addresses of all others, and users behind each.
+    others: (u32, u32),
     /// Requests of a hundred that the canary fails.
     canary_fails: u32,
     flood: Flood,
@@ -92,8 +110,8 @@ impl Route {
 
     fn other(self, dice: &mut fastrand::Rng) -> Ended {
         // Users come and go: a few are new in every second.
-        let client = dice.u32(..ADDRESSES);
-        let slot = slot_of(client + 7);
+        let client = dice.u32(..self.others.0);
+        let slot = slot_of(client + 7 + ADDRESSES * dice.u32(..self.others.1));
         let side = self.side(slot, dice);
         let fails = side == Side::Canary && dice.u32(..100) < self.canary_fails || dice.u32(..ONE_IN) == 0;
         self.ended(side, fails, 100 + client, slot)
@@ -106,7 +124,13 @@ impl Route {
             At::Aimed => dice.u16(..self.border()),
         };
         let fails = dice.u32(..100) < self.flood.failing;
-        self.ended(self.side(slot, dice), fails, 1, slot)
+        let ended = self.ended(self.side(slot, dice), fails, 1, slot);
+        let (networks, apart) = self.flood.addresses;
+        let network = 0x100 + apart * dice.u16(..networks);
+        let site = IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, 1]);
+        let address = if networks == 1 { ended.address } else { site };
+        let nanos = if self.flood.asks == Asks::Slow { Some(1_000_000_000) } else { ended.nanos };
+        Ended { address, nanos, client_error: self.flood.asks == Asks::Missing, ..ended }
     }
 
     fn ended(self, side: Side, fails: bool, client: u32, slot: u16) -> Ended {
@@ -128,14 +152,15 @@ fn harmful(findings: &[Finding]) -> Option<(u64, &'static str)> {
     Some((found.at_second, found.rule.label()))
 }
 
-const ROUTE: Route = Route { sticky: false, w: 0.05, rps: 200, canary_fails: 0, flood: NOBODY };
+const ROUTE: Route =
+    Route { sticky: false, w: 0.05, rps: 200, others: (ADDRESSES, 1), canary_fails: 0, flood: NOBODY };
 
 #[test]
 fn one_client_that_fails_puts_nothing_back() {
     for (sticky, at) in [(false, At::Stable), (true, At::Stable), (true, At::Canary), (true, At::Aimed)] {
         for w in [0.01, 0.05, 0.5] {
             for (seed, from) in [(0, 0), (1, 20), (2, 40)] {
-                let flood = Flood { rps: 300, failing: 95, from, at };
+                let flood = Flood { rps: 300, failing: 95, from, at, ..NOBODY };
                 let findings = Route { sticky, w, flood, ..ROUTE }.judged(&Policy::default(), 60, seed);
                 assert_eq!(harmful(&findings), None, "sticky {sticky}, at {at:?}, weight {w}, seed {seed}");
             }
@@ -145,8 +170,8 @@ fn one_client_that_fails_puts_nothing_back() {
 
 #[test]
 fn one_client_does_not_hide_that_a_third_of_the_others_fail() {
-    let easy = |at| Flood { rps: 4_000, failing: 0, from: 0, at };
-    let failing = |at| Flood { rps: 500, failing: 95, from: 0, at };
+    let easy = |at| Flood { rps: 4_000, failing: 0, from: 0, at, ..NOBODY };
+    let failing = |at| Flood { rps: 500, failing: 95, from: 0, at, ..NOBODY };
     for sticky in [false, true] {
         for flood in [NOBODY, easy(At::Stable), easy(At::Canary), failing(At::Stable), failing(At::Canary)] {
             let mut seconds: Vec<u64> = Vec::new();
@@ -165,7 +190,7 @@ fn one_client_does_not_hide_that_a_third_of_the_others_fail() {
 fn one_client_does_not_pass_a_step_for_the_others() {
     let policy = Policy { preset: Some(Preset::High), ..Policy::default() };
     for sticky in [false, true] {
-        let flood = Flood { rps: 2_000, failing: 0, from: 0, at: At::Canary };
+        let flood = Flood { rps: 2_000, failing: 0, from: 0, at: At::Canary, ..NOBODY };
         let findings = Route { sticky, rps: 20, flood, ..ROUTE }.judged(&policy, 120, 1);
         let passed = findings.iter().find(|found| found.verdict == Verdict::Healthy);
         assert!(passed.is_none(), "sticky {sticky}: {passed:?}");
@@ -183,4 +208,39 @@ fn on_a_sticky_route_users_are_needed_and_not_requests() {
     assert!(users, "ten of two hundred users are the canary's: {:?}", waits(true));
     let requests = waits(false).iter().any(|one| matches!(one, Waiting::Requests { .. }));
     assert!(!requests, "{:?}", waits(false));
+}
+
+/// The first finding that convicts or holds, after the moments in which only few are active.
+fn objection(findings: &[Finding]) -> Option<(u64, Verdict, &'static str)> {
+    let found = findings.iter().find(|found| matches!(found.verdict, Verdict::Harmful | Verdict::Suspect))?;
+    Some((found.at_second, found.verdict, found.rule.label()))
+}
+
+#[test]
+fn keys_that_were_tried_out_make_nothing_slow_refused_or_uneven() {
+    let policy = Policy { client_errors: OnClientErrors::Revert, ..Policy::default() };
+    for asks in [Asks::Usual, Asks::Slow, Asks::Missing] {
+        for (w, others) in [(0.01, (600, 1)), (0.05, (60, 1)), (0.05, (200, 3)), (0.5, (60, 1))] {
+            for (seed, from) in [(0, 2), (1, 20), (2, 40)] {
+                let flood = Flood { rps: 5, from, at: At::Aimed, asks, ..NOBODY };
+                let route = Route { sticky: true, w, rps: 60, others, flood, ..ROUTE };
+                let found = objection(&route.judged(&policy, 120, seed));
+                assert_eq!(found, None, "{asks:?}, weight {w}, {others:?} others, from {from}");
+            }
+        }
+    }
+}
+
+#[test]
+fn networks_of_one_site_and_three_sites_convict_nothing() {
+    for (sites, apart) in [(3, 1), (3, 0x100), (4, 0x100)] {
+        for (seed, from) in [(0, 2), (1, 20), (2, 40)] {
+            let flood =
+                Flood { rps: 3, failing: 100, from, at: At::Aimed, addresses: (sites, apart), ..NOBODY };
+            let others = (3_200, 1);
+            let route = Route { sticky: true, w: 0.01, rps: 300, others, flood, ..ROUTE };
+            let findings = route.judged(&Policy::default(), 60, seed);
+            assert_eq!(harmful(&findings), None, "{sites} networks, {apart} apart, from {from}");
+        }
+    }
 }
