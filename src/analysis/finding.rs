@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::holdback::Worse;
 use super::logs::NOTHING;
 use super::policy::Preset;
 use super::thresholds::Breach;
@@ -223,6 +224,9 @@ pub struct Finding {
     pub cuts: Option<[u64; 3]>,
     /// Smallest ratio of bad shares that would have shown by now.
     pub detectable_ratio: Option<f64>,
+    /// What is worse in this step than stable was over the rollout; delays, and never convicts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worse: Option<Worse>,
     /// What the step waits for; empty when healthy.
     pub waiting_for: Vec<Waiting>,
     /// Seconds until the step could be passed at the measured rate; `None` when it cannot be said.

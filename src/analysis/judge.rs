@@ -8,11 +8,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::behaviour::Behaviour;
-use super::counts::Tick;
+use super::counts::{ArmCounts, Tick};
 use super::effect::{Effect, Rates};
 use super::evidence::{Bad, Excess};
 use super::finding::{ByMetric, Evidence, Finding, Rule, Seen, Verdict, Waiting, known};
 use super::guard::{Guard, Word};
+use super::holdback::{Holdback, Worse};
 use super::latency::{CUTS, Latency};
 use super::logs::{NOTHING, ln_add};
 use super::mixture::{Grant, Schedule};
@@ -48,6 +49,9 @@ pub struct Analyzer {
     behaviour: Behaviour,
     power: Power,
     thresholds: Thresholds,
+    /// Failures and 4xx answers against what stable was before.
+    #[serde(default)]
+    holdback: [Holdback; 2],
     /// New users per second in the step before, on a sticky route.
     #[serde(default)]
     users: Option<f64>,
@@ -111,6 +115,7 @@ impl Analyzer {
             behaviour: Behaviour::default(),
             power: Power::default(),
             thresholds: Thresholds::default(),
+            holdback: Default::default(),
             users: None,
             stable: Seen::default(),
             canary: Seen::default(),
@@ -131,6 +136,7 @@ impl Analyzer {
         self.behaviour.enter();
         self.power.enter();
         self.thresholds.enter();
+        self.holdback.iter_mut().for_each(Holdback::enter);
         (self.stable, self.canary, self.slots) = (Seen::default(), Seen::default(), Slots::default());
     }
 
@@ -274,6 +280,7 @@ impl Analyzer {
             };
             self.effect.add(tick.at_second, &rates);
         }
+        self.remember(tick, sticky);
         if healthy {
             self.power.add(stable.n + canary.n, (stable.n, stable.e));
             if sticky {
@@ -281,6 +288,29 @@ impl Analyzer {
                 self.power.set_slots(seen.0 + seen.1, (seen.0, bad.0));
             }
         }
+    }
+
+    /// Takes what the step has seen beside what stable was over the rollout.
+    fn remember(&mut self, tick: &Tick, sticky: bool) {
+        let seen = |n: u64, e: u64| Seen { n, e };
+        let [failures, refusals] = &mut self.holdback;
+        let (n, refused) = if sticky {
+            let (n, bad) = (self.slots.seen, self.slots.bad);
+            failures.tick(tick.at_second, seen(n.0, bad.0), seen(n.1, bad.1));
+            (n, self.slots.client_errors)
+        } else {
+            failures.tick(tick.at_second, self.stable, self.canary);
+            let (stable, canary) = refusals.seen();
+            let of = |arm: &ArmCounts| arm.client_errors;
+            ((self.stable.n, self.canary.n), (stable.e + of(&tick.stable), canary.e + of(&tick.canary)))
+        };
+        refusals.tick(tick.at_second, seen(n.0, refused.0), seen(n.1, refused.1));
+    }
+
+    fn worse(&self, policy: &Policy) -> Option<Worse> {
+        let [failures, refusals] = &self.holdback;
+        let refusals = || refusals.worse(true).filter(|_| policy.client_errors != OnClientErrors::Ignore);
+        failures.worse(false).or_else(refusals)
     }
 
     /// Weighted `ln` evidence of errors and the three cuts.
@@ -319,6 +349,7 @@ impl Analyzer {
             effect: words.open.contains(&true),
             breach: words.look.breach,
             cuts: self.latency.edges(),
+            worse: self.worse(policy),
             detectable_ratio: words.reach.detectable,
             eta_seconds: eta(&waiting_for, words.reach.rate, self.weight),
             waiting_for,
@@ -332,14 +363,16 @@ impl Analyzer {
     fn judge(&self, policy: &Policy, words: &Words, shown: bool) -> (Verdict, Rule) {
         let threshold = policy.ln_threshold();
         let Words { guard, look, metrics, open, .. } = words;
-        let through = sum(std::array::from_fn(|at| if open[at] { metrics[at] } else { NOTHING }));
-        let (evidence, strongest) = (sum(self.worth_waiting(metrics)), strongest(metrics));
+        let open = std::array::from_fn(|at| if open[at] { metrics[at] } else { NOTHING });
+        let through = sum(open);
+        let waits = self.worth_waiting(metrics);
+        let evidence = sum(waits);
         let breach = |breach: &Option<Breach>| breach.map_or(Rule::None, Rule::Threshold);
         let refused = self.behaviour.ln() >= threshold && self.behaviour.matters();
         if guard.fires {
             (Verdict::Harmful, Rule::Guard)
         } else if through >= threshold {
-            (Verdict::Harmful, strongest)
+            (Verdict::Harmful, strongest(metrics))
         } else if look.harmful {
             (Verdict::Harmful, breach(&look.breach))
         } else if refused && policy.client_errors == OnClientErrors::Revert {
@@ -349,7 +382,7 @@ impl Analyzer {
         } else if guard.suspects {
             (Verdict::Suspect, Rule::Guard)
         } else if evidence >= CAUTION.ln() {
-            (Verdict::Suspect, strongest)
+            (Verdict::Suspect, strongest(metrics))
         } else if look.breach.is_some() {
             (Verdict::Suspect, breach(&look.breach))
         } else if refused {
