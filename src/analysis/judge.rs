@@ -372,7 +372,7 @@ impl Analyzer {
         if guard.fires {
             (Verdict::Harmful, Rule::Guard)
         } else if through >= threshold {
-            (Verdict::Harmful, strongest(metrics))
+            (Verdict::Harmful, self.strongest(&open))
         } else if look.harmful {
             (Verdict::Harmful, breach(&look.breach))
         } else if refused && policy.client_errors == OnClientErrors::Revert {
@@ -382,7 +382,7 @@ impl Analyzer {
         } else if guard.suspects {
             (Verdict::Suspect, Rule::Guard)
         } else if evidence >= CAUTION.ln() {
-            (Verdict::Suspect, strongest(metrics))
+            (Verdict::Suspect, self.strongest(&waits))
         } else if look.breach.is_some() {
             (Verdict::Suspect, breach(&look.breach))
         } else if refused {
@@ -393,6 +393,17 @@ impl Analyzer {
             (Verdict::Healthy, Rule::None)
         } else {
             (Verdict::Undecided, Rule::None)
+        }
+    }
+
+    /// The rule with the most evidence. Failures count as slow, so a cut may have more for them than
+    /// errors do: they are named when errors speak too and most that was slow failed.
+    fn strongest(&self, metrics: &[f64; 4]) -> Rule {
+        match strongest(metrics) {
+            Rule::Latency(cut) if metrics[0] >= CAUTION.ln() && self.latency.mostly_failed(cut) => {
+                Rule::Errors
+            }
+            rule => rule,
         }
     }
 

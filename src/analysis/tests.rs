@@ -364,6 +364,20 @@ fn deal(
 }
 
 #[test]
+fn fast_failures_are_called_failures() {
+    let policy = Policy::default();
+    // One in forty fails, faster than anything else is answered.
+    let tick = |s: u64| at(s, 0.5, arm(200, 0), arm(200, 5));
+    let mut analyzer = Analyzer::new(&policy, 400.0);
+    let rules: Vec<_> = (0..120)
+        .map(|s| analyzer.tick(&policy, &tick(s)))
+        .filter(|found| matches!(found.verdict, Verdict::Suspect | Verdict::Harmful))
+        .map(|found| found.rule)
+        .collect();
+    assert!(!rules.is_empty() && rules.iter().all(|rule| !matches!(rule, Rule::Latency(_))), "{rules:?}");
+}
+
+#[test]
 fn a_small_holdback_is_compared_with_what_stable_was_before() {
     let policy = Policy::default();
     let worse = |bad: u64| {
