@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::holdback::Worse;
-use super::logs::NOTHING;
+use super::logs::{NOTHING, ln_add};
 use super::policy::Preset;
 use super::thresholds::Breach;
 
@@ -239,4 +239,29 @@ pub struct Finding {
     /// Kinds and places in which its answers to mirrored requests differ, confirmed ones only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub differing: Vec<String>,
+}
+
+/// `ln` of the sum of the metrics' weighted evidence.
+pub(super) fn sum(metrics: [f64; 4]) -> f64 {
+    metrics.into_iter().fold(NOTHING, ln_add).max(NOTHING)
+}
+
+/// The metric with the most evidence, as the rule it is.
+pub(super) fn strongest(metrics: &[f64; 4]) -> Rule {
+    let most = (0..metrics.len()).max_by(|a, b| metrics[*a].total_cmp(&metrics[*b])).unwrap_or(0);
+    most.checked_sub(1).map_or(Rule::Errors, Rule::Latency)
+}
+
+/// Seconds until nothing that time alone can bring is missing.
+pub(super) fn eta(waiting: &[Waiting], rate: f64, weight: f64) -> Option<f64> {
+    waiting.iter().try_fold(0.0, |most: f64, one| {
+        #[expect(clippy::cast_precision_loss, reason = "requests of a step")]
+        let seconds = match one {
+            Waiting::Dwell { seconds } => *seconds,
+            Waiting::Requests { more } | Waiting::Users { more } => *more as f64 / (rate * weight),
+            Waiting::Detectable { more, .. } => more / rate,
+            Waiting::Stable | Waiting::Evidence | Waiting::Pairs { .. } => f64::INFINITY,
+        };
+        seconds.is_finite().then_some(most.max(seconds))
+    })
 }

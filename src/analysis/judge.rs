@@ -11,11 +11,11 @@ use super::behaviour::Behaviour;
 use super::counts::{ArmCounts, Tick};
 use super::effect::{Effect, Rates};
 use super::evidence::{Bad, Excess};
-use super::finding::{ByMetric, Evidence, Finding, Rule, Seen, Verdict, Waiting, known};
+use super::finding::{ByMetric, Evidence, Finding, Rule, Seen, Verdict, Waiting, eta, known, strongest, sum};
 use super::guard::{Guard, Word};
 use super::holdback::{Holdback, Worse};
 use super::latency::{CUTS, Latency};
-use super::logs::{NOTHING, ln_add};
+use super::logs::NOTHING;
 use super::mixture::{Grant, Schedule};
 use super::policy::{Policy, Preset};
 use super::power::{self, Power, Reach};
@@ -463,28 +463,4 @@ impl Analyzer {
             pairs: None,
         }
     }
-}
-
-/// `ln` of the sum of the metrics' weighted evidence.
-fn sum(metrics: [f64; 4]) -> f64 {
-    metrics.into_iter().fold(NOTHING, ln_add).max(NOTHING)
-}
-
-fn strongest(metrics: &[f64; 4]) -> Rule {
-    let most = (0..metrics.len()).max_by(|a, b| metrics[*a].total_cmp(&metrics[*b])).unwrap_or(0);
-    most.checked_sub(1).map_or(Rule::Errors, Rule::Latency)
-}
-
-/// Seconds until nothing that time alone can bring is missing.
-fn eta(waiting: &[Waiting], rate: f64, weight: f64) -> Option<f64> {
-    waiting.iter().try_fold(0.0, |most: f64, one| {
-        #[expect(clippy::cast_precision_loss, reason = "requests of a step")]
-        let seconds = match one {
-            Waiting::Dwell { seconds } => *seconds,
-            Waiting::Requests { more } | Waiting::Users { more } => *more as f64 / (rate * weight),
-            Waiting::Detectable { more, .. } => more / rate,
-            Waiting::Stable | Waiting::Evidence | Waiting::Pairs { .. } => f64::INFINITY,
-        };
-        seconds.is_finite().then_some(most.max(seconds))
-    })
 }
