@@ -72,9 +72,15 @@ impl ArmCounts {
     #[must_use]
     pub fn slow(&self, edge: u64) -> Option<(u64, u64)> {
         let latency = self.latency.as_ref()?;
-        let bad = self.latency_bad.unwrap_or(if self.slots.is_some() { 0 } else { self.e });
+        let bad = self.failed_beside_latency();
         let slow = latency.above(edge) + self.left.above(edge) + bad;
         Some((latency.total() + self.left.above(edge) + bad, slow))
+    }
+
+    /// Bad outcomes that count as slow beside the latency of good ones.
+    #[must_use]
+    pub fn failed_beside_latency(&self) -> u64 {
+        self.latency_bad.unwrap_or(if self.slots.is_some() { 0 } else { self.e })
     }
 }
 

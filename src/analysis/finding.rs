@@ -4,7 +4,8 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::logs::NOTHING;
+use super::holdback::Worse;
+use super::logs::{NOTHING, ln_add};
 use super::policy::Preset;
 use super::thresholds::Breach;
 
@@ -247,6 +248,9 @@ pub struct Finding {
     pub cuts: Option<[u64; 3]>,
     /// Smallest ratio of bad shares that would have shown by now.
     pub detectable_ratio: Option<f64>,
+    /// What is worse in this step than stable was over the rollout; delays, and never convicts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worse: Option<Worse>,
     /// What the step waits for; empty when healthy.
     pub waiting_for: Vec<Waiting>,
     /// Seconds until the step could be passed at the measured rate; `None` when it cannot be said.
@@ -259,4 +263,29 @@ pub struct Finding {
     /// Kinds and places in which its answers to mirrored requests differ, confirmed ones only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub differing: Vec<String>,
+}
+
+/// `ln` of the sum of the metrics' weighted evidence.
+pub(super) fn sum(metrics: [f64; 4]) -> f64 {
+    metrics.into_iter().fold(NOTHING, ln_add).max(NOTHING)
+}
+
+/// The metric with the most evidence, as the rule it is.
+pub(super) fn strongest(metrics: &[f64; 4]) -> Rule {
+    let most = (0..metrics.len()).max_by(|a, b| metrics[*a].total_cmp(&metrics[*b])).unwrap_or(0);
+    most.checked_sub(1).map_or(Rule::Errors, Rule::Latency)
+}
+
+/// Seconds until nothing that time alone can bring is missing.
+pub(super) fn eta(waiting: &[Waiting], rate: f64, weight: f64) -> Option<f64> {
+    waiting.iter().try_fold(0.0, |most: f64, one| {
+        #[expect(clippy::cast_precision_loss, reason = "requests of a step")]
+        let seconds = match one {
+            Waiting::Dwell { seconds } => *seconds,
+            Waiting::Requests { more } | Waiting::Users { more } => *more as f64 / (rate * weight),
+            Waiting::Detectable { more, .. } => more / rate,
+            Waiting::Stable | Waiting::Evidence | Waiting::Pairs { .. } => f64::INFINITY,
+        };
+        seconds.is_finite().then_some(most.max(seconds))
+    })
 }

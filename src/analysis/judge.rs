@@ -8,13 +8,16 @@
 use serde::{Deserialize, Serialize};
 
 use super::behaviour::Behaviour;
-use super::counts::Tick;
+use super::counts::{ArmCounts, Tick};
 use super::effect::{Effect, Rates};
 use super::evidence::{Bad, Excess};
-use super::finding::{Arms, ByMetric, Evidence, Finding, Rule, Seen, Verdict, Waiting, known};
+use super::finding::{
+    Arms, ByMetric, Evidence, Finding, Rule, Seen, Verdict, Waiting, eta, known, strongest, sum,
+};
 use super::guard::{Guard, Word};
+use super::holdback::{Holdback, Worse};
 use super::latency::{CUTS, Latency};
-use super::logs::{NOTHING, ln_add};
+use super::logs::NOTHING;
 use super::mixture::{Grant, Schedule};
 use super::policy::{Policy, Preset};
 use super::power::{self, Power, Reach};
@@ -48,6 +51,9 @@ pub struct Analyzer {
     behaviour: Behaviour,
     power: Power,
     thresholds: Thresholds,
+    /// Failures and 4xx answers against what stable was before.
+    #[serde(default)]
+    holdback: [Holdback; 2],
     /// New users per second in the step before, on a sticky route.
     #[serde(default)]
     users: Option<f64>,
@@ -113,6 +119,7 @@ impl Analyzer {
             behaviour: Behaviour::default(),
             power: Power::default(),
             thresholds: Thresholds::default(),
+            holdback: Default::default(),
             users: None,
             stable: Seen::default(),
             canary: Seen::default(),
@@ -134,6 +141,7 @@ impl Analyzer {
         self.behaviour.enter();
         self.power.enter();
         self.thresholds.enter();
+        self.holdback.iter_mut().for_each(Holdback::enter);
         (self.stable, self.canary, self.slots) = (Seen::default(), Seen::default(), Slots::default());
         self.refused = Arms::default();
     }
@@ -279,6 +287,7 @@ impl Analyzer {
             };
             self.effect.add(tick.at_second, &rates);
         }
+        self.remember(tick, sticky);
         if healthy {
             self.power.add(stable.n + canary.n, (stable.n, stable.e));
             if sticky {
@@ -286,6 +295,29 @@ impl Analyzer {
                 self.power.set_slots(seen.0 + seen.1, (seen.0, bad.0));
             }
         }
+    }
+
+    /// Takes what the step has seen beside what stable was over the rollout.
+    fn remember(&mut self, tick: &Tick, sticky: bool) {
+        let seen = |n: u64, e: u64| Seen { n, e };
+        let [failures, refusals] = &mut self.holdback;
+        let (n, refused) = if sticky {
+            let (n, bad) = (self.slots.seen, self.slots.bad);
+            failures.tick(tick.at_second, seen(n.0, bad.0), seen(n.1, bad.1));
+            (n, self.slots.client_errors)
+        } else {
+            failures.tick(tick.at_second, self.stable, self.canary);
+            let (stable, canary) = refusals.seen();
+            let of = |arm: &ArmCounts| arm.client_errors;
+            ((self.stable.n, self.canary.n), (stable.e + of(&tick.stable), canary.e + of(&tick.canary)))
+        };
+        refusals.tick(tick.at_second, seen(n.0, refused.0), seen(n.1, refused.1));
+    }
+
+    fn worse(&self, policy: &Policy) -> Option<Worse> {
+        let [failures, refusals] = &self.holdback;
+        let refusals = || refusals.worse(true).filter(|_| policy.client_errors != OnClientErrors::Ignore);
+        failures.worse(false).or_else(refusals)
     }
 
     /// Weighted `ln` evidence of errors and the three cuts.
@@ -329,6 +361,7 @@ impl Analyzer {
             effect: words.open.contains(&true),
             breach: words.look.breach,
             cuts: self.latency.edges(),
+            worse: self.worse(policy),
             detectable_ratio: words.reach.detectable,
             eta_seconds,
             waiting_for,
@@ -342,14 +375,16 @@ impl Analyzer {
     fn judge(&self, policy: &Policy, words: &Words, shown: bool) -> (Verdict, Rule) {
         let threshold = policy.ln_threshold();
         let Words { guard, look, metrics, open, .. } = words;
-        let through = sum(std::array::from_fn(|at| if open[at] { metrics[at] } else { NOTHING }));
-        let (evidence, strongest) = (sum(self.worth_waiting(metrics)), strongest(metrics));
+        let open = std::array::from_fn(|at| if open[at] { metrics[at] } else { NOTHING });
+        let through = sum(open);
+        let waits = self.worth_waiting(metrics);
+        let evidence = sum(waits);
         let breach = |breach: &Option<Breach>| breach.map_or(Rule::None, Rule::Threshold);
         let refused = self.behaviour.ln() >= threshold && self.behaviour.matters();
         if guard.fires {
             (Verdict::Harmful, Rule::Guard)
         } else if through >= threshold {
-            (Verdict::Harmful, strongest)
+            (Verdict::Harmful, self.strongest(&open))
         } else if look.harmful {
             (Verdict::Harmful, breach(&look.breach))
         } else if refused && policy.client_errors == OnClientErrors::Revert {
@@ -359,7 +394,7 @@ impl Analyzer {
         } else if guard.suspects {
             (Verdict::Suspect, Rule::Guard)
         } else if evidence >= CAUTION.ln() {
-            (Verdict::Suspect, strongest)
+            (Verdict::Suspect, self.strongest(&waits))
         } else if look.breach.is_some() {
             (Verdict::Suspect, breach(&look.breach))
         } else if refused {
@@ -370,6 +405,17 @@ impl Analyzer {
             (Verdict::Healthy, Rule::None)
         } else {
             (Verdict::Undecided, Rule::None)
+        }
+    }
+
+    /// The rule with the most evidence. Failures count as slow, so a cut may have more for them than
+    /// errors do: they are named when errors speak too and most that was slow failed.
+    fn strongest(&self, metrics: &[f64; 4]) -> Rule {
+        match strongest(metrics) {
+            Rule::Latency(cut) if metrics[0] >= CAUTION.ln() && self.latency.mostly_failed(cut) => {
+                Rule::Errors
+            }
+            rule => rule,
         }
     }
 
@@ -429,28 +475,4 @@ impl Analyzer {
             pairs: None,
         }
     }
-}
-
-/// `ln` of the sum of the metrics' weighted evidence.
-fn sum(metrics: [f64; 4]) -> f64 {
-    metrics.into_iter().fold(NOTHING, ln_add).max(NOTHING)
-}
-
-fn strongest(metrics: &[f64; 4]) -> Rule {
-    let most = (0..metrics.len()).max_by(|a, b| metrics[*a].total_cmp(&metrics[*b])).unwrap_or(0);
-    most.checked_sub(1).map_or(Rule::Errors, Rule::Latency)
-}
-
-/// Seconds until nothing that time alone can bring is missing.
-fn eta(waiting: &[Waiting], rate: f64, weight: f64) -> Option<f64> {
-    waiting.iter().try_fold(0.0, |most: f64, one| {
-        #[expect(clippy::cast_precision_loss, reason = "requests of a step")]
-        let seconds = match one {
-            Waiting::Dwell { seconds } => *seconds,
-            Waiting::Requests { more } | Waiting::Users { more } => *more as f64 / (rate * weight),
-            Waiting::Detectable { more, .. } => more / rate,
-            Waiting::Stable | Waiting::Evidence | Waiting::Pairs { .. } => f64::INFINITY,
-        };
-        seconds.is_finite().then_some(most.max(seconds))
-    })
 }

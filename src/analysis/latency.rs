@@ -44,6 +44,9 @@ struct Cut {
     /// Good answers and slow ones since it lies where it is.
     #[serde(default)]
     seen: Arms,
+    /// Slow outcomes of the canary since the cut was frozen, and how many of them failed.
+    #[serde(default)]
+    slow: (u64, u64),
 }
 
 /// Good outcomes of both arms over a stretch of time.
@@ -133,10 +136,12 @@ impl Latency {
             #[expect(clippy::cast_precision_loss, reason = "a share of requests")]
             let share = Share::new(self.frozen.stable.above(edge) as f64 / total as f64);
             match self.cuts.get_mut(index) {
-                Some(cut) => (cut.edge, cut.share, cut.seen) = (edge, share, Arms::default()),
+                Some(cut) => {
+                    (cut.edge, cut.share, cut.slow, cut.seen) = (edge, share, (0, 0), Arms::default());
+                }
                 None => {
                     let evidence = Mixture::new(ODDS.len());
-                    self.cuts.push(Cut { edge, share, evidence, seen: Arms::default() });
+                    self.cuts.push(Cut { edge, share, evidence, seen: Arms::default(), slow: (0, 0) });
                 }
             }
         }
@@ -161,6 +166,12 @@ impl Latency {
     #[must_use]
     pub fn ln(&self, cut: usize) -> Option<f64> {
         self.cuts.get(cut).map(|cut| cut.evidence.ln_mean())
+    }
+
+    /// Whether most of what was slow on the canary at this cut were failures.
+    #[must_use]
+    pub fn mostly_failed(&self, cut: usize) -> bool {
+        self.cuts.get(cut).is_some_and(|cut| cut.slow.1 * 2 > cut.slow.0)
     }
 
     /// The cuts in nanoseconds.
@@ -214,6 +225,8 @@ fn judge(cut: &mut Cut, tick: &Tick, warm: bool, bursts: Option<u32>) {
         good_stable: stable.0 - stable.1,
     };
     if warm {
+        cut.slow.0 += canary.1;
+        cut.slow.1 += tick.canary.failed_beside_latency();
         let p0 = cut.share.now();
         let divisor = divisor(seen.bad_canary + seen.bad_stable, bursts);
         cut.evidence.grow(|index| {

@@ -14,6 +14,7 @@ pub mod effect;
 pub mod evidence;
 pub mod finding;
 pub mod guard;
+pub mod holdback;
 pub mod judge;
 pub mod latency;
 pub mod logs;

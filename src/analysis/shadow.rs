@@ -105,6 +105,7 @@ impl Phase {
             effect: self.effect.matters(),
             breach: None,
             cuts: None,
+            worse: None,
             detectable_ratio: None,
             eta_seconds: self.eta(&waiting_for),
             waiting_for,

@@ -380,3 +380,33 @@ fn deal(
         })
         .sum()
 }
+
+#[test]
+fn fast_failures_are_called_failures() {
+    let policy = Policy::default();
+    // One in forty fails, faster than anything else is answered.
+    let tick = |s: u64| at(s, 0.5, arm(200, 0), arm(200, 5));
+    let mut analyzer = Analyzer::new(&policy, 400.0);
+    let rules: Vec<_> = (0..120)
+        .map(|s| analyzer.tick(&policy, &tick(s)))
+        .filter(|found| matches!(found.verdict, Verdict::Suspect | Verdict::Harmful))
+        .map(|found| found.rule)
+        .collect();
+    assert!(!rules.is_empty() && rules.iter().all(|rule| !matches!(rule, Rule::Latency(_))), "{rules:?}");
+}
+
+#[test]
+fn a_small_holdback_is_compared_with_what_stable_was_before() {
+    let policy = Policy::default();
+    let worse = |bad: u64| {
+        let mut analyzer = Analyzer::new(&policy, 100.0);
+        analyzer.enter_step(&policy, 0, 0.5, 0);
+        (0..60).for_each(|s| _ = analyzer.tick(&policy, &at(s, 0.5, arm(50, 0), arm(50, 0))));
+        analyzer.enter_step(&policy, 1, 0.95, 60);
+        let bake = |s| Tick { step: 1, ..at(s, 0.95, arm(5, 0), arm(95, bad)) };
+        (60..80).map(|s| analyzer.tick(&policy, &bake(s))).last().and_then(|found| found.worse)
+    };
+    let found = worse(4).expect("four of ninety-five fail");
+    assert_eq!((found.canary.n, found.canary.e, found.stable.n), (1_900, 80, 3_100));
+    assert_eq!(worse(0), None);
+}

@@ -8,6 +8,7 @@ use super::event::CheckWord;
 use super::forward::hold;
 use super::moves::{Actor, Level};
 use super::state::{Base, Hold, Mark, PauseCause, Phase, Reason};
+use super::tick::dwell;
 use super::transition::{base, revert};
 use super::turn::Turn;
 use crate::analysis::finding::Seen;
@@ -109,6 +110,9 @@ pub(super) fn doubt(turn: &Turn<'_>, finding: Option<&Finding>) -> Option<(Hold,
             return said;
         }
     }
+    if let Some(said) = finding.and_then(|found| worse(turn, found)) {
+        return Some(said);
+    }
     match &turn.scene.checks {
         CheckWord::Fine | CheckWord::Waiting(_) => None,
         CheckWord::Silent(name) => Some((Hold::CheckSilent, format!("the check `{name}` does not answer"))),
@@ -117,6 +121,31 @@ pub(super) fn doubt(turn: &Turn<'_>, finding: Option<&Finding>) -> Option<(Hold,
             (!overruled(turn, turn.next.overruled.relative)).then(|| (Hold::Check, out_of_bounds(turn, name)))
         }
     }
+}
+
+/// What bars a bake, or a step with most of the traffic, that is about to end: the holdback is too
+/// small to compare with, but stable is known from the steps before.
+fn worse(turn: &Turn<'_>, found: &Finding) -> Option<(Hold, String)> {
+    let at = base(&turn.next);
+    let most = at == Base::Bake || at == Base::Stage && found.weight > 0.5;
+    let ends = found.step == turn.next.step && turn.next.clocks.dwell >= dwell(turn, at);
+    let worse = found.worse.filter(|_| most && ends && !overruled(turn, turn.next.overruled.relative))?;
+    let (reason, what) =
+        if worse.refusals { (Hold::Behaviour, "refuses") } else { (Hold::Suspicious, "fails") };
+    let of = |seen: &Seen| format!("{} of {} ({})", seen.e, seen.n, percent(seen));
+    Some((
+        reason,
+        format!(
+            "the canary {what} {} in this step, stable {} over the rollout",
+            of(&worse.canary),
+            of(&worse.stable)
+        ),
+    ))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with two decimals")]
+fn percent(seen: &Seen) -> String {
+    format!("{:.2} %", seen.e as f64 * 100.0 / seen.n.max(1) as f64)
 }
 
 /// Whether a person's word lets it go on: only in the bake, which a person gave it. Elsewhere what

@@ -190,7 +190,7 @@ fn live(turn: &mut Turn<'_>, finding: Option<&Finding>) {
 }
 
 /// The minimum time of what it is at, in milliseconds.
-fn dwell(turn: &Turn<'_>, at: Base) -> u64 {
+pub(super) fn dwell(turn: &Turn<'_>, at: Base) -> u64 {
     let policy = turn.policy;
     match at {
         Base::Bake => millis(policy.conduct.bake),

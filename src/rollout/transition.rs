@@ -138,8 +138,10 @@ pub(super) fn restart_step(turn: &mut Turn<'_>) {
 pub(super) fn complete(turn: &mut Turn<'_>, actor: Actor, by: Option<&By>) {
     turn.clear_manual();
     turn.raise(Share::ALL);
-    if let Some(found) = turn.next.found.as_mut().filter(|_| actor == Actor::Analyzer) {
-        // At the bake little can be detected; what had to be was by the steps before it.
+    let overruled = turn.next.overruled.relative;
+    if let Some(found) = turn.next.found.as_mut().filter(|_| actor == Actor::Analyzer && !overruled) {
+        // At the bake little can be detected; what had to be was by the steps before it, and it is
+        // not worse than stable was in them.
         if found.verdict == Verdict::Undecided.label() {
             found.verdict = Verdict::Healthy.label().into();
         }

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use super::clocks::LONGEST_GAP;
 use super::event::{By, Role, Scene};
+use super::failing::Suffered;
 use super::moves::{Actor, Analyze, Call, Level, Move, Notice, Order, Outcome, Record, Refused, RefusedKind};
 use super::state::{Base, Direction, Hold, Mark, PauseCause, Phase, Reason, Rollout, Share};
 use crate::analysis::Policy;
@@ -179,6 +180,7 @@ impl<'a> Turn<'a> {
     pub fn record(&mut self, actor: Actor, by: Option<&By>) {
         let key = self.key();
         let (before, next) = (self.before, &self.next);
+        let suffered = self.suffered();
         let record = Record {
             key,
             run: next.run,
@@ -195,8 +197,8 @@ impl<'a> Turn<'a> {
             before: before.seen_canary_share(),
             after: next.seen_canary_share(),
             found: next.found.clone(),
-            failing: self.scene.suffered.failing.clone(),
-            first_bad_at_millis: self.scene.suffered.since_millis,
+            failing: suffered.map(|suffered| suffered.failing.clone()).unwrap_or_default(),
+            first_bad_at_millis: suffered.and_then(|suffered| suffered.since_millis),
             in_force_at_millis: None,
         };
         self.tell(Move::Record(Box::new(record)));
@@ -222,10 +224,15 @@ impl<'a> Turn<'a> {
 
     /// A text with what fails of an arm, when anything does.
     pub fn with_failing(&self, text: String, arm: &str) -> String {
-        match self.scene.suffered.words(arm) {
+        match self.suffered().and_then(|suffered| suffered.words(arm)) {
             Some(failing) => format!("{text}; {failing}"),
             None => text,
         }
+    }
+
+    /// What failed in the step; `None` when a run begins, for what failed was the one before it.
+    fn suffered(&self) -> Option<&Suffered> {
+        (self.next.run == self.before.run).then_some(&self.scene.suffered)
     }
 
     /// Nothing is done, and this is why.

@@ -1,6 +1,7 @@
 //! Live numbers as the analyzer reads them: what each weight epoch counted since it was last read.
 //!
-//! It must never read an epoch's numbers twice, nor let go of one whose last numbers were not read.
+//! It must never read an epoch's numbers twice, nor let go of one whose last numbers were not read,
+//! nor give a run what was counted in the one before: requests end after their run has.
 
 use std::collections::BTreeMap;
 
@@ -23,12 +24,22 @@ pub struct Epoch {
 /// The epochs of one route that are being read.
 #[derive(Debug, Default)]
 pub struct Counts {
+    /// The run's first epoch.
+    first: u64,
     epochs: BTreeMap<u64, (Epoch, TrialTotals)>,
 }
 
 impl Counts {
+    /// A run begins, and with it this epoch: what earlier ones still count is nobody's evidence.
+    pub fn begin_run(&mut self, first: u64) {
+        *self = Self { first, ..Self::default() };
+    }
+
     /// Says what an epoch is, before its first number.
     pub fn begin(&mut self, number: u64, epoch: Epoch) {
+        if number < self.first {
+            return;
+        }
         self.epochs.entry(number).or_insert_with(|| (epoch, TrialTotals::default()));
     }
 
@@ -111,4 +122,70 @@ fn bins(counts: &BinCounts) -> Bins {
     let mut bins = Bins::default();
     counts.iter().for_each(|(upper, count)| bins.add(upper, count));
     bins
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::analysis::{Policy, Verdict};
+    use crate::control::rollouts::live::Live;
+    use crate::ledger::trial::{Ended, Fate, Placement, Side, Trial};
+    use crate::model::WorkerId;
+    use crate::rollout::Phase;
+    use crate::rollout::moves::Analyze;
+
+    fn record(trial: &Trial, side: Side, slot: u16, fate: Fate) {
+        let [high, low] = slot.to_be_bytes();
+        let ended = Ended {
+            side,
+            placement: Placement::Placed,
+            fate,
+            client_error: false,
+            slot: Some(slot),
+            nanos: None,
+            address: [10, 0, high, low].into(),
+            unix_millis: 500,
+        };
+        trial.record(WorkerId(0), &ended);
+    }
+
+    /// Requests of a run end, and workers hold its epoch, for seconds after the next run began.
+    #[test]
+    fn a_run_begins_without_the_numbers_of_the_one_before() {
+        let (book, route) = (Book::new(1, 1), Arc::from("r"));
+        let mut live = Live::new(Arc::new(Policy::default()));
+        live.rollout.phase = Phase::Stage;
+        live.analyze(&Analyze::Begin, 1, 0);
+        live.next_epoch(7);
+        let held = book.trial(&route, 1, || Trial::new(1, 1, 7, Vec::new()));
+        let epoch = Epoch { w: 0.5, step: 0, sticky: true };
+        live.counts.begin(1, epoch);
+        let look = |live: &mut Live, second| {
+            let ticks = live.counts.take(&book, &route, second, second, true, &mut live.sampled);
+            live.judge(ticks)
+        };
+        for slot in 0..200 {
+            record(&held, Side::Stable, slot, Fate::Good);
+            record(&held, Side::Canary, slot + 30_000, Fate::Bad);
+        }
+        let found = look(&mut live, 2).expect("its own numbers");
+        assert!(found.canary.e > 50 && found.verdict != Verdict::Undecided, "{found:?}");
+
+        live.analyze(&Analyze::Begin, 3, 0);
+        live.next_epoch(8);
+        record(&held, Side::Canary, 40_000, Fate::Bad);
+        // A plan that still has it is published once more.
+        live.counts.begin(1, epoch);
+        assert!(look(&mut live, 4).is_none(), "the run before is judged in the new one");
+
+        live.counts.begin(2, epoch);
+        let fresh = book.trial(&route, 2, || Trial::new(2, 1, 8, Vec::new()));
+        record(&fresh, Side::Stable, 1, Fate::Good);
+        record(&fresh, Side::Canary, 40_000, Fate::Good);
+        record(&held, Side::Canary, 40_001, Fate::Bad);
+        let found = look(&mut live, 5).expect("its own numbers");
+        assert_eq!((found.verdict, found.canary.n, found.canary.e), (Verdict::Undecided, 1, 0));
+    }
 }

@@ -132,6 +132,8 @@ impl Live {
             Analyze::Begin => {
                 self.analyzer = Some(Analyzer::new(&self.policy, self.rate.steady()));
                 self.finding = None;
+                // The run is another one, and so is its first epoch.
+                self.counts.begin_run(self.epoch + 1);
             }
             Analyze::EnterStep { step, share } => {
                 let (policy, rate) = (Arc::clone(&self.policy), self.rate.steady());

@@ -59,6 +59,7 @@ pub fn finding(rollout: &Rollout, verdict: Verdict, rule: Rule, waiting_for: Vec
         effect: false,
         breach: None::<Breach>,
         cuts: None,
+        worse: None,
         detectable_ratio: Some(3.0),
         waiting_for,
         eta_seconds: Some(60.0),

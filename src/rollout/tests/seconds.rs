@@ -419,3 +419,31 @@ fn a_gap_counts_for_nothing_but_harm() {
     stand.scene.monotonic += 60_000;
     stand.found(Verdict::Harmful, Rule::Guard).is("REVERTING", 0);
 }
+
+#[test]
+fn a_bake_that_is_worse_than_stable_was_is_not_over() {
+    use crate::analysis::finding::Waiting;
+    use crate::analysis::holdback::Worse;
+    for (refusals, hold) in [(false, Hold::Suspicious), (true, Hold::Behaviour)] {
+        let mut stand = Stand::at_bake();
+        let worse = Worse { refusals, canary: Seen { n: 1_984, e: 86 }, stable: Seen { n: 4_000, e: 2 } };
+        let pass = |stand: &mut Stand, worse: Option<Worse>, seconds: u64| {
+            for _ in 0..seconds {
+                stand.scene.monotonic += 1_000;
+                let waits = vec![Waiting::Detectable { target: 30.0, more: 25_571.0 }];
+                let event = finding(&stand.rollout, Verdict::Undecided, Rule::None, waits);
+                let Event::Tick(Some(mut found)) = event else { panic!("a tick") };
+                found.worse = worse;
+                stand.ok(Event::Tick(Some(found)));
+            }
+        };
+        pass(&mut stand, Some(worse), 20);
+        stand.is("BAKE", 950_000);
+        pass(&mut stand, Some(worse), 600);
+        stand.holds(hold);
+        let text = &stand.rollout.reason.text;
+        assert!(text.contains("86 of 1984 (4.33 %)") && text.contains("2 of 4000 (0.05 %)"), "{text}");
+        pass(&mut stand, None, 2);
+        stand.is("PROMOTED", 1_000_000);
+    }
+}

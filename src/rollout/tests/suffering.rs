@@ -83,6 +83,18 @@ fn a_step_forward_names_nothing() {
 }
 
 #[test]
+fn a_run_begins_without_what_failed_in_the_one_before() {
+    let mut stand = Stand::at_first_step();
+    stand.scene.suffered = suffered();
+    stand.ok(Event::Version(identity("v3")));
+    assert_eq!(records(&stand.moves)[0].failing.len(), 2, "the end of v2 keeps what failed");
+    stand.second(Verdict::Undecided);
+    let begun = records(&stand.moves)[0];
+    assert_eq!((&*begun.from, &*begun.to, &*begun.version), ("SUPERSEDED", "PENDING", "v3"));
+    assert_eq!((begun.failing.len(), begun.first_bad_at_millis, &begun.found), (0, None, &None));
+}
+
+#[test]
 fn a_minute_after_a_return_it_says_whether_stable_is_well() {
     for (n, e, word, level) in [
         (300, 3, "recovered", Level::Info),
