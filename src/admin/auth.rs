@@ -20,6 +20,8 @@ use crate::plan::AdminSettings;
 pub const FILE: &str = "admin.token";
 /// Random bytes of a generated token.
 const TOKEN_BYTES: usize = 32;
+/// Shortest token in bytes: anything shorter can be guessed.
+const MIN_TOKEN: usize = 16;
 /// Longest token file in bytes.
 const MAX_TOKEN: usize = 4096;
 /// Wrong tokens of one peer in [`WINDOW`] before it is asked to wait.
@@ -72,13 +74,22 @@ impl Tokens {
         let file = given.clone().unwrap_or_else(|| state_dir.join(FILE));
         let operator = match read_or_generate(&file) {
             Ok(secret) => Some(secret),
-            Err(why) if given.is_some() => return Err(sentence(&file, &why)),
+            Err(why) if given.is_some() && why.kind() != io::ErrorKind::InvalidInput => {
+                return Err(sentence(&file, &why));
+            }
             Err(why) => {
-                tracing::warn!("{}; verbs are refused", sentence(&file, &why));
+                let what = "verbs are refused; remove the file and start again: a token is then made";
+                tracing::error!("{}; {what}", sentence(&file, &why));
                 None
             }
         };
         Ok(Self { operator, viewer })
+    }
+
+    /// Whether anybody can be an operator.
+    #[must_use]
+    pub fn has_operator(&self) -> bool {
+        self.operator.is_some()
     }
 
     /// What a presented token allows.
@@ -113,6 +124,10 @@ fn read(file: &Path) -> io::Result<Secret> {
 fn read_or_generate(file: &Path) -> io::Result<Secret> {
     match read(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => generate(file),
+        Ok(secret) if secret.0.len() < MIN_TOKEN => {
+            let why = format!("it is shorter than {MIN_TOKEN} bytes");
+            Err(io::Error::new(io::ErrorKind::InvalidInput, why))
+        }
         result => result,
     }
 }
@@ -202,6 +217,19 @@ mod tests {
         let unwritable =
             Tokens::open(&AdminSettings::default(), dir.path(), Path::new("/dev/null/x")).expect("tokens");
         assert_eq!(unwritable.role(b""), None);
+    }
+
+    #[test]
+    fn a_token_that_can_be_guessed_is_none() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for (text, counts) in
+            [("", false), (" \n", false), ("fifteen-letters", false), ("sixteen--letters", true)]
+        {
+            fs::write(dir.path().join(FILE), text).expect("written");
+            let tokens = Tokens::open(&AdminSettings::default(), dir.path(), dir.path()).expect("tokens");
+            assert_eq!(tokens.has_operator(), counts, "{text:?}");
+            assert_eq!(tokens.role(text.as_bytes()).is_some(), counts, "{text:?}");
+        }
     }
 
     #[test]

@@ -96,8 +96,13 @@ impl Gate {
                 .header(RETRY_AFTER, "60"));
         }
         let unauthorized = |message: &str| {
+            let hint = if self.tokens.has_operator() {
+                "send `Authorization: Bearer TOKEN`; the token is in admin.token of the state folder"
+            } else {
+                "there is no operator's token: the log of the start says what is wrong with its file"
+            };
             Refused::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
-                .hint("send `Authorization: Bearer TOKEN`; the token is in admin.token of the state folder")
+                .hint(hint)
                 .header(WWW_AUTHENTICATE, "Bearer")
         };
         let Some(presented) = bearer(headers) else { return Err(unauthorized("a token is needed")) };

@@ -23,8 +23,14 @@ use crate::wire;
 pub const MAX_BODY: usize = 1 << 20;
 /// How long a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest actor or reason, in characters.
-const MAX_WORDS: usize = 1024;
+/// Longest actor, in characters.
+const MAX_ACTOR: usize = 128;
+/// Longest reason, in characters.
+const MAX_REASON: usize = 1024;
+/// Annotations of one request at most.
+const MAX_ANNOTATIONS: usize = 32;
+/// Longest name and longest value of an annotation, in characters.
+const MAX_ANNOTATION: (usize, usize) = (64, 256);
 
 pub(super) async fn weights(
     State(shared): State<Shared>,
@@ -223,14 +229,69 @@ pub(super) fn by(
     reason: Option<String>,
     annotations: BTreeMap<String, String>,
 ) -> Result<By, Refused> {
-    let by = By {
-        actor: actor.unwrap_or_else(|| "admin".to_owned()),
-        reason: reason.unwrap_or_default(),
-        annotations,
-    };
-    let words = by.annotations.iter().flat_map(|(key, value)| [key, value]);
-    if words.chain([&by.actor, &by.reason]).any(|text| text.chars().count() > MAX_WORDS) {
-        return Err(bad(format!("actor, reason and annotations have at most {MAX_WORDS} characters")));
+    let (actor, reason) = (actor.unwrap_or_else(|| "admin".to_owned()), reason.unwrap_or_default());
+    let longer = |text: &str, most: usize| text.chars().count() > most;
+    if longer(&actor, MAX_ACTOR) || longer(&reason, MAX_REASON) {
+        let message =
+            format!("an actor has at most {MAX_ACTOR} characters and a reason at most {MAX_REASON}");
+        return Err(bad(message));
     }
-    Ok(by)
+    let (name, value) = MAX_ANNOTATION;
+    if annotations.len() > MAX_ANNOTATIONS
+        || annotations.iter().any(|(key, text)| longer(key, name) || longer(text, value))
+    {
+        let message = format!(
+            "there are at most {MAX_ANNOTATIONS} annotations, of {name} characters with {value} characters"
+        );
+        return Err(bad(message));
+    }
+    let annotations = annotations.iter().map(|(key, text)| (printable(key), printable(text))).collect();
+    Ok(By { actor: printable(&actor), reason: printable(&reason), annotations })
+}
+
+/// A text that logs, journals and terminals can show as it is: line ends and tabs become spaces, what
+/// would move a cursor or turn the direction of writing becomes U+FFFD.
+fn printable(text: &str) -> String {
+    let shown = |one: char| match one {
+        '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}' => ' ',
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+        one if one.is_control() => '\u{fffd}',
+        one => one,
+    };
+    text.chars().map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_say_cannot_forge_lines_or_move_a_cursor() {
+        let notes = BTreeMap::from([("a\nb".to_owned(), "\u{1b}[2J".to_owned())]);
+        let by = by(Some("ann\n\u{1b}[31m".into()), Some("fine\u{202e}\r\u{9b}1m\0é".into()), notes);
+        let by = by.expect("short enough");
+        assert_eq!(by.actor, "ann \u{fffd}[31m");
+        assert_eq!(by.reason, "fine\u{fffd} \u{fffd}1m\u{fffd}é");
+        assert_eq!(by.annotations, BTreeMap::from([("a b".to_owned(), "\u{fffd}[2J".to_owned())]));
+    }
+
+    #[test]
+    fn what_people_say_is_bounded() {
+        let text = |length: usize| "é".repeat(length);
+        let note = |key: usize, value: usize| BTreeMap::from([(text(key), text(value))]);
+        let many = |count: u32| (0..count).map(|at| (at.to_string(), String::new())).collect();
+        let rows = [
+            (text(128), text(1_024), note(64, 256), true),
+            (text(129), text(1), note(1, 1), false),
+            (text(1), text(1_025), note(1, 1), false),
+            (text(1), text(1), note(65, 1), false),
+            (text(1), text(1), note(1, 257), false),
+            (text(1), text(1), many(32), true),
+            (text(1), text(1), many(33), false),
+        ];
+        for (actor, reason, notes, fine) in rows {
+            let said = format!("{} {} {}", actor.len(), reason.len(), notes.len());
+            assert_eq!(by(Some(actor), Some(reason), notes).is_ok(), fine, "{said}");
+        }
+    }
 }

@@ -134,14 +134,15 @@ impl Controller {
     async fn carry_out_written(&mut self, batch: Batch) {
         let before = self.publisher.current();
         let failed = self.republish(&batch.moved).await.err();
-        let mut parcels = Vec::new();
+        let (mut parcels, mut answers) = (Vec::new(), Vec::new());
         for change in batch.now {
-            if let Some((reply, done)) = self.finish(&before, change, &mut parcels) {
-                let _ = reply.send(failed.clone().map_or(Ok(done), Err));
-            }
+            answers.extend(self.finish(&before, change, &mut parcels));
+        }
+        self.tell();
+        for (reply, done) in answers {
+            let _ = reply.send(failed.clone().map_or(Ok(done), Err));
         }
         self.let_go(parcels, Vec::new());
-        self.tell();
     }
 
     /// What waited for the disk is on it: it is true from now on.

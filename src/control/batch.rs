@@ -60,6 +60,8 @@ pub(super) struct Batch {
     pub(super) now: Vec<Change>,
     /// Nothing of it is true before it is written.
     ahead: Vec<Change>,
+    /// Routes with a change that waits for the disk, of this batch and of those before it.
+    waits: BTreeSet<String>,
     /// Routes that must be compiled anew.
     pub(super) moved: BTreeSet<String>,
 }
@@ -105,7 +107,7 @@ impl Controller {
     /// Decides events in their order and carries out what comes of them; whether anything is written.
     pub(super) async fn happen_all(&mut self, events: Vec<(String, Event)>) -> bool {
         let plan = self.publisher.current();
-        let mut batch = Batch::default();
+        let mut batch = self.batch();
         for (name, event) in events {
             match self.decide(&plan, &name, &event) {
                 Ok(Some(change)) => self.admit(&plan, change, matches!(event, Event::Tick(_)), &mut batch),
@@ -121,7 +123,7 @@ impl Controller {
 
     /// One change that somebody asked for.
     pub(super) async fn change(&mut self, change: Change) {
-        let mut batch = Batch::default();
+        let mut batch = self.batch();
         self.admit(&self.publisher.current(), change, false, &mut batch);
         self.carry_out(batch).await;
         self.tell();
@@ -144,7 +146,7 @@ impl Controller {
     /// Takes a change into a batch; what is safer overtakes what still waits for the disk.
     pub(super) fn admit(&mut self, plan: &Plan, mut change: Change, tick: bool, batch: &mut Batch) {
         let Some(route) = plan.route_named(&change.route) else { return };
-        if self.waits(&change.route) || batch.ahead.iter().any(|one| one.route == change.route) {
+        if batch.waits.contains(&change.route) {
             let idle = !self.matters(&change) && (tick || change.asked.is_none() && !change.persists());
             if idle || tick && change.ahead {
                 return;
@@ -154,7 +156,8 @@ impl Controller {
             }
             self.overtake(route, batch);
         }
-        if change.ahead && self.waiting.iter().map(|one| one.ahead.len()).sum::<usize>() >= MAX_AHEAD {
+        if change.ahead && batch.waits.len() >= MAX_AHEAD {
+            // What a second asked for is asked for again by the next one.
             return change.refuse(busy(route));
         }
         if let Some(outcome) = change.outcome() {
@@ -164,6 +167,7 @@ impl Controller {
             change.parcels.extend(self.put_out_flip(&route.name, flip));
         }
         if change.ahead {
+            batch.waits.insert(change.route.clone());
             batch.ahead.push(change);
         } else {
             batch.moved.extend(self.take(route, &change));
@@ -199,7 +203,7 @@ impl Controller {
 
     /// Publishes what moved, and has the rest written; whether anything is.
     pub(super) async fn carry_out(&mut self, batch: Batch) -> bool {
-        let Batch { now, ahead, moved } = batch;
+        let Batch { now, ahead, moved, .. } = batch;
         let before = self.publisher.current();
         let failed = self.republish(&moved).await.err();
         let persist = now.iter().any(Change::persists) || !ahead.is_empty();
@@ -213,6 +217,7 @@ impl Controller {
                 answers.push((reply, failed.clone().map_or(Ok(done), Err)));
             }
         }
+        self.tell_decided();
         if persist {
             let answers = answers.into_iter().filter_map(|(reply, done)| match done {
                 Ok(done) => Some((reply, done)),
@@ -320,8 +325,15 @@ impl Controller {
         self.waiting.iter().flat_map(|one| &one.ahead).any(|change| change.route == route)
     }
 
+    /// Nothing yet, beside what waits for the disk already.
+    fn batch(&self) -> Batch {
+        let waits = self.waiting.iter().flat_map(|one| &one.ahead).map(|change| change.route.clone());
+        Batch { waits: waits.collect(), ..Batch::default() }
+    }
+
     /// What a safer change takes the place of.
     fn overtake(&mut self, route: &Route, batch: &mut Batch) {
+        batch.waits.remove(&*route.name);
         let lists = self.waiting.iter_mut().map(|one| &mut one.ahead).chain([&mut batch.ahead]);
         let over: Vec<Change> =
             lists.flat_map(|list| list.extract_if(.., |change| *change.route == *route.name)).collect();

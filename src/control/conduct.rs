@@ -18,7 +18,7 @@ use super::outbox::{self, Delivered, Parcel, To};
 use super::refusal::{Refusal, RefusalKind, find, mismatch};
 use super::rollouts::Now;
 use super::rollouts::live::{Live, identity};
-use super::rollouts::report::Line;
+use super::rollouts::report::{Conducted, Line};
 use super::store::Kept;
 use crate::model::{Diagnostic, Generation, Place, RouteOverlay};
 use crate::plan::{Plan, Route};
@@ -225,7 +225,7 @@ impl Controller {
             let event = version(route, self.rollouts.get(&route.name))?;
             let refused = self.rollouts.decide(route, &event, now)?.err()?;
             let message = format!("route `{}`: {}", route.name, refused.message);
-            let place = place_of_version(loaded, &route.name);
+            let place = place_of_version(loaded, &route.name, refused.code != "from-is-not-serving");
             Some(Diagnostic::error(refused.code, message).at(place).hint(refused.hint))
         });
         refused.collect()
@@ -332,18 +332,22 @@ impl Controller {
         let (before, after) = (json!(record.before), json!(record));
         self.journal("rollout-transition", route, &by, before, after);
         self.history.append(&Line { route: route.to_owned(), record: record.clone() });
-        let mut conducted = (*self.conducted.load_full()).clone();
-        conducted.add(route, record);
-        self.conducted.store(Arc::new(conducted));
+        self.decisions.add(route, record);
     }
 
-    /// Tells how rollouts are.
-    pub(super) fn tell(&self) {
-        let mut conducted = (*self.conducted.load_full()).clone();
-        conducted.rollouts = self.rollouts.report();
-        conducted.slo = self.rollouts.objectives.standings();
-        conducted.flips = Arc::new(self.flips.report());
-        self.conducted.store(Arc::new(conducted));
+    /// Tells how rollouts are, and what was decided since the last time.
+    pub(super) fn tell(&mut self) {
+        let rollouts = self.rollouts.report();
+        let slo = self.rollouts.objectives.standings();
+        let flips = Arc::new(self.flips.report());
+        self.conducted.store(Arc::new(Conducted { rollouts, slo, flips, ..self.decisions.told() }));
+    }
+
+    /// Tells what was decided, when anything was: whoever gets an answer finds it in the history.
+    pub(super) fn tell_decided(&mut self) {
+        if self.decisions.is_untold() {
+            self.tell();
+        }
     }
 }
 
@@ -357,15 +361,16 @@ fn written_share(route: &Route, identity: &Identity) -> Share {
     Share::of(if from + to > 0.0 { to / (from + to) } else { 0.0 })
 }
 
-/// Where a route's version is written, else its block, else its name.
-fn place_of_version(loaded: &Loaded, name: &str) -> Place {
+/// Where a route's version is written when that is meant, else its block, else its name.
+fn place_of_version(loaded: &Loaded, name: &str, version: bool) -> Place {
     let routes =
         loaded.spec.files.iter().flat_map(|(source, file)| file.routes.iter().map(move |one| (source, one)));
     let Some((source, route)) = routes.into_iter().find(|(_, route)| route.name.value == name) else {
         return Place::default();
     };
     let block = route.rollout.as_ref();
-    let version = block.and_then(|block| block.version.as_ref()).map(|version| version.with(()));
+    let version =
+        block.filter(|_| version).and_then(|block| block.version.as_ref()).map(|version| version.with(()));
     let spot = version.or_else(|| block.map(|block| block.with(()))).unwrap_or_else(|| route.name.with(()));
     Place { file: source.name.clone(), line: spot.line, column: spot.column, length: spot.length }
 }

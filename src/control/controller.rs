@@ -26,7 +26,7 @@ use super::outbox::{ANSWERS, Delivered, Outbox};
 use super::publisher::Publisher;
 use super::refusal::{Refusal, RefusalKind, mismatch, refused};
 use super::report::{Attempt, Report};
-use super::rollouts::report::Conducted;
+use super::rollouts::report::{Conducted, Decisions};
 use super::rollouts::{Rollouts, recall};
 use super::start::Options;
 use super::store::Kept;
@@ -86,6 +86,8 @@ pub(super) struct Controller {
     pub(super) flips: Flips,
     /// How they are, for whoever shows it.
     pub(super) conducted: Arc<ArcSwap<Conducted>>,
+    /// What was decided, as it shall be told.
+    pub(super) decisions: Decisions,
     /// What was wrong with the rollouts that were remembered, until it was told.
     pub(super) lost: Option<String>,
     /// When the process began.
@@ -141,10 +143,11 @@ impl Controller {
         let folder = if booted.path.is_dir() { booted.path.clone() } else { load::parent(&booted.path) };
         let outbox = Outbox::new(kept.outbox.clone(), told, folder);
         let (flips, rollouts) = (Flips::recalled(kept.flips.clone()), recall(kept, &plan, clock.now()));
-        let mut conducted = Conducted { rollouts: rollouts.report(), ..Conducted::default() };
+        let mut decisions = Decisions::default();
         for line in booted.history {
-            conducted.add(&line.route, line.record);
+            decisions.add(&line.route, line.record);
         }
+        let conducted = Conducted { rollouts: rollouts.report(), ..decisions.told() };
         let journals = Journals::of(booted.state.writable.then_some(&*booted.state_dir));
         let writer = Writer::start(booted.disk, booted.state.put_back, journals);
         let mut controller = Self {
@@ -172,6 +175,7 @@ impl Controller {
             outbox,
             answers: Some(answers),
             conducted: Arc::new(ArcSwap::from_pointee(conducted)),
+            decisions,
             lost,
             began: Instant::now(),
             look_again: false,

@@ -1,5 +1,6 @@
 //! The control plane as an operator meets it: real files, a real watcher, a real state folder.
 
+mod crowd;
 mod disks;
 mod shadows;
 mod suffering;

@@ -16,17 +16,24 @@ pub(super) fn version(turn: &mut Turn<'_>, identity: &Identity) -> Result<(), Re
     let same = turn.next.identity.is_same(identity);
     match turn.next.phase {
         Phase::Idle if same && turn.before.block && turn.next.run > 0 => {}
-        Phase::Idle => declare(turn, identity),
+        Phase::Idle => {
+            serving(turn, identity)?;
+            turn.next.parked &= same;
+            declare(turn, identity);
+        }
         Phase::Promoted if same => turn.keep(),
         Phase::Promoted if turn.next.identity.scheme == Scheme::Arms => return Err(unfinished(turn)),
         _ if turn.next.is_live() && same => turn.next.next = None,
         _ if turn.next.direction == Direction::Back && turn.next.is_live() => return Err(unfinished(turn)),
+        _ if !same && serving(turn, identity).is_err() => return serving(turn, identity),
         Phase::Reverting => {
+            unpark(turn, identity);
             turn.next.next = Some(identity.clone());
             turn.keep();
         }
         _ if turn.next.is_live() => supersede(turn, Some(identity.clone()), "the file has another version"),
         _ if turn.next.next.is_some() => {
+            unpark(turn, identity);
             let begins_again = turn.next.phase == Phase::Superseded || !same;
             turn.next.next = begins_again.then(|| identity.clone());
             turn.keep();
@@ -39,6 +46,33 @@ pub(super) fn version(turn: &mut Turn<'_>, identity: &Identity) -> Result<(), Re
         policy(turn, identity.policy);
     }
     Ok(())
+}
+
+/// A version that was written after an abort is meant.
+fn unpark(turn: &mut Turn<'_>, identity: &Identity) {
+    turn.next.parked &= turn.next.next.as_ref().is_some_and(|next| next.is_same(identity));
+}
+
+/// A rollout gives everything to its `from` at once: that must be the arm that has it already.
+fn serving(turn: &Turn<'_>, identity: &Identity) -> Result<(), Refused> {
+    let old = &turn.next.identity;
+    // Slots know themselves which of them serves.
+    let (Some(canary), Scheme::Arms) = (turn.next.seen_canary_share(), identity.scheme) else {
+        return Ok(());
+    };
+    let of_both = |arm: &str| arm == old.from || arm == old.to;
+    let serves = match canary {
+        Share::NONE => identity.from == old.from,
+        Share::ALL => identity.from == old.to,
+        _ => false,
+    };
+    let elsewhere = !of_both(&identity.from) && !of_both(&identity.to);
+    if serves || identity.from == old.from || elsewhere || turn.next.run == 0 {
+        return Ok(());
+    }
+    let message = format!("`from: {}` does not serve everything now, and would at once", identity.from);
+    let hint = format!("keep `from: {}`, or remove the rollout block and move the split first", old.from);
+    Err(turn.refuse(RefusedKind::Edit, "from-is-not-serving", message, &hint))
 }
 
 fn declare(turn: &mut Turn<'_>, identity: &Identity) {
@@ -68,7 +102,7 @@ pub(super) fn policy(turn: &mut Turn<'_>, fingerprint: u64) {
     if !turn.next.is_live() {
         let locked = turn.next.is_spoiled(&turn.next.identity.version);
         let waits = turn.next.phase == Phase::Idle && turn.next.block;
-        if waits && !locked && turn.policy.conduct.auto_start {
+        if waits && !locked && !turn.next.parked && turn.policy.conduct.auto_start {
             let identity = turn.next.identity.clone();
             declare(turn, &identity);
         }

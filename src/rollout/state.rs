@@ -396,6 +396,8 @@ pub struct Rollout {
     pub spoiled: Vec<String>,
     /// What begins when this has ended.
     pub next: Option<Identity>,
+    /// A person aborted while another version waited: that one, then this one, waits for `start`.
+    pub parked: bool,
     /// Monotonic milliseconds of the last event of this process.
     #[serde(skip)]
     pub(super) last: Option<u64>,

@@ -69,12 +69,13 @@ pub fn bake_share(rate: f64) -> Share {
 pub(super) fn begin(turn: &mut Turn<'_>, identity: Identity, direction: Direction, told: bool) {
     let old = std::mem::take(&mut turn.next);
     let locked = old.is_spoiled(&identity.version);
-    let starts = told || (turn.policy.conduct.auto_start && !locked);
+    let starts = told || (turn.policy.conduct.auto_start && !locked && !old.parked);
     turn.next = Rollout {
         run: old.run + 1,
         seq: old.seq,
         spoiled: old.spoiled,
         manual: old.manual,
+        parked: old.parked && !starts,
         last: old.last,
         started_at_millis: turn.scene.wall.0,
         step_entered_at_millis: turn.scene.wall.0,
@@ -98,6 +99,9 @@ pub(super) fn begin(turn: &mut Turn<'_>, identity: Identity, direction: Directio
         let version = &turn.next.identity.version;
         let (code, text, wants) = if locked {
             ("version-locked", format!("{version} was put back before; it starts by `retry`"), "retry")
+        } else if turn.next.parked {
+            let text = format!("the one before it was aborted: {version} waits for `rollout start`");
+            ("parked", text, "start")
         } else {
             ("auto-start-off", format!("{version} waits for `rollout start`"), "start")
         };

@@ -22,8 +22,9 @@ pub(super) fn operator(
     force: bool,
     by: &By,
 ) -> Done {
-    if *verb != Verb::Abort && *verb != Verb::Pause {
-        right_version(turn, version)?;
+    match verb {
+        Verb::Abort | Verb::Pause => known_version(turn, version)?,
+        _ => right_version(turn, version)?,
     }
     if force && by.reason.is_empty() && verb.needs_generation() {
         return Err(invalid(turn, "reason-missing", "`--force` needs a reason", "say why with --reason"));
@@ -69,6 +70,16 @@ fn right_version(turn: &Turn<'_>, version: Option<&str>) -> Done {
         }
         _ => Ok(()),
     }
+}
+
+/// What is stopped is the version under way or the last one: a late word about an older one is not
+/// about this one.
+fn known_version(turn: &Turn<'_>, version: Option<&str>) -> Done {
+    let present = &turn.next.identity.version;
+    if version.is_some_and(|version| version == present) {
+        return Ok(());
+    }
+    right_version(turn, version)
 }
 
 /// What a person said, as the reason in force.
@@ -297,12 +308,14 @@ fn finish(turn: &mut Turn<'_>, by: &By) -> Done {
     Ok(())
 }
 
-/// The way back is never refused.
+/// The way back is never refused. A version that waited for this one to end then waits for a person.
 pub(super) fn abort(turn: &mut Turn<'_>, by: &By) {
+    drop_weights_by_hand(turn);
     let reason = Reason { code: "abort".into(), text: said(by, "aborted") };
     let live = turn.next.phase.base().is_some();
     match (turn.next.phase, turn.next.direction) {
         (Phase::Reverting, _) => {
+            turn.next.parked |= turn.next.next.is_some();
             turn.lower(Share::NONE);
             turn.record(Actor::Operator, Some(by));
         }
@@ -321,7 +334,15 @@ pub(super) fn abort(turn: &mut Turn<'_>, by: &By) {
         (Phase::Idle, _) if turn.next.block => put_away(turn, reason, by),
         _ if live => put_away(turn, reason, by),
         // It already is where an abort would bring it.
-        _ => turn.next.next = None,
+        _ => turn.next.parked |= turn.next.next.is_some(),
+    }
+}
+
+/// Weights that a person set are in force in any state, also after the end.
+fn drop_weights_by_hand(turn: &mut Turn<'_>) {
+    let guided = turn.next.canary_share().is_some();
+    if turn.next.manual.take().is_some() || guided && turn.scene.weights_by_hand {
+        turn.put_in_force(Move::ClearManualWeights);
     }
 }
 

@@ -63,6 +63,9 @@ impl Findings<'_> {
             self.url(&hook.url);
             let unique = hooks.iter().all(|other| other.name != *hook.name.value);
             self.unless(unique, &hook.name, "duplicate-name", "a hook is named twice", "rename one of them");
+            let plain = !hook.name.value.chars().any(char::is_control);
+            let hint = "letters, digits, `-` and `.`";
+            self.unless(plain, &hook.name, "bad-name", "a hook's name has control characters", hint);
             self.patience(hook);
             let deadline = hook.deadline.as_ref().map_or(*written.deadline.step, |own| **own);
             hooks.push(Hook {

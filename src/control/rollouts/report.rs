@@ -70,9 +70,38 @@ pub struct Line {
     pub record: Record,
 }
 
-impl Conducted {
+/// What was decided lately, while more is decided: what is told shares it and is never changed, so
+/// that telling once after many decisions copies each list once.
+#[derive(Debug, Default)]
+pub struct Decisions {
+    history: Arc<BTreeMap<String, Arc<Vec<Record>>>>,
+    transitions: Arc<BTreeMap<[String; 5], u64>>,
+    harms: Arc<BTreeMap<String, Harms>>,
+    /// Decisions that were not told yet.
+    untold: bool,
+}
+
+impl Decisions {
+    /// What is to be told of them; rollouts and objectives are left to fill in.
+    pub fn told(&mut self) -> Conducted {
+        self.untold = false;
+        Conducted {
+            history: Arc::clone(&self.history),
+            transitions: Arc::clone(&self.transitions),
+            harms: Arc::clone(&self.harms),
+            ..Conducted::default()
+        }
+    }
+
+    /// Whether there is something that was not told yet.
+    #[must_use]
+    pub fn is_untold(&self) -> bool {
+        self.untold
+    }
+
     /// Adds a decision.
     pub fn add(&mut self, route: &str, record: Record) {
+        self.untold = true;
         let actor = serde_json::to_value(record.actor).ok();
         let actor = actor.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
         let labels = [

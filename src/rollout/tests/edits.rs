@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::rollout::event::Role;
+use crate::rollout::moves::RefusedKind;
 
 #[test]
 fn a_version_starts_by_itself_or_waits() {
@@ -70,6 +71,28 @@ fn an_edited_arm_ends_what_was_compared_with_it() {
     stand.ok(Event::ArmEdited(Role::From)).is("PROMOTED", 1_000_000);
     stand.ok(verb(Verb::Finish)).second(Verdict::Healthy).is("STAGE", 950_000);
     stand.ok(Event::ArmEdited(Role::From)).is("PROMOTED", 1_000_000);
+}
+
+#[test]
+fn arms_cannot_change_places_while_the_new_from_does_not_have_everything() {
+    let swapped =
+        |version: &str| Identity { from: "canary".into(), to: "stable".into(), ..identity(version) };
+    let aborted = || {
+        let mut stand = Stand::at_first_step();
+        stand.ok(verb(Verb::Abort));
+        stand
+    };
+    for stand in [Stand::at_first_step, Stand::at_bake, aborted, || Stand::new(policy(&[0.05, 1.0]))] {
+        for version in ["v2", "v3"] {
+            let mut stand = stand();
+            let before = stand.rollout.canary_share();
+            let refused = stand.refused(Event::Version(swapped(version)));
+            assert_eq!((refused.code, refused.kind), ("from-is-not-serving", RefusedKind::Edit));
+            assert_eq!(stand.rollout.canary_share(), before);
+            let third = Identity { from: "third".into(), ..swapped(version) };
+            assert_eq!(stand.refused(Event::Version(third)).code, "from-is-not-serving");
+        }
+    }
 }
 
 #[test]

@@ -193,8 +193,42 @@ fn a_verb_for_another_version_is_refused() {
     let mut stand = reverted();
     let wrong = |verb| Event::Operator { verb, version: Some("v9".into()), force: false, by: by("why") };
     assert_eq!(stand.refused(wrong(Verb::Retry)).code, "other-version");
-    // The way back is never refused.
-    Stand::at_first_step().ok(wrong(Verb::Abort)).is("ABORTED", 0);
+    for one in [Verb::Abort, Verb::Pause, Verb::Promote] {
+        let mut live = Stand::at_first_step();
+        assert_eq!(live.refused(wrong(one)).code, "other-version");
+        live.is("STAGE", 50_000);
+    }
+    let right =
+        Event::Operator { verb: Verb::Abort, version: Some("v2".into()), force: false, by: by("why") };
+    Stand::at_first_step().ok(right.clone()).is("ABORTED", 0).ok(right).is("ABORTED", 0);
+}
+
+#[test]
+fn an_abort_drops_weights_set_by_hand_in_every_state() {
+    for stand in [idle, Stand::at_first_step, reverting, Stand::promoted, reverted, aborted, finished] {
+        let mut stand = stand();
+        stand.scene.weights_by_hand = true;
+        stand.ok(verb(Verb::Abort));
+        assert_eq!(stand.rollout.seen_canary_share(), Some(Share::NONE), "{stand}");
+        assert!(stand.moves.contains(&Move::ClearManualWeights), "{stand}");
+        assert!(stand.moves.iter().any(|one| matches!(one, Move::Persist(_))), "{stand}");
+    }
+}
+
+#[test]
+fn what_waited_behind_an_aborted_version_waits_for_a_person() {
+    for abort_after in [0, 1] {
+        let mut stand = reverting();
+        stand.policy.version = "v3".into();
+        stand.ok(Event::Version(identity("v3")));
+        if abort_after == 1 {
+            stand.second(Verdict::Healthy).is("REVERTED", 0);
+        }
+        stand.ok(verb(Verb::Abort)).seconds(Verdict::Healthy, 5).is("IDLE", 0);
+        assert_eq!((&*stand.rollout.identity.version, &*stand.rollout.reason.code), ("v3", "parked"));
+        stand.ok(Event::Version(identity("v3"))).ok(Event::PolicyChanged { fingerprint: 7 }).is("IDLE", 0);
+        stand.ok(verb(Verb::Start)).second(Verdict::Undecided).is("STAGE", 50_000);
+    }
 }
 
 #[test]
