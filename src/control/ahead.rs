@@ -70,7 +70,7 @@ impl Controller {
                 None => {}
             }
         }
-        Draft { overlay, kept, marks: putback::marks(&self.rollouts) }
+        Draft { overlay, kept, marks: putback::marks(&self.rollouts), unseen: self.rollouts.unseen.clone() }
     }
 
     /// The writer came further.

@@ -40,6 +40,8 @@ pub struct Booted {
     pub(super) state: Opened,
     /// What rollouts decided, oldest first.
     pub(super) history: Vec<Line>,
+    /// What of it cannot be read.
+    pub(super) journal: Option<String>,
     /// Where what is remembered goes.
     pub(super) disk: Box<dyn Disk>,
 }
@@ -107,10 +109,13 @@ pub fn boot(
     // A configuration that is refused leaves no trace on the disk, so the folder is opened after.
     let mut compiled = compile_with(&Overlay::default()).map_err(refused)?;
     let mut state = Store::open(&state_dir, now);
-    let history = Journal::new(Some(state_dir.clone()), HISTORY).read::<Line>();
+    let (history, journal) = Journal::new(Some(state_dir.clone()), HISTORY).read::<Line>();
+    if let Some(why) = &journal {
+        tracing::warn!("what rollouts decided before is not all known: {why}");
+    }
     let mut overlay = state.overlay.clone();
     if let Ok(kept) = &mut state.rollouts {
-        witness::believe(kept, &state.marks, &history);
+        witness::believe(kept, &mut state.marks, &history);
         witness::recall_put_back(kept, &history, &compiled.plan);
     }
     if let Ok(kept) = &state.rollouts {
@@ -140,6 +145,7 @@ pub fn boot(
         disk: Box::new(state.store.clone()),
         state,
         history,
+        journal,
     })
 }
 

@@ -176,6 +176,9 @@ impl Controller {
         for route in &plan.routes {
             let Some(event) = version(route) else { continue };
             self.declare(route);
+            if let Event::Version(identity) = &event {
+                self.rollouts.claim(&route.name, &identity.version);
+            }
             events.push((route.name.to_string(), event));
         }
         self.happen_all(events).await;

@@ -131,7 +131,9 @@ impl Controller {
         meters.published(generation);
         health.set("config", "ok");
         health.set("state", booted.state.detail.clone());
-        let writable = booted.state.writable;
+        if let Some(why) = &booted.journal {
+            health.set("journal", why);
+        }
         let (kept, lost) = match booted.state.rollouts {
             Ok(kept) => (kept, None),
             Err(why) => (Kept::default(), Some(why)),
@@ -139,12 +141,13 @@ impl Controller {
         let (told, answers) = mpsc::channel(ANSWERS);
         let folder = if booted.path.is_dir() { booted.path.clone() } else { load::parent(&booted.path) };
         let outbox = Outbox::new(kept.outbox.clone(), told, folder);
-        let rollouts = recall(kept, &plan, clock.now());
+        let mut rollouts = recall(kept, &plan, clock.now());
+        rollouts.unseen = booted.state.marks;
         let mut conducted = Conducted { rollouts: rollouts.report(), ..Conducted::default() };
         for line in booted.history {
             conducted.add(&line.route, line.record);
         }
-        let journals = Journals::of(writable.then_some(&*booted.state_dir));
+        let journals = Journals { unread: booted.journal, ..Journals::of(Some(&booted.state_dir)) };
         let writer = Writer::start(booted.disk, booted.state.put_back, journals);
         let mut controller = Self {
             path: booted.path,

@@ -25,6 +25,7 @@ pub mod outbox;
 pub mod publisher;
 pub mod putback;
 pub mod refusal;
+pub mod regular;
 pub mod report;
 pub mod rollouts;
 pub mod secret;

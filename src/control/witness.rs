@@ -16,16 +16,20 @@ use crate::rollout::{Identity, Record};
 
 /// Puts back what the state file has as live, when a mark or the history says that it was put back in
 /// the same run or a later one.
-pub fn believe(kept: &mut Kept, marks: &Marks, history: &[Line]) {
+pub fn believe(kept: &mut Kept, marks: &mut Marks, history: &[Line]) {
     let last: BTreeMap<&str, &Record> =
         history.iter().map(|line| (line.route.as_str(), &line.record)).collect();
     for (route, known) in &mut kept.by_route {
         let rollout = &mut known.rollout;
+        // A mark of an earlier run was overruled by a person since.
+        let marked = marks.remove(&mark(route, &rollout.identity.version));
+        let marked = marked.is_some_and(|run| run >= rollout.run);
         if rollout.phase.base().is_none() {
+            if marked {
+                rollout.lock(&rollout.identity.version.clone());
+            }
             continue;
         }
-        let marked =
-            marks.get(&mark(route, &rollout.identity.version)).is_some_and(|run| *run >= rollout.run);
         let told = last.get(route.as_str()).filter(|record| {
             let walked_back = rollout.direction == Direction::Back && record.to == Phase::Promoted.name();
             let same = record.version == rollout.identity.version && record.run >= rollout.run;

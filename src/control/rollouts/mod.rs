@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use super::differences::Differences;
 use super::objectives::Objectives;
+use super::putback::{Marks, mark};
 use super::store::Kept;
 use crate::ledger::Book;
 use crate::model::Guided;
@@ -35,6 +36,8 @@ pub struct Rollouts {
     /// The analyzer's second when the process began, and how long it was away.
     base: u64,
     down: u64,
+    /// Marks of versions that were put back and that no route has had since the start.
+    pub unseen: Marks,
     /// What is done can be written down.
     pub store: bool,
     /// What routes promise, with a rollout or without.
@@ -97,6 +100,15 @@ impl Rollouts {
     /// Every rollout by route.
     pub fn iter(&self) -> impl Iterator<Item = (&String, &Live)> {
         self.lives.iter()
+    }
+
+    /// A route has this version in the file: when it is marked as put back, it does not start by itself.
+    pub fn claim(&mut self, route: &str, version: &str) {
+        let Some(live) = self.lives.get_mut(route) else { return };
+        let under_way = live.rollout.is_live() && live.rollout.identity.version == version;
+        if self.unseen.remove(&mark(route, version)).is_some() && !under_way {
+            live.rollout.lock(version);
+        }
     }
 
     /// Begins a new weight epoch wherever two arms are compared; whether there is one.
