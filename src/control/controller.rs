@@ -29,7 +29,6 @@ use super::report::{Attempt, Report};
 use super::rollouts::report::Conducted;
 use super::rollouts::{Rollouts, recall};
 use super::start::Options;
-use super::store::Kept;
 use super::writer::{Done, Journals, Lines, Which, Writer};
 use crate::ledger::Book;
 use crate::model::time::Clock;
@@ -134,10 +133,7 @@ impl Controller {
         if let Some(why) = &booted.journal {
             health.set("journal", why);
         }
-        let (kept, lost) = match booted.state.rollouts {
-            Ok(kept) => (kept, None),
-            Err(why) => (Kept::default(), Some(why)),
-        };
+        let (kept, lost) = (booted.kept, booted.lost);
         let (told, answers) = mpsc::channel(ANSWERS);
         let folder = if booted.path.is_dir() { booted.path.clone() } else { load::parent(&booted.path) };
         let outbox = Outbox::new(kept.outbox.clone(), told, folder);

@@ -4,6 +4,7 @@
 //! compiles, persists, publishes, audits and answers with the generation. It must never touch a
 //! request, and the data plane serves on when it stops.
 
+pub mod absent;
 mod ahead;
 pub mod audit;
 mod batch;

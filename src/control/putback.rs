@@ -83,7 +83,11 @@ impl PutBack {
 
     /// The state file says this: what it has as put back needs no mark.
     pub fn is_kept(&mut self, kept: &Kept) {
-        self.known = kept.by_route.iter().flat_map(|(route, known)| of(route, &known.rollout)).collect();
+        let here = kept.by_route.iter().flat_map(|(route, known)| of(route, &known.rollout));
+        let away = kept.absent.iter().flat_map(|(route, known)| {
+            known.spoiled.iter().map(move |version| (mark(route, version), known.run))
+        });
+        self.known = here.chain(away).collect();
     }
 
     /// Writes down what was put back and the state file does not say, in the place of what was written

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use xxhash_rust::xxh64::xxh64;
 
+use super::absent::Absent;
 use super::outbox::Parcel;
 use super::putback::{Marks, PutBack};
 use super::regular;
@@ -58,6 +59,8 @@ pub struct Opened {
 pub struct Kept {
     /// By route.
     pub by_route: BTreeMap<String, Remembered>,
+    /// Of routes that the file does not have.
+    pub absent: BTreeMap<String, Absent>,
     /// What is still to be said to the outside.
     pub outbox: Vec<Parcel>,
     /// When they were written, in wall-clock milliseconds.
@@ -114,6 +117,7 @@ impl Store {
         let what = json!({
             "overlay": overlay,
             "rollouts": by_route,
+            "absent": rollouts.absent,
             "outbox": rollouts.outbox,
             "at": rollouts.at_millis,
         });
@@ -213,6 +217,8 @@ fn understand(text: &str) -> Result<(Overlay, Kept), String> {
     if schema > 1 {
         let outbox = what.get("outbox").cloned().unwrap_or_else(|| json!([]));
         kept.outbox = serde_json::from_value(outbox).map_err(|error| error.to_string())?;
+        let absent = what.get("absent").cloned().unwrap_or_else(|| json!({}));
+        kept.absent = serde_json::from_value(absent).map_err(|error| error.to_string())?;
         kept.at_millis = what.get("at").and_then(Value::as_u64).unwrap_or_default();
         kept.by_route =
             serde_json::from_value(read(what.get("rollouts"))).map_err(|error| error.to_string())?;

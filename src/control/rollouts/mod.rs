@@ -16,6 +16,7 @@ mod single_users;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::absent::Absent;
 use super::differences::Differences;
 use super::objectives::Objectives;
 use super::putback::{Marks, mark};
@@ -38,6 +39,8 @@ pub struct Rollouts {
     down: u64,
     /// Marks of versions that were put back and that no route has had since the start.
     pub unseen: Marks,
+    /// How rollouts ended of routes that the file does not have.
+    pub absent: BTreeMap<String, Absent>,
     /// What is done can be written down.
     pub store: bool,
     /// What routes promise, with a rollout or without.
@@ -292,6 +295,7 @@ pub fn recall(kept: Kept, plan: &Plan, wall: UnixMillis) -> Rollouts {
     let base = kept.by_route.values().map(|known| known.second + 1).max().unwrap_or(0);
     let down = wall.0.saturating_sub(kept.at_millis) / 1_000;
     let mut rollouts = Rollouts::new(base, if kept.by_route.is_empty() { 0 } else { down });
+    rollouts.absent = kept.absent;
     for (route, known) in kept.by_route {
         let policy = plan.route_named(&route).map(|route| route.policy.clone().unwrap_or_default());
         // A route that is gone has no weights to guide.

@@ -303,3 +303,39 @@ async fn no_number_of_aborts_makes_the_first_one_forgotten() {
     started.version_becomes("v0").await;
     assert_eq!(started.state(), ("IDLE".to_owned(), "version-locked".to_owned()));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_corrupt_state_file_does_not_make_an_abort_forgotten() {
+    let site = Site::new(&rollout("v2"));
+    let started = site.start();
+    started.state_becomes("STAGE").await;
+    started.ask(Verb::Abort).await.expect("toward stable");
+    started.end().await;
+    fs::write(site.path("state/overlay.json"), "garbage").expect("written");
+    let mut started = site.start();
+    started.running.has_begun().await;
+    let (phase, code) = started.state();
+    assert_eq!((started.canary(), phase.as_str(), code.as_str()), (0, "IDLE", "version-locked"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_abort_outlives_a_start_without_its_route() {
+    let site = Site::new(&rollout("v2"));
+    let started = site.start();
+    started.state_becomes("STAGE").await;
+    started.ask(Verb::Abort).await.expect("toward stable");
+    started.end().await;
+    let without = config(5).replace("name: all", "name: other");
+    rename_over(&site.file(), &without);
+    for _ in 0..2 {
+        let mut started = site.start();
+        started.running.has_begun().await;
+        started.end().await;
+    }
+    fs::remove_file(site.path("state/history.jsonl")).expect("removed");
+    let mut started = site.start();
+    started.running.has_begun().await;
+    rename_over(&site.file(), &rollout("v2"));
+    started.version_becomes("v2").await;
+    assert_eq!((started.canary(), started.state().1.as_str()), (0, "version-locked"));
+}
