@@ -14,6 +14,7 @@ use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
+use crate::control::regular;
 use crate::plan::AdminSettings;
 
 /// File name of the operator's token in the state folder.
@@ -24,6 +25,8 @@ const TOKEN_BYTES: usize = 32;
 const MIN_TOKEN: usize = 16;
 /// Longest token file in bytes.
 const MAX_TOKEN: usize = 4096;
+/// Most that is read of it, white space with it, in bytes.
+const MAX_FILE: u64 = 64 << 10;
 /// Wrong tokens of one peer in [`WINDOW`] before it is asked to wait.
 pub const MAX_FAILURES: u32 = 10;
 /// Time over which wrong tokens are counted.
@@ -110,7 +113,7 @@ fn sentence(file: &Path, why: &io::Error) -> String {
 }
 
 fn read(file: &Path) -> io::Result<Secret> {
-    let text = fs::read(file)?;
+    let text = regular::read(file, MAX_FILE)?;
     let token = text.trim_ascii();
     if token.is_empty() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty"));

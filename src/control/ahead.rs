@@ -74,7 +74,7 @@ impl Controller {
             }
             self.draft_slots(change, &mut overlay, &mut kept);
         }
-        Draft { overlay, kept, marks: putback::marks(&self.rollouts) }
+        Draft { overlay, kept, marks: putback::marks(&self.rollouts), unseen: self.rollouts.unseen.clone() }
     }
 
     /// Has a line of the journal written.

@@ -4,12 +4,14 @@
 //! never stop a change.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use super::regular;
 
 /// Who changed what.
 pub const AUDIT: &str = "audit";
@@ -17,6 +19,8 @@ pub const AUDIT: &str = "audit";
 pub const HISTORY: &str = "history";
 /// Size at which the journal is rotated, in bytes.
 const MAX_BYTES: u64 = 8 << 20;
+/// Largest journal that is read, in bytes: something else wrote what is larger.
+const MAX_READ: u64 = 64 << 20;
 
 /// One entry.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -58,17 +62,32 @@ impl Journal {
         Self { dir, name, file: None }
     }
 
-    /// Every line that can be read, oldest first. Waits for the disk.
+    /// Every line that can be read, oldest first, and what is wrong with the rest. Waits for the disk.
     #[must_use]
-    pub fn read<T: DeserializeOwned>(&self) -> Vec<T> {
-        let Some(dir) = &self.dir else { return Vec::new() };
-        let texts =
-            [self.rotated(), self.file()].map(|name| fs::read_to_string(dir.join(name)).unwrap_or_default());
-        texts
-            .iter()
-            .flat_map(|text| text.lines())
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect()
+    pub fn read<T: DeserializeOwned>(&self) -> (Vec<T>, Option<String>) {
+        let Some(dir) = &self.dir else { return (Vec::new(), None) };
+        let (mut lines, mut wrong) = (Vec::new(), Vec::new());
+        for name in [self.rotated(), self.file()] {
+            let bytes = match regular::read(&dir.join(&name), MAX_READ) {
+                Ok(bytes) => bytes,
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                    continue;
+                }
+                Err(error) => {
+                    wrong.push(format!("{name} cannot be read: {error}"));
+                    continue;
+                }
+            };
+            let before = lines.len();
+            let all = bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+            let count = all.clone().count();
+            lines.extend(all.filter_map(|line| serde_json::from_slice(line).ok()));
+            let lost = count - (lines.len() - before);
+            if lost > 0 {
+                wrong.push(format!("{lost} lines of {name} cannot be read"));
+            }
+        }
+        (lines, (!wrong.is_empty()).then(|| wrong.join("; ")))
     }
 
     fn file(&self) -> String {
@@ -87,9 +106,19 @@ impl Journal {
         let Some(dir) = self.dir.clone() else { return Ok(()) };
         let written = self.write(&dir, line);
         if written.is_err() {
+            // It is tried anew with the next line: a folder may be repaired meanwhile.
             self.file = None;
         }
         written
+    }
+
+    /// Whether a line could be appended now; opens the file. Waits for the disk.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn ready(&mut self) -> io::Result<()> {
+        let Some(dir) = self.dir.clone() else { return Ok(()) };
+        self.opened(&dir).map(drop)
     }
 
     fn write(&mut self, dir: &Path, line: &[u8]) -> io::Result<()> {
@@ -99,18 +128,34 @@ impl Journal {
             self.file = None;
             fs::rename(dir.join(self.file()), dir.join(self.rotated()))?;
         }
-        if self.file.is_none() {
-            let options = OpenOptions::new().create(true).append(true).mode(0o600).clone();
-            let file = options.open(dir.join(self.file()))?;
-            let length = file.metadata()?.len();
-            self.file = Some((file, length));
-        }
-        if let Some((file, length)) = &mut self.file {
-            file.write_all(&line)?;
-            *length += size;
-        }
+        let (file, length) = self.opened(dir)?;
+        file.write_all(&line)?;
+        *length += size;
         Ok(())
     }
+
+    fn opened(&mut self, dir: &Path) -> io::Result<&mut (File, u64)> {
+        let path = dir.join(self.file());
+        match &mut self.file {
+            Some(file) => Ok(file),
+            none => Ok(none.insert(at_a_fresh_line(&path)?)),
+        }
+    }
+}
+
+/// The file, and its length, after what a crash may have left of a line.
+fn at_a_fresh_line(path: &Path) -> io::Result<(File, u64)> {
+    let mut file = regular::open(path, OpenOptions::new().read(true).create(true).append(true).mode(0o600))?;
+    let mut length = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if length > 0 {
+        file.read_exact_at(&mut last, length - 1)?;
+    }
+    if last != [b'\n'] {
+        file.write_all(b"\n")?;
+        length += 1;
+    }
+    Ok((file, length))
 }
 
 #[cfg(test)]
@@ -139,5 +184,30 @@ mod tests {
         audit.append(&line(&large)).expect("written");
         assert!(fs::metadata(dir.path().join("audit.jsonl")).expect("a journal").len() < MAX_BYTES);
         assert!(fs::metadata(dir.path().join("audit.1.jsonl")).expect("a rotated journal").len() < MAX_BYTES);
+    }
+
+    #[test]
+    fn a_bad_byte_costs_one_line_and_a_torn_one_is_not_continued() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("history.jsonl");
+        fs::write(&path, b"{\"n\":1}\n{\"n\":\xff}\n{\"n\":3}\n{\"n\":").expect("written");
+        let mut history = Journal::new(Some(dir.path().to_owned()), HISTORY);
+        history.append(b"{\"n\":5}").expect("written");
+        let (lines, wrong) = history.read::<serde_json::Value>();
+        assert_eq!(lines.iter().filter_map(|line| line["n"].as_u64()).collect::<Vec<_>>(), [1, 3, 5]);
+        assert_eq!(wrong.as_deref(), Some("2 lines of history.jsonl cannot be read"));
+    }
+
+    #[test]
+    fn a_journal_opens_as_soon_as_it_can() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("history.jsonl");
+        fs::create_dir(&path).expect("a folder");
+        let mut history = Journal::new(Some(dir.path().to_owned()), HISTORY);
+        assert!(history.ready().is_err() && history.append(b"1").is_err());
+        assert!(history.read::<u64>().1.expect("a sentence").contains("not a regular file"));
+        fs::remove_dir(&path).expect("removed");
+        history.append(b"2").expect("written");
+        assert_eq!(history.read::<u64>(), (vec![2], None));
     }
 }

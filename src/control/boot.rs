@@ -13,7 +13,7 @@ use super::order;
 use super::publisher::Publisher;
 use super::rollouts::live::{Remembered, guided};
 use super::rollouts::report::Line;
-use super::store::{Opened, Store};
+use super::store::{Kept, Opened, Store};
 use super::witness;
 use super::writer::Disk;
 use crate::ledger::Book;
@@ -38,8 +38,14 @@ pub struct Booted {
     pub(super) overlay: Overlay,
     pub(super) ended: Vec<String>,
     pub(super) state: Opened,
+    /// Rollouts as they were.
+    pub(super) kept: Kept,
+    /// Why they are not known.
+    pub(super) lost: Option<String>,
     /// What rollouts decided, oldest first.
     pub(super) history: Vec<Line>,
+    /// What of it cannot be read.
+    pub(super) journal: Option<String>,
     /// Where what is remembered goes.
     pub(super) disk: Box<dyn Disk>,
 }
@@ -107,19 +113,24 @@ pub fn boot(
     // A configuration that is refused leaves no trace on the disk, so the folder is opened after.
     let mut compiled = compile_with(&Overlay::default()).map_err(refused)?;
     let mut state = Store::open(&state_dir, now);
-    let history = Journal::new(Some(state_dir.clone()), HISTORY).read::<Line>();
+    let (history, journal) = Journal::new(Some(state_dir.clone()), HISTORY).read::<Line>();
+    if let Some(why) = &journal {
+        tracing::warn!("what rollouts decided before is not all known: {why}");
+    }
     let mut overlay = state.overlay.clone();
-    if let Ok(kept) = &mut state.rollouts {
-        witness::believe(kept, &state.marks, &history);
-        witness::recall_put_back(kept, &history, &compiled.plan);
-    }
-    if let Ok(kept) = &state.rollouts {
-        let known = kept.by_route.iter();
-        overlay.guided =
-            known.map(|(route, one)| (route.clone(), guided_by(&compiled.plan, route, one))).collect();
-        // What is counted before the controller runs has no epoch to belong to.
-        overlay.guided.values_mut().for_each(|guide| guide.compared = None);
-    }
+    // What is not understood does not make forgotten what was put back.
+    let (mut kept, lost) = match std::mem::replace(&mut state.rollouts, Ok(Kept::default())) {
+        Ok(kept) => (kept, None),
+        Err(why) => (Kept::default(), Some(why)),
+    };
+    witness::believe(&mut kept, &mut state.marks, &history);
+    witness::recall_put_back(&mut kept, &history);
+    kept.sort_out(&compiled.plan, now);
+    let known = kept.by_route.iter();
+    overlay.guided =
+        known.map(|(route, one)| (route.clone(), guided_by(&compiled.plan, route, one))).collect();
+    // What is counted before the controller runs has no epoch to belong to.
+    overlay.guided.values_mut().for_each(|guide| guide.compared = None);
     if overlay != Overlay::default() {
         compiled = compile_with(&overlay).map_err(refused)?;
     }
@@ -139,7 +150,10 @@ pub fn boot(
         ended,
         disk: Box::new(state.store.clone()),
         state,
+        kept,
+        lost,
         history,
+        journal,
     })
 }
 

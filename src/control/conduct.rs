@@ -45,6 +45,7 @@ impl Controller {
         let now = self.moment();
         Kept {
             by_route: self.rollouts.to_remember(now),
+            absent: self.rollouts.absent.clone(),
             outbox: self.outbox.to_remember(),
             flips: self.flips.to_remember(),
             at_millis: now.wall.0,
@@ -65,8 +66,18 @@ impl Controller {
                 else {
                     continue;
                 };
+                self.declare(route);
+                self.rollouts.claim(&route.name, &identity.version);
+                let known = self.rollouts.get(&route.name).map(|live| live.rollout.clone());
+                let Rollout { run, seq, spoiled, .. } = known.unwrap_or_default();
+                if spoiled.contains(&identity.version) {
+                    let version = &identity.version;
+                    tracing::error!(route = %route.name, version, "it was put back before and stays so: {why}");
+                    continue;
+                }
                 let mut live = Live::new(Arc::clone(policy));
                 live.rollout = Rollout::new(identity);
+                (live.rollout.run, live.rollout.seq, live.rollout.spoiled) = (run, seq, spoiled);
                 self.rollouts.insert(&route.name, live);
                 events.push((route.name.to_string(), Event::StateLost { why: why.clone() }));
             }
@@ -180,6 +191,9 @@ impl Controller {
             let event = version(route, self.rollouts.get(&route.name));
             let Some(event) = event.filter(|_| !self.flips.is_busy(&route.name)) else { continue };
             self.declare(route);
+            if let Event::Version(identity) = &event {
+                self.rollouts.claim(&route.name, &identity.version);
+            }
             events.push((route.name.to_string(), event));
         }
         self.happen_all(events).await;
@@ -214,7 +228,11 @@ impl Controller {
 
     fn declare(&mut self, route: &Route) {
         if let (None, Some(policy)) = (self.rollouts.get(&route.name), &route.policy) {
-            self.rollouts.insert(&route.name, Live::new(Arc::clone(policy)));
+            let mut live = Live::new(Arc::clone(policy));
+            if let Some(known) = self.rollouts.absent.remove(&*route.name) {
+                live.rollout = known.back(policy, false);
+            }
+            self.rollouts.insert(&route.name, live);
         }
     }
 

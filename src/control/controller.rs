@@ -29,7 +29,6 @@ use super::report::{Attempt, Report};
 use super::rollouts::report::{Conducted, Decisions};
 use super::rollouts::{Rollouts, recall};
 use super::start::Options;
-use super::store::Kept;
 use super::writer::{Journals, Lines, Which, Writer};
 use crate::ledger::Book;
 use crate::model::time::Clock;
@@ -135,20 +134,22 @@ impl Controller {
         meters.published(generation);
         health.set("config", "ok");
         health.set("state", booted.state.detail.clone());
-        let (kept, lost) = match booted.state.rollouts {
-            Ok(kept) => (kept, None),
-            Err(why) => (Kept::default(), Some(why)),
-        };
+        if let Some(why) = &booted.journal {
+            health.set("journal", why);
+        }
+        let (kept, lost) = (booted.kept, booted.lost);
         let (told, answers) = mpsc::channel(ANSWERS);
         let folder = if booted.path.is_dir() { booted.path.clone() } else { load::parent(&booted.path) };
         let outbox = Outbox::new(kept.outbox.clone(), told, folder);
-        let (flips, rollouts) = (Flips::recalled(kept.flips.clone()), recall(kept, &plan, clock.now()));
+        let flips = Flips::recalled(kept.flips.clone());
+        let mut rollouts = recall(kept, &plan, clock.now());
+        rollouts.unseen = booted.state.marks;
         let mut decisions = Decisions::default();
         for line in booted.history {
             decisions.add(&line.route, line.record);
         }
         let conducted = Conducted { rollouts: rollouts.report(), ..decisions.told() };
-        let journals = Journals::of(booted.state.writable.then_some(&*booted.state_dir));
+        let journals = Journals { unread: booted.journal, ..Journals::of(Some(&booted.state_dir)) };
         let writer = Writer::start(booted.disk, booted.state.put_back, journals);
         let mut controller = Self {
             path: booted.path,

@@ -4,6 +4,7 @@
 //! compiles, persists, publishes, audits and answers with the generation. It must never touch a
 //! request, and the data plane serves on when it stops.
 
+pub mod absent;
 mod ahead;
 pub mod audit;
 mod batch;
@@ -26,6 +27,7 @@ pub mod outbox;
 pub mod publisher;
 pub mod putback;
 pub mod refusal;
+pub mod regular;
 pub mod report;
 pub mod rollouts;
 pub mod secret;

@@ -12,13 +12,18 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh64::xxh64;
 
+use super::regular;
 use super::rollouts::Rollouts;
+use super::store::Kept;
+use crate::rollout::Rollout;
 use crate::rollout::state::Phase;
 
 /// File name in the state folder.
 pub const FILE: &str = "putback";
 /// Bytes of one half.
 const HALF: usize = 32 << 10;
+/// Most that is read of a file that something made longer, in bytes.
+const MAX_READ: u64 = 1 << 20;
 /// Number, count and checksum of a half.
 const HEAD: usize = 24;
 /// Bytes of one mark.
@@ -32,9 +37,12 @@ pub type Marks = BTreeMap<u64, u64>;
 /// The file, open since the start: a disk that is full may have no descriptor to give either.
 #[derive(Debug)]
 pub struct PutBack {
+    path: PathBuf,
     file: Option<File>,
     number: u64,
     written: Marks,
+    /// What the state file says itself.
+    known: Marks,
 }
 
 /// What a version of a route is known by.
@@ -43,14 +51,16 @@ pub fn mark(route: &str, version: &str) -> u64 {
     xxh64(format!("{route}\0{version}").as_bytes(), 0)
 }
 
-/// The marks of everything that was put back and is to stay so.
+/// The marks of everything that was put back and is to stay so, the version under way or one before.
 #[must_use]
 pub fn marks(rollouts: &Rollouts) -> Marks {
-    let back = rollouts
-        .iter()
-        .map(|(route, live)| (route, &live.rollout))
-        .filter(|(_, rollout)| matches!(rollout.phase, Phase::Reverting | Phase::Reverted | Phase::Aborted));
-    back.map(|(route, rollout)| (mark(route, &rollout.identity.version), rollout.run)).collect()
+    rollouts.iter().flat_map(|(route, live)| of(route, &live.rollout)).collect()
+}
+
+fn of<'a>(route: &'a str, rollout: &'a Rollout) -> impl Iterator<Item = (u64, u64)> + use<'a> {
+    let back = matches!(rollout.phase, Phase::Reverting | Phase::Reverted | Phase::Aborted);
+    let versions = back.then_some(&rollout.identity.version).into_iter().chain(&rollout.spoiled);
+    versions.map(move |version| (mark(route, version), rollout.run))
 }
 
 impl PutBack {
@@ -58,11 +68,36 @@ impl PutBack {
     #[must_use]
     pub fn open(dir: &Path) -> (Self, Marks) {
         let path = dir.join(FILE);
-        let read = std::fs::read(&path).unwrap_or_default();
+        let read = match regular::read(&path, MAX_READ) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::error!(%error, "{FILE} cannot be read: what a full disk kept from being written is not known");
+                Vec::new()
+            }
+            read => read.unwrap_or_default(),
+        };
         let halves = read.chunks(HALF).filter_map(understand);
         let (number, written) = halves.max_by_key(|(number, _)| *number).unwrap_or_default();
-        let file = allocated(&path, read.len()).ok();
-        (Self { file, number, written: written.clone() }, written)
+        let file = allocated(&path).ok();
+        (Self { path, file, number, written: written.clone(), known: Marks::new() }, written)
+    }
+
+    /// The state file says this: what it has as put back needs no mark.
+    pub fn is_kept(&mut self, kept: &Kept) {
+        let here = kept.by_route.iter().flat_map(|(route, known)| of(route, &known.rollout));
+        let away = kept.absent.iter().flat_map(|(route, known)| {
+            known.spoiled.iter().map(move |version| (mark(route, version), known.run))
+        });
+        self.known = here.chain(away).collect();
+    }
+
+    /// Writes down what was put back and the state file does not say, in the place of what was written
+    /// before. Waits for the disk.
+    ///
+    /// # Errors
+    /// When it cannot be written, or there was never room for it.
+    pub fn mark(&mut self, marks: &Marks) -> io::Result<()> {
+        let unsaid = marks.iter().filter(|(mark, _)| !self.known.contains_key(mark));
+        self.write(&unsaid.map(|(mark, run)| (*mark, *run)).collect())
     }
 
     /// Writes down what was put back, in the place of what was written before. Waits for the disk.
@@ -73,7 +108,10 @@ impl PutBack {
         if *marks == self.written {
             return Ok(());
         }
-        let file = self.file.as_ref().ok_or_else(|| io::Error::other("there was no room for it"))?;
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(allocated(&self.path)?),
+        };
         let number = self.number + 1;
         let half = if number.is_multiple_of(2) { 0 } else { HALF as u64 };
         file.write_all_at(&spell(number, marks), half)?;
@@ -85,11 +123,13 @@ impl PutBack {
 }
 
 /// The file with every byte of it on the disk, so that later writes need no room.
-fn allocated(path: &PathBuf, length: usize) -> io::Result<File> {
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    if length < 2 * HALF {
+fn allocated(path: &Path) -> io::Result<File> {
+    let file = regular::open(path, OpenOptions::new().write(true).create(true).truncate(false).mode(0o600))?;
+    let length = file.metadata()?.len();
+    let missing = (2 * HALF as u64).saturating_sub(length);
+    if missing > 0 {
         // Zeros that are written have their blocks; a file that is merely made long has none.
-        file.write_all_at(&vec![0; 2 * HALF - length], length as u64)?;
+        file.write_all_at(&vec![0; usize::try_from(missing).unwrap_or_default()], length)?;
         file.sync_all()?;
     }
     Ok(file)

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -14,8 +14,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use xxhash_rust::xxh64::xxh64;
 
+use super::absent::Absent;
 use super::outbox::Parcel;
 use super::putback::{Marks, PutBack};
+use super::regular;
 use super::rollouts::Remembered;
 use crate::model::Overlay;
 use crate::model::time::UnixMillis;
@@ -58,6 +60,8 @@ pub struct Opened {
 pub struct Kept {
     /// By route.
     pub by_route: BTreeMap<String, Remembered>,
+    /// Of routes that the file does not have.
+    pub absent: BTreeMap<String, Absent>,
     /// What is still to be said to the outside.
     pub outbox: Vec<Parcel>,
     /// Exchanges of slots, by route.
@@ -93,7 +97,10 @@ impl Store {
                 format!("{} cannot be written: {error}{more}", dir.display())
             }
         };
-        let (put_back, marks) = PutBack::open(dir);
+        let (mut put_back, marks) = PutBack::open(dir);
+        if let Ok(kept) = &rollouts {
+            put_back.is_kept(kept);
+        }
         Opened { store, overlay, rollouts, detail, writable: writable.is_ok(), put_back, marks }
     }
 
@@ -113,6 +120,7 @@ impl Store {
         let what = json!({
             "overlay": overlay,
             "rollouts": by_route,
+            "absent": rollouts.absent,
             "outbox": rollouts.outbox,
             "flips": rollouts.flips,
             "at": rollouts.at_millis,
@@ -137,6 +145,7 @@ impl Store {
     /// # Errors
     /// When it cannot be written; the old file is then still whole.
     pub fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.create()?;
         let mut file = tempfile::Builder::new().prefix(".draft-").tempfile_in(&self.dir)?;
         file.write_all(content)?;
         file.as_file().sync_all()?;
@@ -163,10 +172,15 @@ impl Store {
     }
 
     fn prepare(&self) -> io::Result<()> {
-        if !self.dir.is_dir() {
-            DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        }
+        self.create()?;
         tempfile::Builder::new().prefix(".probe-").tempfile_in(&self.dir).map(drop)
+    }
+
+    fn create(&self) -> io::Result<()> {
+        if self.dir.is_dir() {
+            return Ok(());
+        }
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)
     }
 
     fn read(&self) -> Result<(Overlay, Kept), String> {
@@ -174,16 +188,14 @@ impl Store {
     }
 
     fn text(&self, name: &str) -> Result<Option<String>, String> {
-        let file = match File::open(self.dir.join(name)) {
-            Ok(file) => file,
+        let bytes = match regular::read(&self.dir.join(name), MAX_BYTES) {
+            Ok(bytes) => bytes,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Ok(None);
             }
             Err(error) => return Err(format!("it cannot be read: {error}")),
         };
-        let mut text = String::new();
-        file.take(MAX_BYTES).read_to_string(&mut text).map_err(|error| error.to_string())?;
-        Ok(Some(text))
+        String::from_utf8(bytes).map(Some).map_err(|error| error.to_string())
     }
 
     /// Keeps the file beside what will replace it; gives the sentence to show. Until something does,
@@ -191,7 +203,8 @@ impl Store {
     fn set_aside(&self, name: &str, why: &str, now: UnixMillis) -> String {
         let aside = self.dir.join(format!("{name}.corrupt-{}", now.0));
         let file = self.dir.join(name);
-        let kept = fs::hard_link(&file, &aside).or_else(|_| fs::copy(&file, &aside).map(|_| ()));
+        let kept =
+            fs::hard_link(&file, &aside).or_else(|_| fs::write(&aside, regular::read(&file, MAX_BYTES)?));
         match kept {
             Ok(()) => format!("{name} was not understood ({why}) and set aside as {}", aside.display()),
             Err(error) => format!("{name} was not understood ({why}) and cannot be kept aside: {error}"),
@@ -210,6 +223,8 @@ fn understand(text: &str) -> Result<(Overlay, Kept), String> {
         kept.outbox = serde_json::from_value(outbox).map_err(|error| error.to_string())?;
         let flips = what.get("flips").cloned().unwrap_or_else(|| json!({}));
         kept.flips = serde_json::from_value(flips).map_err(|error| error.to_string())?;
+        let absent = what.get("absent").cloned().unwrap_or_else(|| json!({}));
+        kept.absent = serde_json::from_value(absent).map_err(|error| error.to_string())?;
         kept.at_millis = what.get("at").and_then(Value::as_u64).unwrap_or_default();
         kept.by_route =
             serde_json::from_value(read(what.get("rollouts"))).map_err(|error| error.to_string())?;

@@ -6,26 +6,29 @@
 
 use std::collections::BTreeMap;
 
+use super::absent::Absent;
 use super::putback::{Marks, mark};
 use super::rollouts::report::Line;
-use super::rollouts::{Live, Remembered};
 use super::store::Kept;
-use crate::plan::Plan;
-use crate::rollout::state::{Direction, MAX_SPOILED, Phase, Reason, Rollout, Share};
-use crate::rollout::{Identity, Record};
+use crate::rollout::Record;
+use crate::rollout::state::{Direction, MAX_SPOILED, Phase, Reason, Share};
 
 /// Puts back what the state file has as live, when a mark or the history says that it was put back in
 /// the same run or a later one.
-pub fn believe(kept: &mut Kept, marks: &Marks, history: &[Line]) {
+pub fn believe(kept: &mut Kept, marks: &mut Marks, history: &[Line]) {
     let last: BTreeMap<&str, &Record> =
         versions(history).map(|line| (line.route.as_str(), &line.record)).collect();
     for (route, known) in &mut kept.by_route {
         let rollout = &mut known.rollout;
+        // A mark of an earlier run was overruled by a person since.
+        let marked = marks.remove(&mark(route, &rollout.identity.version));
+        let marked = marked.is_some_and(|run| run >= rollout.run);
         if rollout.phase.base().is_none() {
+            if marked {
+                rollout.lock(&rollout.identity.version.clone());
+            }
             continue;
         }
-        let marked =
-            marks.get(&mark(route, &rollout.identity.version)).is_some_and(|run| *run >= rollout.run);
         let told = last.get(route.as_str()).filter(|record| {
             let walked_back = rollout.direction == Direction::Back && record.to == Phase::Promoted.name();
             let same = record.version == rollout.identity.version && record.run >= rollout.run;
@@ -46,31 +49,25 @@ pub fn believe(kept: &mut Kept, marks: &Marks, history: &[Line]) {
 
 /// Remembers, of routes that the state file does not know, which versions the history says were put
 /// back: none of them starts by itself.
-pub fn recall_put_back(kept: &mut Kept, history: &[Line], plan: &Plan) {
-    let mut last: BTreeMap<(&str, &str), (usize, &Record)> = BTreeMap::new();
+pub fn recall_put_back(kept: &mut Kept, history: &[Line]) {
+    let mut last: BTreeMap<&str, BTreeMap<&str, (usize, &Record)>> = BTreeMap::new();
     for (at, line) in history.iter().enumerate() {
-        last.insert((&line.route, &line.record.version), (at, &line.record));
+        last.entry(&line.route).or_default().insert(&line.record.version, (at, &line.record));
     }
-    for route in &plan.routes {
-        let Some(policy) = route.policy.as_ref().filter(|_| !kept.by_route.contains_key(&*route.name)) else {
-            continue;
-        };
-        let ours = last.iter().filter(|((name, _), _)| *name == &*route.name);
-        let mut put_back: Vec<_> =
-            ours.map(|(_, one)| *one).filter(|(_, record)| is_put_back(record)).collect();
-        if put_back.is_empty() {
+    for (route, versions) in last {
+        if kept.by_route.contains_key(route) || kept.absent.contains_key(route) {
             continue;
         }
+        let mut put_back: Vec<_> = versions.values().filter(|(_, record)| is_put_back(record)).collect();
+        let Some((_, newest)) = put_back.iter().max_by_key(|(at, _)| *at) else { continue };
+        let since_millis = newest.at_millis;
         put_back.sort_by_key(|(at, _)| *at);
         let over = put_back.len().saturating_sub(MAX_SPOILED);
-        let records = history.iter().filter(|line| line.route == *route.name).map(|line| &line.record);
-        let identity = Identity { from: policy.from.clone(), to: policy.to.clone(), ..Identity::default() };
-        let mut rollout = Rollout::new(identity);
-        rollout.run = records.clone().map(|record| record.run).max().unwrap_or(0);
-        rollout.seq = records.map(|record| record.key).max().unwrap_or(0);
-        rollout.spoiled = put_back[over..].iter().map(|(_, record)| record.version.clone()).collect();
-        let known = Remembered { rollout, ..Live::new(std::sync::Arc::clone(policy)).to_remember(0) };
-        kept.by_route.insert(route.name.to_string(), known);
+        let records = || history.iter().filter(|line| line.route == route).map(|line| &line.record);
+        let run = records().map(|record| record.run).max().unwrap_or(0);
+        let seq = records().map(|record| record.key).max().unwrap_or(0);
+        let spoiled = put_back.iter().skip(over).map(|(_, record)| record.version.clone()).collect();
+        kept.absent.insert(route.to_owned(), Absent { since_millis, run, seq, spoiled });
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Draft {
     pub kept: Kept,
     /// What is put back now, whatever the draft would begin anew.
     pub marks: Marks,
+    /// What was marked before the start and no route has claimed yet.
+    pub unseen: Marks,
 }
 
 /// Where drafts go; the store of the state folder, or what a test puts in its place.
@@ -195,6 +197,8 @@ pub struct Journals {
     pub audit: Journal,
     /// What rollouts decided.
     pub history: Journal,
+    /// What could not be read of them at the start.
+    pub unread: Option<String>,
 }
 
 impl Journals {
@@ -202,7 +206,16 @@ impl Journals {
     #[must_use]
     pub fn of(dir: Option<&Path>) -> Self {
         let journal = |name| Journal::new(dir.map(Path::to_owned), name);
-        Self { audit: journal(AUDIT), history: journal(HISTORY) }
+        Self { audit: journal(AUDIT), history: journal(HISTORY), unread: None }
+    }
+}
+
+impl Journals {
+    fn named(&mut self, which: Which) -> (&'static str, &mut Journal) {
+        match which {
+            Which::Audit => ("audit.jsonl", &mut self.audit),
+            Which::History => ("history.jsonl", &mut self.history),
+        }
     }
 }
 
@@ -241,24 +254,29 @@ impl Hand {
     }
 
     fn note(&mut self, lines: &VecDeque<(Which, Vec<u8>)>, lost: u64) {
-        let mut failed = None;
+        let mut lost = (lost > 0).then(|| format!("{lost} lines were lost: the disk did not keep up"));
+        if lines.is_empty() && lost.is_none() {
+            return;
+        }
         for (book, line) in lines {
-            let (name, journal) = match book {
-                Which::Audit => ("audit.jsonl", &mut self.journals.audit),
-                Which::History => ("history.jsonl", &mut self.journals.history),
-            };
-            failed = journal
-                .append(line)
-                .err()
-                .map(|error| format!("{name} cannot be written: {error}"))
-                .or(failed);
+            let (name, journal) = self.journals.named(*book);
+            if let Err(error) = journal.append(line) {
+                lost = Some(format!("{name} cannot be written: {error}"));
+            }
         }
-        if lost > 0 {
-            failed = Some(format!("{lost} lines were lost: the disk did not keep up"));
+        // Which one is written to seldom must be told as soon.
+        for book in [Which::Audit, Which::History] {
+            let (name, journal) = self.journals.named(book);
+            if let Err(error) = journal.ready() {
+                lost = Some(format!("{name} cannot be written: {error}"));
+            }
         }
-        if !lines.is_empty() {
-            self.done.journal = failed;
+        let wrong = lost.into_iter().chain(self.journals.unread.clone());
+        let wrong = wrong.collect::<Vec<_>>().join("; ");
+        if !wrong.is_empty() && self.done.journal.as_ref() != Some(&wrong) {
+            tracing::warn!("{wrong}");
         }
+        self.done.journal = (!wrong.is_empty()).then_some(wrong);
     }
 
     fn save(&mut self, number: u64, draft: &Draft) {
@@ -267,12 +285,14 @@ impl Hand {
         let marked = match self.disk.save(draft) {
             Ok(()) => {
                 self.done.state = None;
-                self.put_back.write(&Marks::new())
+                self.put_back.is_kept(&draft.kept);
+                self.put_back.mark(&draft.unseen)
             }
             Err(error) => {
                 self.done.failures += 1;
                 self.done.state = Some(error.to_string());
-                self.put_back.write(&draft.marks)
+                let all = draft.marks.iter().chain(&draft.unseen);
+                self.put_back.mark(&all.map(|(mark, run)| (*mark, *run)).collect())
             }
         };
         if let (Err(error), Some(state)) = (marked, &mut self.done.state) {

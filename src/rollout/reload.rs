@@ -276,6 +276,8 @@ pub(super) fn state_lost(turn: &mut Turn<'_>, why: &str) {
         run: old.run + 1,
         seq: old.seq,
         last: old.last,
+        // A person who resumes it starts this version, and no other.
+        spoiled: old.spoiled.iter().filter(|one| **one != old.identity.version).cloned().collect(),
         started_at_millis: turn.scene.wall.0,
         step_entered_at_millis: turn.scene.wall.0,
         ..super::Rollout::new(old.identity.clone())

@@ -14,7 +14,7 @@ use super::moves::Summary;
 use crate::analysis::Policy;
 
 /// Versions that were put back and are remembered, so that none of them restarts by itself.
-pub const MAX_SPOILED: usize = 32;
+pub const MAX_SPOILED: usize = 1_000;
 
 /// A share of both arms' traffic in parts per million.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -485,8 +485,13 @@ impl Rollout {
 
     pub(super) fn spoil(&mut self) {
         let version = self.identity.version.clone();
+        self.lock(&version);
+    }
+
+    /// A version was put back, now or before: it does not start by itself.
+    pub fn lock(&mut self, version: &str) {
         self.spoiled.retain(|spoiled| *spoiled != version);
-        self.spoiled.push(version);
+        self.spoiled.push(version.to_owned());
         let over = self.spoiled.len().saturating_sub(MAX_SPOILED);
         self.spoiled.drain(..over);
     }

@@ -16,8 +16,10 @@ mod single_users;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::absent::Absent;
 use super::differences::Differences;
 use super::objectives::Objectives;
+use super::putback::{Marks, mark};
 use super::store::Kept;
 use crate::ledger::Book;
 use crate::model::Guided;
@@ -35,6 +37,10 @@ pub struct Rollouts {
     /// The analyzer's second when the process began, and how long it was away.
     base: u64,
     down: u64,
+    /// Marks of versions that were put back and that no route has had since the start.
+    pub unseen: Marks,
+    /// How rollouts ended of routes that the file does not have.
+    pub absent: BTreeMap<String, Absent>,
     /// What is done can be written down.
     pub store: bool,
     /// What routes promise, with a rollout or without.
@@ -97,6 +103,15 @@ impl Rollouts {
     /// Every rollout by route.
     pub fn iter(&self) -> impl Iterator<Item = (&String, &Live)> {
         self.lives.iter()
+    }
+
+    /// A route has this version in the file: when it is marked as put back, it does not start by itself.
+    pub fn claim(&mut self, route: &str, version: &str) {
+        let Some(live) = self.lives.get_mut(route) else { return };
+        let under_way = live.rollout.is_live() && live.rollout.identity.version == version;
+        if self.unseen.remove(&mark(route, version)).is_some() && !under_way {
+            live.rollout.lock(version);
+        }
     }
 
     /// Begins a new weight epoch wherever two arms are compared; whether there is one.
@@ -281,6 +296,7 @@ pub fn recall(kept: Kept, plan: &Plan, wall: UnixMillis) -> Rollouts {
     let base = kept.by_route.values().map(|known| known.second + 1).max().unwrap_or(0);
     let down = wall.0.saturating_sub(kept.at_millis) / 1_000;
     let mut rollouts = Rollouts::new(base, if kept.by_route.is_empty() { 0 } else { down });
+    rollouts.absent = kept.absent;
     for (route, known) in kept.by_route {
         let policy = plan.route_named(&route).map(|route| route.policy.clone().unwrap_or_default());
         // A route that is gone has no weights to guide.

@@ -69,6 +69,20 @@ impl Started {
         assert!(in_time, "never {state}: {:?}", self.state());
     }
 
+    async fn version_becomes(&self, version: &str) {
+        let has = || {
+            let now = self.running.control.rollouts();
+            now.rollouts.get("all").is_some_and(|one| one.rollout.identity.version == version)
+        };
+        let reached = async {
+            while !has() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(PATIENCE, reached).await.is_ok();
+        assert!(in_time, "never {version}: {:?}", self.state());
+    }
+
     fn ask(&self, verb: Verb) -> impl Future<Output = Result<WeightsDone, Refusal>> + use<> {
         let control = self.running.control.clone();
         let by = By { reason: "a test".to_owned(), ..By::actor("op") };
@@ -241,4 +255,87 @@ async fn a_deleted_state_file_does_not_start_again_what_was_put_back() {
     }
     rename_over(&site.file(), &rollout("v2"));
     site.start().state_becomes("STAGE").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_abort_on_a_full_disk_outlives_edits_of_the_version() {
+    let (site, disk) = (Site::new(&rollout("v2")), Moody::well());
+    let started = at_its_first_step(&site, &disk).await;
+    disk.becomes(Mood::Fails);
+    for next in ["v3", "v4"] {
+        started.ask(Verb::Abort).await.expect("toward stable");
+        rename_over(&site.file(), &rollout(next));
+        started.version_becomes(next).await;
+    }
+    started.told("state", "cannot be written").await;
+    started.end().await;
+    fs::remove_file(site.path("state/history.jsonl")).expect("removed");
+    // Whichever comes first is known, and the other one is not forgotten by a good write between.
+    for version in ["v2", "v3", "v2"] {
+        rename_over(&site.file(), &rollout(version));
+        let mut started = site.start();
+        started.running.has_begun().await;
+        started.version_becomes(version).await;
+        assert_eq!(started.canary(), 0, "{version}");
+        assert!(
+            ["REVERTED", "IDLE"].contains(&started.state().0.as_str()),
+            "{version}: {:?}",
+            started.state()
+        );
+        started.told("state", "ok").await;
+        started.end().await;
+    }
+    rename_over(&site.file(), &rollout("v5"));
+    site.start().state_becomes("STAGE").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_number_of_aborts_makes_the_first_one_forgotten() {
+    let site = Site::new(&rollout("v0"));
+    let started = site.start();
+    for number in 0..40 {
+        started.version_becomes(&format!("v{number}")).await;
+        started.ask(Verb::Abort).await.expect("toward stable");
+        rename_over(&site.file(), &rollout(&format!("v{}", number + 1)));
+    }
+    started.version_becomes("v40").await;
+    rename_over(&site.file(), &rollout("v0"));
+    started.version_becomes("v0").await;
+    assert_eq!(started.state(), ("IDLE".to_owned(), "version-locked".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_corrupt_state_file_does_not_make_an_abort_forgotten() {
+    let site = Site::new(&rollout("v2"));
+    let started = site.start();
+    started.state_becomes("STAGE").await;
+    started.ask(Verb::Abort).await.expect("toward stable");
+    started.end().await;
+    fs::write(site.path("state/overlay.json"), "garbage").expect("written");
+    let mut started = site.start();
+    started.running.has_begun().await;
+    let (phase, code) = started.state();
+    assert_eq!((started.canary(), phase.as_str(), code.as_str()), (0, "IDLE", "version-locked"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_abort_outlives_a_start_without_its_route() {
+    let site = Site::new(&rollout("v2"));
+    let started = site.start();
+    started.state_becomes("STAGE").await;
+    started.ask(Verb::Abort).await.expect("toward stable");
+    started.end().await;
+    let without = config(5).replace("name: all", "name: other");
+    rename_over(&site.file(), &without);
+    for _ in 0..2 {
+        let mut started = site.start();
+        started.running.has_begun().await;
+        started.end().await;
+    }
+    fs::remove_file(site.path("state/history.jsonl")).expect("removed");
+    let mut started = site.start();
+    started.running.has_begun().await;
+    rename_over(&site.file(), &rollout("v2"));
+    started.version_becomes("v2").await;
+    assert_eq!((started.canary(), started.state().1.as_str()), (0, "version-locked"));
 }
