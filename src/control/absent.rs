@@ -50,7 +50,11 @@ impl Kept {
     /// Puts every rollout where it belongs by what routes there are, and lets go of what is too old or
     /// too much.
     pub fn sort_out(&mut self, plan: &Plan, now: UnixMillis) {
-        for (route, known) in self.by_route.extract_if(.., |route, _| plan.route_named(route).is_none()) {
+        let all = std::mem::take(&mut self.by_route).into_iter();
+        let (here, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            all.partition(|(route, _)| plan.route_named(route).is_some());
+        self.by_route = here;
+        for (route, known) in gone {
             let Rollout { run, seq, spoiled, .. } = known.rollout;
             self.absent.insert(route, Absent { since_millis: now.0, run, seq, spoiled });
         }
