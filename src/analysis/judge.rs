@@ -21,6 +21,7 @@ use super::logs::NOTHING;
 use super::mixture::{Grant, Schedule};
 use super::policy::{Policy, Preset};
 use super::power::{self, Power, Reach};
+use super::slots::{NewSlots, Slots};
 use super::srm::SampleRatio;
 use super::thresholds::{Breach, Look, Thresholds};
 use crate::spec::rollout::OnClientErrors;
@@ -62,29 +63,6 @@ pub struct Analyzer {
     #[serde(default)]
     refused: Arms,
     slots: Slots,
-}
-
-/// Cumulative slot counts of the last tick, stable and canary; cleared at each step.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Slots {
-    seen: (u64, u64),
-    bad: (u64, u64),
-    #[serde(default)]
-    warm_bad: (u64, u64),
-    /// Too few addresses were active to bound what one of them adds.
-    #[serde(default)]
-    few: bool,
-    client_errors: (u64, u64),
-}
-
-/// What is new about slots in one tick.
-#[derive(Clone, Copy, Debug, Default)]
-struct NewSlots {
-    seen: (u64, u64),
-    bad: (u64, u64),
-    /// The same since the warm-up ended: a user who failed in it and fails again counts.
-    warm_bad: (u64, u64),
-    client_errors: Option<(u64, u64)>,
 }
 
 /// All rules' words on one tick.
@@ -191,7 +169,7 @@ impl Analyzer {
         self.last_second = self.last_second.max(tick.at_second);
         let grant = self.schedule.tick(tick.at_second);
         let current = tick.step == self.step;
-        let slots = current.then(|| self.new_slots(tick)).flatten();
+        let slots = current.then(|| self.slots.take(tick)).flatten();
         let sticky = tick.stable.slots.is_some() || tick.canary.slots.is_some();
         let warm = tick.at_second >= self.warm_errors_at;
         self.compare(policy, &grant, tick, warm, sticky, slots);
@@ -235,38 +213,6 @@ impl Analyzer {
             self.behaviour.tick(grant, tick, warm, slots, bursts);
         }
         self.latency.tick(grant, tick, tick.at_second >= self.warm_latency_at, bursts);
-    }
-
-    /// Slots that are new since the last tick of this step; `None` when the route is not sticky.
-    fn new_slots(&mut self, tick: &Tick) -> Option<NewSlots> {
-        let (stable, canary) = (&tick.stable, &tick.canary);
-        if stable.slots.is_none() && canary.slots.is_none() {
-            return None;
-        }
-        let grown = |last: &mut (u64, u64), now: (u64, u64)| {
-            let new = (now.0.saturating_sub(last.0), now.1.saturating_sub(last.1));
-            *last = (now.0.max(last.0), now.1.max(last.1));
-            new
-        };
-        let seen = (stable.slots.unwrap_or(0), canary.slots.unwrap_or(0));
-        let refused = stable.client_error_slots.zip(canary.client_error_slots);
-        let warm_bad = stable.warm_bad_slots.zip(canary.warm_bad_slots);
-        if self.slots.few && !tick.few_clients {
-            // What an address had added beyond its part is no longer in the sets.
-            let least = |last: &mut (u64, u64), now: (u64, u64)| {
-                *last = (last.0.min(now.0), last.1.min(now.1));
-            };
-            least(&mut self.slots.bad, (stable.bad_slots, canary.bad_slots));
-            warm_bad.inspect(|now| least(&mut self.slots.warm_bad, *now));
-        }
-        self.slots.few = tick.few_clients;
-        let bad = grown(&mut self.slots.bad, (stable.bad_slots, canary.bad_slots));
-        Some(NewSlots {
-            seen: grown(&mut self.slots.seen, seen),
-            bad,
-            warm_bad: warm_bad.map_or(bad, |now| grown(&mut self.slots.warm_bad, now)),
-            client_errors: refused.map(|now| grown(&mut self.slots.client_errors, now)),
-        })
     }
 
     /// Takes the tick into what the step has seen.

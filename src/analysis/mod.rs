@@ -24,6 +24,7 @@ pub mod power;
 pub mod recording;
 pub mod shadow;
 pub mod slo;
+mod slots;
 pub mod srm;
 pub mod thresholds;
 pub mod verify;

@@ -84,27 +84,14 @@ pub fn boot(
     workers: impl FnOnce(u16) -> usize,
     now: UnixMillis,
 ) -> Result<Booted, Box<Refused>> {
-    let loaded = match load::look(path, env, None, SystemTime::now()) {
-        Look::Loaded(loaded) => loaded,
-        Look::Failed(failed) => {
-            return Err(Box::new(Refused { diagnostics: failed.diagnostics, sources: failed.sources }));
-        }
-        Look::Same => return Err(Box::new(Refused { diagnostics: Vec::new(), sources: Vec::new() })),
-    };
+    let loaded = read(path, env)?;
     let listeners = loaded.spec.files.iter().map(|(_, file)| file.listeners.len()).sum();
     let written = loaded.spec.files.iter().find_map(|(_, file)| file.workers.as_ref());
     let book = Arc::new(Book::new(workers(written.map_or(0, |spot| spot.value)), listeners));
     let state_dir = state_dir(&loaded.spec, env, path);
     let compile_with = |overlay: &Overlay| {
-        compile(Inputs {
-            spec: &loaded.spec,
-            lists: &loaded.lists,
-            env,
-            overlay,
-            book: &book,
-            previous: None,
-            now: now.seconds(),
-        })
+        let (spec, lists, now) = (&loaded.spec, &loaded.lists, now.seconds());
+        compile(Inputs { spec, lists, env, overlay, book: &book, previous: None, now })
     };
     let refused = |diagnostics| {
         let sources = loaded.spec.files.iter().map(|(source, _)| source.clone()).collect();
@@ -155,6 +142,16 @@ pub fn boot(
         history,
         journal,
     })
+}
+
+fn read(path: &Path, env: &Env) -> Result<Box<Loaded>, Box<Refused>> {
+    match load::look(path, env, None, SystemTime::now()) {
+        Look::Loaded(loaded) => Ok(loaded),
+        Look::Failed(failed) => {
+            Err(Box::new(Refused { diagnostics: failed.diagnostics, sources: failed.sources }))
+        }
+        Look::Same => Err(Box::new(Refused { diagnostics: Vec::new(), sources: Vec::new() })),
+    }
 }
 
 /// What a remembered rollout says of its route before the controller runs.

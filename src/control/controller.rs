@@ -31,7 +31,7 @@ use super::rollouts::{Rollouts, recall};
 use super::start::Options;
 use super::writer::{Journals, Lines, Which, Writer};
 use crate::ledger::Book;
-use crate::model::time::Clock;
+use crate::model::time::{Clock, UnixMillis};
 use crate::model::{Diagnostic, Overlay};
 use crate::plan::diff::{Change, diff};
 use crate::plan::{Compiled, Inputs, Plan, Process, compile};
@@ -118,18 +118,7 @@ impl Controller {
         let plan = booted.publisher.current();
         let (generation, started_with) = (plan.generation, plan.process.clone());
         let seen = Arc::new(booted.loaded.seen.clone());
-        let report = Report {
-            path: booted.path.display().to_string(),
-            files: files(&booted.loaded),
-            last: Attempt {
-                at: clock.now(),
-                actor: "start".to_owned(),
-                ok: true,
-                diagnostics: booted.warnings.clone(),
-            },
-            state_dir: booted.state_dir.display().to_string(),
-            state: booted.state.detail.clone(),
-        };
+        let report = first_report(&booted, clock.now());
         meters.accepted(clock.now());
         meters.published(generation);
         health.set("config", "ok");
@@ -439,6 +428,18 @@ impl Controller {
         self.meters.published(generation);
         self.rollouts.published(&self.publisher.current());
         generation
+    }
+}
+
+/// What is told before anything was asked.
+fn first_report(booted: &Booted, now: UnixMillis) -> Report {
+    let (actor, diagnostics) = ("start".to_owned(), booted.warnings.clone());
+    Report {
+        path: booted.path.display().to_string(),
+        files: files(&booted.loaded),
+        last: Attempt { at: now, actor, ok: true, diagnostics },
+        state_dir: booted.state_dir.display().to_string(),
+        state: booted.state.detail.clone(),
     }
 }
 

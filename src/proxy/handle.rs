@@ -182,15 +182,10 @@ impl Story {
         let mut body = self.upload(&plan, body, multiplexed);
         let mut request = self.dress_for_all(&plan, route);
         if !route.mirrors.is_empty() {
-            let original = Original {
-                route: self.route,
-                choice: &choice,
-                parts: &request,
-                body: &body,
-                id: &self.id,
-                te_trailers: self.scan.te_trailers,
-                upgrade: websocket,
-            };
+            let (id, te_trailers) = (&self.id, self.scan.te_trailers);
+            let (parts, body) = (&request, &body);
+            let (route_at, choice, upgrade) = (self.route, &choice, websocket);
+            let original = Original { route: route_at, choice, parts, body, id, te_trailers, upgrade };
             mirror::begin(&mut self.exchange, route, &original);
         }
         if websocket && body.is_empty() {

@@ -103,7 +103,10 @@ fn a_revert_names_what_failed_with_ids_that_users_saw() {
     names_what_failed(&revert["failing"], canary, &failed);
     names_what_failed(&proxy.read("/api/v1/routes/all")["rollout"]["failing"], canary, &failed);
     let count = revert["failing"][0]["count"].as_u64().expect("a count");
-    assert_eq!(revert["samples"]["canary"]["e"].as_u64(), Some(count), "every bad outcome is one of them");
+    // One that fails while both are read may be in the one that is read later alone.
+    let bad = revert["samples"]["canary"]["e"].as_u64().expect("bad ones");
+    let all = u64::try_from(failed.len()).expect("few");
+    assert!((bad..=all.max(bad)).contains(&count), "{count} of {bad}, {all} in all");
     // The notice is in the log, whoever else is told.
     let words = format!("failing: POST /pay: 500 from {}", canary.url());
     eventually("the notice names what failed", || {

@@ -3,6 +3,7 @@
 //! The file says which slot serves at first; from the first exchange on run-time intent does, as long
 //! as the file has the same two slots. It must never let the file's first word undo an exchange.
 
+use super::split::Named;
 use super::upstreams::Upstreams;
 use super::{Context, rules};
 use crate::analysis::Policy;
@@ -28,6 +29,14 @@ pub(super) fn in_force<'a>(context: &Context<'a>, written: &'a Written) -> Optio
     }
     let other = if first.value == pair.active.value { second } else { first };
     Some((&pair.active, other))
+}
+
+/// Gives the slot that serves everything.
+pub(super) fn weigh(named: &mut Named<'_>, serving: Option<(&str, &str)>) {
+    let Some((active, _)) = serving else { return };
+    for (name, (_, arm)) in named {
+        arm.value.weight.0 = if *name == active { 100 } else { 0 };
+    }
 }
 
 /// The same as arms.

@@ -32,7 +32,7 @@ pub(super) struct Division {
     pub fingerprint: u64,
 }
 
-type Named<'a> = BTreeMap<&'a str, (&'a Spot<String>, Spot<WrittenArm>)>;
+pub(super) type Named<'a> = BTreeMap<&'a str, (&'a Spot<String>, Spot<WrittenArm>)>;
 
 pub(super) fn compile(
     context: &mut Context<'_>,
@@ -47,11 +47,7 @@ pub(super) fn compile(
     let mut named = arms_as_written(context, written, answered)?;
     let fingerprint = split_fingerprint(&named);
     let serving = slots::in_force(context, written);
-    if let Some((active, _)) = serving {
-        for (name, (_, arm)) in &mut named {
-            arm.value.weight.0 = if *name == active { 100 } else { 0 };
-        }
-    }
+    slots::weigh(&mut named, serving);
     let names: Vec<&str> = named.keys().copied().collect();
     let overlay = context.inputs.overlay.routes.get(&**route);
     let overlay = overlay.filter(|overlay| overlay.split_fingerprint == fingerprint);
@@ -59,20 +55,14 @@ pub(super) fn compile(
     let guide = context.inputs.overlay.guided.get(&**route).filter(|_| overlay.is_none());
     let written_weights: Vec<u32> = named.values().map(|(_, arm)| arm.weight.0).collect();
     let weights = guided::in_force(overlay, guide, policy.as_deref(), &names, written_weights);
-    if weights.iter().all(|weight| *weight == 0) && !named.is_empty() && overlay.is_none() {
-        let message = format!("no arm of route `{route}` has weight: every request will get a 503");
-        context.findings.warn(&written.name, "no-weight", message, "give one arm a weight above 0");
+    if !named.is_empty() && overlay.is_none() {
+        warn_of_no_weight(context, written, &weights);
     }
     let default_arm = default_arm(context, written, &names, policy.as_deref());
     let ranges = lay_out(context, written, &named, &weights, default_arm);
     let states = guided::states(overlay, guide, &names, &weights);
-    let facts = sticky::Arms {
-        names: &names,
-        weights: &weights,
-        states: &states,
-        overlay,
-        policy: policy.as_deref(),
-    };
+    let judged = policy.as_deref();
+    let facts = sticky::Arms { names: &names, weights: &weights, states: &states, overlay, policy: judged };
     let pin = sticky::pin(context, written, &facts);
     let split = Split {
         salt: Salt::new(&guided::salt(
@@ -108,6 +98,13 @@ pub(super) fn compile(
         slots: slots::indices(serving, &names),
         fingerprint,
     })
+}
+
+fn warn_of_no_weight(context: &mut Context<'_>, written: &Written, weights: &[u32]) {
+    if weights.iter().all(|weight| *weight == 0) {
+        let message = format!("no arm of route `{}` has weight: every request will get a 503", *written.name);
+        context.findings.warn(&written.name, "no-weight", message, "give one arm a weight above 0");
+    }
 }
 
 /// The counts of what overrides chose, by override and arm.
