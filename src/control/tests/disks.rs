@@ -2,6 +2,7 @@
 
 use std::io;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Instant;
 
@@ -19,26 +20,36 @@ enum Mood {
 
 /// A disk whose mood a test sets.
 #[derive(Clone, Debug)]
-struct Moody(Arc<(Mutex<Mood>, Condvar)>);
+struct Moody(Arc<(Mutex<Mood>, Condvar, AtomicBool)>);
 
 #[derive(Debug)]
 struct On(Moody, Box<dyn Disk>);
 
 impl Moody {
     fn well() -> Self {
-        Self(Arc::new((Mutex::new(Mood::Well), Condvar::new())))
+        Self(Arc::new((Mutex::new(Mood::Well), Condvar::new(), AtomicBool::new(false))))
     }
 
     fn becomes(&self, mood: Mood) {
         *self.0.0.lock().expect("a mood") = mood;
         self.0.1.notify_all();
     }
+
+    /// Until something is being written that does not end.
+    async fn holds_something(&self) {
+        while !self.0.2.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
 }
 
 impl Disk for On {
     fn save(&mut self, draft: &Draft) -> io::Result<()> {
-        let (mood, changed) = &*self.0.0;
-        let mood = changed.wait_while(mood.lock().expect("a mood"), |mood| *mood == Mood::Hangs);
+        let (mood, changed, held) = &*self.0.0;
+        let mood = mood.lock().expect("a mood");
+        held.store(*mood == Mood::Hangs, Ordering::SeqCst);
+        let mood = changed.wait_while(mood, |mood| *mood == Mood::Hangs);
+        held.store(false, Ordering::SeqCst);
         let failed = *mood.expect("a mood") == Mood::Fails;
         if failed { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { self.1.save(draft) }
     }
@@ -131,7 +142,8 @@ async fn a_disk_that_hangs_holds_up_nothing_that_goes_back() {
     let started = at_its_first_step(&site, &disk).await;
     disk.becomes(Mood::Hangs);
     let raised = tokio::spawn(started.ask(Verb::Advance));
-    tokio::task::yield_now().await;
+    let held = tokio::time::timeout(PATIENCE, disk.holds_something()).await;
+    held.expect("the step is being written");
     let aborted = tokio::spawn(started.ask(Verb::Abort));
     let asked = Instant::now();
     while started.canary() != 0 {
