@@ -203,7 +203,8 @@ impl Guard {
             return;
         }
         self.bad += bad;
-        let known = tick.canary.bad_moments.filter(|_| bad > 0).map_or(0, u16::count_ones);
+        // One that ended as its second was read may have no tenth; it fell in some.
+        let known = tick.canary.bad_moments.filter(|_| bad > 0).map_or(0, |mask| mask.count_ones().max(1));
         self.moments = self.moments.saturating_add(known.min(u32::from(MOMENTS)));
         self.seconds = self.seconds.saturating_add(u32::from(bad > 0));
     }

@@ -124,7 +124,9 @@ struct Arm {
     first_bad: Counter,
     latency: Bins,
     left: Bins,
-    /// Second of the last bad outcome, and in which tenths of it bad ones fell: `second << 16 | mask`.
+    /// Second of the last bad outcome, and in which tenths of the one before and of itself bad ones
+    /// fell: `second << 20 | before << 10 | now`. The one before is still to be read when a busy arm
+    /// fails on in the next.
     moments: AtomicU64,
     samples: Samples,
 }
@@ -424,9 +426,13 @@ impl Arm {
 
     fn moment(&self, unix_millis: u64) {
         let (second, tenth) = (unix_millis / 1_000, unix_millis % 1_000 / 100);
-        let before = self.moments.load(Relaxed);
-        let mask = if before >> 16 == second { before & 0xffff } else { 0 };
-        self.moments.store(second << 16 | mask | 1 << tenth, Relaxed);
+        let known = self.moments.load(Relaxed);
+        let masks = match second.wrapping_sub(known >> 20) {
+            0 => known & 0xf_ffff,
+            1 => (known & 0x3ff) << 10,
+            _ => 0,
+        };
+        self.moments.store(second << 20 | masks | 1 << tenth, Relaxed);
     }
 
     fn add_to(&self, sum: &mut ArmTotals, second: u64) {
@@ -439,10 +445,12 @@ impl Arm {
         sum.trusted.1 += self.trusted[1].get();
         self.latency.add_to(&mut sum.latency);
         self.left.add_to(&mut sum.left);
-        let moments = self.moments.load(Relaxed);
-        if moments >> 16 == second {
-            sum.moments |= (moments & 0xffff) as u16;
-        }
+        let known = self.moments.load(Relaxed);
+        sum.moments |= match (known >> 20).wrapping_sub(second) {
+            0 => known & 0x3ff,
+            1 => known >> 10 & 0x3ff,
+            _ => 0,
+        } as u16;
     }
 }
 
@@ -484,6 +492,18 @@ mod tests {
         assert_eq!((canary.n, canary.e, canary.latency.total(), canary.left.total()), (3, 1, 2, 1));
         assert_eq!((canary.moments, trial.totals(8).canary.moments), (0b100, 0));
         assert_eq!(trial.totals(7).stable.n, 0);
+    }
+
+    #[test]
+    fn tenths_of_a_second_are_known_while_the_next_one_fails_as_well() {
+        let trial = Trial::new(1, 1, 0, Vec::new());
+        for unix_millis in [7_250, 7_910, 8_010] {
+            trial.record(WorkerId(0), &Ended { unix_millis, ..ended(Side::Canary, Fate::Bad, 1) });
+        }
+        let moments = |second| trial.totals(second).canary.moments;
+        assert_eq!([6, 7, 8, 9].map(moments), [0, 0b10_0000_0100, 0b1, 0]);
+        trial.record(WorkerId(0), &Ended { unix_millis: 10_500, ..ended(Side::Canary, Fate::Bad, 1) });
+        assert_eq!([8, 9, 10].map(moments), [0, 0, 0b10_0000]);
     }
 
     #[test]
