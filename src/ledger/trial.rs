@@ -446,11 +446,12 @@ impl Arm {
         self.latency.add_to(&mut sum.latency);
         self.left.add_to(&mut sum.left);
         let known = self.moments.load(Relaxed);
-        sum.moments |= match (known >> 20).wrapping_sub(second) {
+        let mask = match (known >> 20).wrapping_sub(second) {
             0 => known & 0x3ff,
             1 => known >> 10 & 0x3ff,
             _ => 0,
-        } as u16;
+        };
+        sum.moments |= u16::try_from(mask).unwrap_or(0);
     }
 }
 
