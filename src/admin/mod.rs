@@ -6,6 +6,7 @@
 
 pub mod auth;
 mod differences;
+mod earlier;
 pub mod error;
 pub mod explain;
 mod flips;
@@ -97,6 +98,8 @@ impl Admin {
             .route("/routes", get(views::routes))
             .route("/routes/{route}", get(views::route))
             .route("/config", get(views::config))
+            .route("/config/history", get(earlier::history))
+            .route("/config/rollback", post(earlier::rollback))
             .route("/limits", get(views::limits))
             .route("/explain", get(explain::explain))
             .route("/routes/{route}/weights", post(verbs::weights))

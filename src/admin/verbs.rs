@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::Shared;
 use super::error::Refused;
-use crate::control::{By, DrainAsk, Expected, RolloutAsk};
+use crate::control::{By, DrainAsk, Expected, ReloadDone, RolloutAsk};
 use crate::model::Generation;
 use crate::rollout::Verb;
 use crate::wire;
@@ -138,18 +138,22 @@ pub(super) async fn reload(
     let by = by(request.actor, request.reason, request.annotations)?;
     let reason = by.reason.clone();
     let done = shared.admin.0.control.reload(dry_run, by, expected).await?;
+    Ok(Json(reloaded(done, reason, dry_run)))
+}
+
+pub(super) fn reloaded(done: ReloadDone, reason: String, dry_run: bool) -> wire::Reloaded {
     let changed = done.changes.into_iter().map(|change| wire::PlanChange {
         route: change.route,
         text: change.text,
         moved_percent: change.moved_percent,
     });
-    Ok(Json(wire::Reloaded {
+    wire::Reloaded {
         generation: done.generation.0,
         changed: changed.collect(),
         reason,
         dry_run,
         warnings: done.warnings.iter().map(Into::into).collect(),
-    }))
+    }
 }
 
 fn bad(message: impl Into<String>) -> Refused {

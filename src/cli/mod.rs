@@ -6,6 +6,7 @@
 //! traffic itself: every answer comes from the code that serves it.
 
 pub mod check;
+mod config;
 pub mod diff;
 mod differences;
 pub mod explain;
@@ -91,6 +92,9 @@ pub enum Remote {
     Differences(differences::DifferencesArgs),
     /// Load the configuration again
     Reload(remote::ReloadArgs),
+    /// Show which configurations served before, or go back to one
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
 }
 
 /// Arguments of `run`.
@@ -182,6 +186,7 @@ impl Remote {
             Self::History(args) => rollout::history(args),
             Self::Differences(args) => differences::run(args),
             Self::Reload(args) => remote::reload(args),
+            Self::Config(command) => command.run(),
         }
     }
 }

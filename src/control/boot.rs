@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::audit::{HISTORY, Journal};
+use super::earlier;
 use super::load::{self, Env, Loaded, Look};
 use super::order;
 use super::publisher::Publisher;
@@ -84,7 +85,8 @@ pub fn boot(
     workers: impl FnOnce(u16) -> usize,
     now: UnixMillis,
 ) -> Result<Booted, Box<Refused>> {
-    let loaded = read(path, env)?;
+    let file = read(path, env)?;
+    let loaded = earlier::recalled(&state_dir(&file.spec, env, path), path, file, now);
     let listeners = loaded.spec.files.iter().map(|(_, file)| file.listeners.len()).sum();
     let written = loaded.spec.files.iter().find_map(|(_, file)| file.workers.as_ref());
     let book = Arc::new(Book::new(workers(written.map_or(0, |spot| spot.value)), listeners));

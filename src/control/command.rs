@@ -65,6 +65,17 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<ReloadDone, Refusal>>,
     },
+    /// Serve what was in force at an earlier generation until the files change.
+    RollBack {
+        /// The generation.
+        generation: Generation,
+        /// Who and why.
+        by: By,
+        /// What the caller saw: a configuration generation.
+        expected: Expected,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<ReloadDone, Refusal>>,
+    },
     /// Set all weights of a route, or return to the file's.
     SetWeights {
         /// The route.
@@ -215,6 +226,20 @@ impl ControlHandle {
     pub async fn reload(&self, dry_run: bool, by: By, expected: Expected) -> Result<ReloadDone, Refusal> {
         let ask = |reply| Command::Reload { dry_run, maybe: false, by, expected, reply };
         self.ask(ask).await
+    }
+
+    /// Serves what was in force at an earlier generation, until the files change.
+    ///
+    /// # Errors
+    /// When that generation is not known any more, the caller saw something older, or every finding
+    /// when it is refused now.
+    pub async fn roll_back(
+        &self,
+        generation: Generation,
+        by: By,
+        expected: Expected,
+    ) -> Result<ReloadDone, Refusal> {
+        self.ask(|reply| Command::RollBack { generation, by, expected, reply }).await
     }
 
     /// The files may have changed: reads them, and loads them when they did.

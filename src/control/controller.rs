@@ -3,28 +3,27 @@
 //! A configuration that does not compile leaves the plan in force, and verbs go on working on the
 //! last good one. It must never hold up the data plane, and never publish half a change.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::ahead::Waiting;
-use super::boot::{Booted, needs_restart};
-use super::command::{By, Command, Expected, ReloadDone};
+use super::boot::Booted;
+use super::command::{By, Command, Expected};
+use super::earlier::{Earlier, Entry};
 use super::flips::Flips;
 use super::health::Health;
-use super::load::{self, Failed, Loaded, Look, Seen};
+use super::load::{self, Loaded, Seen};
 use super::meters::Meters;
-use super::order::{self, Direction};
 use super::outbox::{ANSWERS, Delivered, Outbox};
 use super::publisher::Publisher;
-use super::refusal::{Refusal, RefusalKind, mismatch, refused};
+use super::refusal::{Refusal, RefusalKind};
 use super::report::{Attempt, Report};
 use super::rollouts::report::{Conducted, Decisions};
 use super::rollouts::{Rollouts, recall};
@@ -32,18 +31,14 @@ use super::start::Options;
 use super::writer::{Journals, Lines, Which, Writer};
 use crate::ledger::Book;
 use crate::model::time::{Clock, UnixMillis};
-use crate::model::{Diagnostic, Overlay};
+use crate::model::{Diagnostic, Generation, Overlay};
 use crate::plan::diff::{Change, diff};
 use crate::plan::{Compiled, Inputs, Plan, Process, compile};
 
-/// How long a file that looks half written is given to become whole.
-const TORN: Duration = Duration::from_millis(100);
 /// Time between two looks at old plans.
 const RECLAIM: Duration = Duration::from_secs(1);
-/// Findings logged of one refused configuration.
-const MAX_LOGGED: usize = 50;
 /// Findings kept in the report and in answers.
-const MAX_KEPT: usize = 1_000;
+pub(super) const MAX_KEPT: usize = 1_000;
 
 /// The one task that changes plans.
 pub(super) struct Controller {
@@ -51,6 +46,8 @@ pub(super) struct Controller {
     pub(super) book: Arc<Book>,
     pub(super) publisher: Publisher,
     pub(super) loaded: Arc<Loaded>,
+    /// What was in force before, and is now.
+    pub(super) earlier: Earlier,
     pub(super) overlay: Overlay,
     /// Folder of the state.
     pub(super) state_dir: PathBuf,
@@ -98,8 +95,8 @@ pub(super) struct Controller {
 /// A compilation and what it changes.
 pub(super) struct Candidate {
     pub(super) plan: Plan,
-    warnings: Vec<Diagnostic>,
-    changes: Vec<Change>,
+    pub(super) warnings: Vec<Diagnostic>,
+    pub(super) changes: Vec<Change>,
 }
 
 impl Controller {
@@ -117,8 +114,10 @@ impl Controller {
         let Options { health, meters, clock, .. } = options;
         let plan = booted.publisher.current();
         let (generation, started_with) = (plan.generation, plan.process.clone());
-        let seen = Arc::new(booted.loaded.seen.clone());
+        let seen = Arc::new(booted.loaded.watched().clone());
         let report = first_report(&booted, clock.now());
+        let earlier =
+            Earlier::new(report.earlier.first().cloned().unwrap_or_default(), Arc::clone(&booted.loaded));
         meters.accepted(clock.now());
         meters.published(generation);
         health.set("config", "ok");
@@ -145,6 +144,7 @@ impl Controller {
             book: booted.book,
             publisher: booted.publisher,
             loaded: booted.loaded,
+            earlier,
             overlay: booted.overlay,
             state_dir: booted.state_dir,
             audit: writer.lines(Which::Audit),
@@ -238,6 +238,9 @@ impl Controller {
                 // An asker that went away loses only the answer.
                 let _ = reply.send(self.reload(dry_run, maybe, by, expected).await);
             }
+            Command::RollBack { generation, by, expected, reply } => {
+                let _ = reply.send(self.roll_back(generation, by, expected).await);
+            }
             Command::SetWeights { route, weights, by, expected, reply } => {
                 self.set_weights(&route, weights, by, expected, reply).await;
             }
@@ -245,152 +248,6 @@ impl Controller {
             Command::Flip { ask, reply } => self.flip(ask, reply).await,
             Command::Rollout { ask, reply } => self.rollout(ask, reply).await,
         }
-    }
-
-    // --- reload ---
-
-    async fn reload(
-        &mut self,
-        dry_run: bool,
-        maybe: bool,
-        by: By,
-        expected: Expected,
-    ) -> Result<ReloadDone, Refusal> {
-        let generation = self.publisher.current().generation;
-        let direction = if dry_run { Direction::TowardStable } else { Direction::TowardCanary };
-        order::check(direction, expected, generation).map_err(|found| mismatch(found, generation))?;
-        let last_try = self.retry_at.is_some_and(|at| at <= Instant::now());
-        let (path, env) = (self.path.clone(), Arc::clone(&self.loaded.env));
-        let last = maybe.then(|| Arc::clone(&self.seen.borrow()));
-        let look = blocking(move || load::look(&path, &env, last.as_deref(), SystemTime::now())).await?;
-        match look {
-            Look::Same => {
-                self.retry_at = None;
-                Ok(ReloadDone { generation, ..ReloadDone::default() })
-            }
-            Look::Failed(failed) if maybe && failed.maybe_torn && !last_try => {
-                self.retry_at.get_or_insert_with(|| Instant::now() + TORN);
-                Err(refused(generation, Vec::new()))
-            }
-            Look::Failed(failed) => {
-                let Failed { diagnostics, seen, .. } = *failed;
-                if !dry_run {
-                    self.retry_at = None;
-                    self.refuse(seen, &by, &diagnostics);
-                }
-                Err(refused(generation, diagnostics))
-            }
-            Look::Loaded(loaded) => self.load(dry_run, Arc::new(*loaded), by).await,
-        }
-    }
-
-    /// Puts a configuration in force that could be read.
-    async fn load(&mut self, dry_run: bool, loaded: Arc<Loaded>, by: By) -> Result<ReloadDone, Refusal> {
-        let generation = self.publisher.current().generation;
-        let unchanged = loaded.seen.hash == self.loaded.seen.hash;
-        if unchanged && dry_run {
-            return Ok(ReloadDone { generation, warnings: self.warnings.clone(), changes: Vec::new() });
-        }
-        if unchanged {
-            tracing::info!(actor = %by.actor, %generation, "configuration read again: unchanged");
-            self.accept(&loaded, &by);
-            return Ok(ReloadDone { generation, warnings: self.warnings.clone(), changes: Vec::new() });
-        }
-        let candidate = match self.compile(Arc::clone(&loaded), self.overlay.clone()).await? {
-            Ok(candidate) => candidate,
-            Err(diagnostics) => {
-                if !dry_run {
-                    self.refuse(loaded.seen.clone(), &by, &diagnostics);
-                }
-                return Err(refused(generation, diagnostics));
-            }
-        };
-        let Candidate { plan, mut warnings, changes } = candidate;
-        let refusals = self.refused_by_rollouts(&plan, &loaded);
-        if !refusals.is_empty() {
-            if !dry_run {
-                self.refuse(loaded.seen.clone(), &by, &refusals);
-            }
-            return Err(refused(generation, refusals));
-        }
-        warnings.extend(needs_restart(&self.started_with, &plan.process));
-        if dry_run {
-            return Ok(ReloadDone { generation, changes, warnings });
-        }
-        let fingerprints: BTreeMap<String, u64> =
-            plan.routes.iter().map(|route| (route.name.to_string(), route.split_fingerprint)).collect();
-        let ended = order::drop_stale(&mut self.overlay, |name| fingerprints.get(name).copied());
-        let before = generation.0;
-        let old = self.publisher.current();
-        let generation = self.publish(plan);
-        self.loaded = Arc::clone(&loaded);
-        self.warnings.clone_from(&warnings);
-        for warning in warnings.iter().take(MAX_LOGGED) {
-            tracing::warn!("{warning}");
-        }
-        self.accept(&loaded, &by);
-        let words: Vec<String> = changes
-            .iter()
-            .take(MAX_LOGGED)
-            .map(|change| format!("{} {}", change.route, change.text))
-            .collect();
-        tracing::info!(generation = generation.0, actor = %by.actor, changes = changes.len(), "configuration loaded");
-        self.journal("reload", "", &by, json!(before), json!(words));
-        if self.slots_ended() || !ended.is_empty() {
-            for route in &ended {
-                self.weights_ended(route);
-            }
-            self.submit(Vec::new(), Vec::new(), Vec::new());
-        }
-        self.follow_edits(&old).await;
-        self.follow_file().await;
-        let generation = self.publisher.current().generation;
-        Ok(ReloadDone { generation, changes, warnings })
-    }
-
-    /// Notes that a configuration was accepted, whether or not it changed anything.
-    fn accept(&mut self, loaded: &Loaded, by: &By) {
-        self.retry_at = None;
-        self.seen.send_replace(Arc::new(loaded.seen.clone()));
-        self.meters.accepted(self.clock.now());
-        self.health.set("config", "ok");
-        self.attempt(by, true, self.warnings.clone(), Some(files(loaded)));
-    }
-
-    /// Notes that a configuration was refused; the plan in force stays.
-    fn refuse(&mut self, seen: Seen, by: &By, diagnostics: &[Diagnostic]) {
-        for finding in diagnostics.iter().take(MAX_LOGGED) {
-            tracing::error!("{finding}");
-        }
-        tracing::error!(
-            findings = diagnostics.len(),
-            actor = %by.actor,
-            "the configuration was refused; the last good one stays in force"
-        );
-        // What is watched stays what it was as well, so that the old folders still wake us.
-        let mut seen = seen;
-        let last = Arc::clone(&self.seen.borrow());
-        for (list, old) in [(&mut seen.files, &last.files), (&mut seen.folders, &last.folders)] {
-            list.extend(old.iter().cloned());
-            list.sort();
-            list.dedup();
-        }
-        seen.folders.truncate(load::MAX_FOLDERS);
-        self.seen.send_replace(Arc::new(seen));
-        self.meters.refused();
-        let text = format!("serving the last good one; {} findings refuse the file", diagnostics.len());
-        self.health.set("config", text);
-        let first: Vec<String> = diagnostics.iter().take(1).map(ToString::to_string).collect();
-        self.journal("reload-refused", "", by, Value::Null, json!(first));
-        self.attempt(by, false, diagnostics.to_vec(), None);
-    }
-
-    fn attempt(&self, by: &By, ok: bool, mut diagnostics: Vec<Diagnostic>, files: Option<Vec<String>>) {
-        diagnostics.truncate(MAX_KEPT);
-        let mut report = Report::clone(&self.report.load());
-        report.last = Attempt { at: self.clock.now(), actor: by.actor.clone(), ok, diagnostics };
-        report.files = files.unwrap_or(report.files);
-        self.report.store(Arc::new(report));
     }
 
     // --- shared steps ---
@@ -422,7 +279,7 @@ impl Controller {
         .await
     }
 
-    pub(super) fn publish(&mut self, plan: Plan) -> crate::model::Generation {
+    pub(super) fn publish(&mut self, plan: Plan) -> Generation {
         let generation = plan.generation;
         self.publisher.publish(plan);
         self.meters.published(generation);
@@ -438,6 +295,13 @@ fn first_report(booted: &Booted, now: UnixMillis) -> Report {
         path: booted.path.display().to_string(),
         files: files(&booted.loaded),
         last: Attempt { at: now, actor, ok: true, diagnostics },
+        earlier: [Entry {
+            generation: booted.plan().generation,
+            at: now,
+            actor: "start".to_owned(),
+            ..Entry::default()
+        }]
+        .into(),
         state_dir: booted.state_dir.display().to_string(),
         state: booted.state.detail.clone(),
     }
@@ -453,6 +317,6 @@ pub(super) async fn blocking<T: Send + 'static>(
     })
 }
 
-fn files(loaded: &Loaded) -> Vec<String> {
+pub(super) fn files(loaded: &Loaded) -> Vec<String> {
     loaded.spec.files.iter().map(|(source, _)| source.name.clone()).collect()
 }

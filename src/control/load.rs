@@ -45,7 +45,7 @@ pub fn environment() -> Env {
 }
 
 /// A configuration that could be read and parsed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Loaded {
     /// Its files.
     pub spec: Spec,
@@ -57,6 +57,16 @@ pub struct Loaded {
     pub seen: Seen,
     /// What somebody should look at.
     pub warnings: Vec<Diagnostic>,
+    /// The files as they are, where this earlier configuration serves instead of them.
+    pub instead_of: Option<Seen>,
+}
+
+impl Loaded {
+    /// The files that are watched: a change of theirs is to be served.
+    #[must_use]
+    pub fn watched(&self) -> &Seen {
+        self.instead_of.as_ref().unwrap_or(&self.seen)
+    }
 }
 
 /// What was looked at, so that a later look can tell whether anything changed.
@@ -128,7 +138,7 @@ pub fn look(path: &Path, env: &Env, last: Option<&Seen>, now: SystemTime) -> Loo
             let lists = read_lists(&base, &spec.list_files());
             let seen = seen(path, &read, &lists);
             let warnings = read.warnings.into_iter().chain(secret::missing(&base, &spec)).collect();
-            let loaded = Loaded { spec, lists, env: Arc::clone(env), seen, warnings };
+            let loaded = Loaded { spec, lists, env: Arc::clone(env), seen, warnings, instead_of: None };
             Look::Loaded(Box::new(loaded))
         }
     }
@@ -274,7 +284,7 @@ fn plain(error: &io::Error) -> String {
     text.split_once(" (os error").map_or(text.clone(), |(words, _)| words.to_owned())
 }
 
-fn read_lists(base: &Path, names: &[String]) -> Lists {
+pub(super) fn read_lists(base: &Path, names: &[String]) -> Lists {
     let read = |name: &String| {
         let text = read_bytes(&base.join(name), MAX_LIST_BYTES)
             .map_err(|error| plain(&error))

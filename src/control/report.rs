@@ -2,6 +2,9 @@
 //!
 //! Replaced as a whole by the controller; it must never be a second source for what the plan says.
 
+use std::sync::Arc;
+
+use super::earlier::Entry;
 use crate::model::Diagnostic;
 use crate::model::time::UnixMillis;
 
@@ -27,6 +30,8 @@ pub struct Report {
     pub files: Vec<String>,
     /// The last attempt to load it.
     pub last: Attempt,
+    /// Configurations that were in force, oldest first; the last one is.
+    pub earlier: Arc<[Entry]>,
     /// Folder of the state.
     pub state_dir: String,
     /// `ok`, or what is wrong with it.

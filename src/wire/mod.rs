@@ -3,6 +3,7 @@
 //! They exist so that both sides agree on every name. They must never hold behaviour beyond
 //! conversion, and a field that was published is never renamed.
 
+pub mod config;
 pub mod differences;
 pub mod rollout;
 pub mod route;
@@ -15,6 +16,7 @@ pub mod verb;
 use serde::{Deserialize, Serialize};
 
 pub use crate::model::{Explained, Range};
+pub use config::{ConfigEntry, ConfigHistory, RollbackRequest};
 pub use differences::{Differences, Differing, Discordance, Latency, Mirrored, Mismatch, Quantiles};
 pub use rollout::{
     Check, Dora, Evidence, Failing, Harm, History, Known, PlannedStep, Record, Rollout, RolloutMoved,

@@ -360,3 +360,48 @@ fn after_the_answer_no_new_request_uses_the_old_weights() {
     assert_eq!((report.failed, report.closed), (0, 0), "{report:?}");
     assert!(report.done > changes / 2, "{report:?}");
 }
+
+// --- the way back ---
+
+#[test]
+fn an_earlier_configuration_serves_until_the_file_changes() {
+    let pair = Pair::start();
+    let proxy = Proxy::start(&pair.text(1, 0));
+    let good = proxy.generation();
+    proxy.reload(&pair.text(0, 1));
+    assert_eq!(all_on(&proxy), "canary");
+    let bad = proxy.generation();
+    let written = fs::read_to_string(proxy.site.file()).expect("the file");
+    let back = |proxy: &Proxy, generation: u64| {
+        let asked = json!({ "generation": generation, "reason": "pages fail" });
+        proxy.admin(&proxy.verb("/api/v1/config/rollback", &asked))
+    };
+    let unknown = back(&proxy, 0).expect_status(404).json();
+    assert_eq!(unknown["code"], "unknown-generation", "{unknown:#}");
+    let done = back(&proxy, good).expect_status(200).json();
+    assert_eq!(done["warnings"][0]["code"], "rolled-back", "{done:#}");
+    assert_eq!(all_on(&proxy), "stable");
+    assert_eq!(fs::read_to_string(proxy.site.file()).expect("the file"), written);
+    let known = proxy.read("/api/v1/config/history")["entries"].clone();
+    let last = &known[2];
+    assert_eq!((known.as_array().map(Vec::len), &last["backTo"]), (Some(3), &json!(good)), "{known:#}");
+    assert_eq!(last["reason"], "pages fail");
+    // A restart finds the file as it was gone back from, and still does not serve it.
+    let site = proxy.site.clone();
+    drop(proxy);
+    let proxy = site.start();
+    assert_eq!(all_on(&proxy), "stable");
+    // Neither does a look at files that did not change; a load on purpose does.
+    assert!(bad > good);
+    let told = proxy.admin(&proxy.verb("/api/v1/reload", &json!({}))).expect_status(200).json();
+    assert_eq!(told["warnings"], json!([]), "{told:#}");
+    assert_eq!(all_on(&proxy), "canary");
+    drop(proxy);
+    let proxy = site.start();
+    assert_eq!(all_on(&proxy), "canary", "what was loaded on purpose stays");
+    let (first, _) = (proxy.generation(), proxy.reload(&pair.text(1, 0)));
+    back(&proxy, first).expect_status(200);
+    assert_eq!(all_on(&proxy), "canary");
+    proxy.reload(&pair.text(2, 0));
+    assert_eq!(all_on(&proxy), "stable", "the file changed");
+}
