@@ -399,7 +399,8 @@ fn an_earlier_configuration_serves_until_the_file_changes() {
     drop(proxy);
     let proxy = site.start();
     assert_eq!(all_on(&proxy), "canary", "what was loaded on purpose stays");
-    let (first, _) = (proxy.generation(), proxy.reload(&pair.text(1, 0)));
+    let first = proxy.generation();
+    proxy.reload(&pair.text(1, 0));
     back(&proxy, first).expect_status(200);
     assert_eq!(all_on(&proxy), "canary");
     proxy.reload(&pair.text(2, 0));
