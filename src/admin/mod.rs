@@ -13,6 +13,7 @@ mod flips;
 pub mod guard;
 pub mod listen;
 mod objectives;
+mod openapi;
 pub mod rollouts;
 pub mod scrape;
 mod steering;
@@ -113,6 +114,7 @@ impl Admin {
             .route("/reload", post(verbs::reload));
         Router::new()
             .nest("/api/v1", api)
+            .route("/openapi.json", get(openapi::openapi))
             .with_state(shared.clone())
             .merge(self.open_routes())
             .fallback(error::not_found)

@@ -2,10 +2,11 @@
 //!
 //! Plain data: the plan fills it in. A field that was published is never renamed.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What happens to one request, and why.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Explained {
     /// Route that owns the request; `None` when none does.
     pub route: Option<String>,
@@ -33,7 +34,7 @@ pub struct Explained {
 }
 
 /// Buckets of one arm, both ends included.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Range {
     /// Arm name.
     pub arm: String,

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `GET /api/v1/routes/{r}/differences`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Differences {
     /// The route.
@@ -17,7 +18,7 @@ pub struct Differences {
 }
 
 /// One mirror.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Mirrored {
     /// Upstream that copies go to.
@@ -49,7 +50,7 @@ pub struct Mirrored {
 }
 
 /// Which sides of pairs failed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Discordance {
     /// Neither.
@@ -63,7 +64,7 @@ pub struct Discordance {
 }
 
 /// Latency of both sides of pairs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Latency {
     /// What the client got.
     pub primary: Quantiles,
@@ -72,7 +73,7 @@ pub struct Latency {
 }
 
 /// Quantiles in milliseconds; `None` without a pair.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Quantiles {
     /// Median.
@@ -84,7 +85,7 @@ pub struct Quantiles {
 }
 
 /// One place that differs.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Differing {
     /// `status`, `header`, `body`, `json-missing`, `json-extra`, `json-type`, `json-value`, `length`.
@@ -104,7 +105,7 @@ pub struct Differing {
 }
 
 /// An example of a difference.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Mismatch {
     /// Wall-clock milliseconds.

@@ -13,6 +13,7 @@ pub mod steering;
 pub mod ticks;
 pub mod verb;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::model::{Explained, Range};
@@ -32,7 +33,7 @@ pub use verb::{
 };
 
 /// A refusal, for every status from 400 up.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Error {
     /// Stable kebab-case code.
     pub code: String,
@@ -53,7 +54,7 @@ pub struct Error {
 }
 
 /// One finding about the configuration, as it travels.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Diagnostic {
     /// Stable kebab-case code.
     pub code: String,

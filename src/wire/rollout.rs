@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Changed, verb::is_false};
 
 /// The rollout of a route.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
     /// Name of the new version.
@@ -82,7 +83,7 @@ pub struct Rollout {
 }
 
 /// A number from outside.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Check {
     /// Its name.
     pub name: String,
@@ -96,7 +97,7 @@ pub struct Check {
 }
 
 /// The evidence a verdict rests on, as natural logarithms.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Evidence {
     /// `ln E`, all metrics together; `None` for none.
@@ -108,7 +109,7 @@ pub struct Evidence {
 }
 
 /// Requests and bad ones of both arms.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Samples {
     /// The reference.
     pub stable: Seen,
@@ -117,7 +118,7 @@ pub struct Samples {
 }
 
 /// Requests and bad ones of one arm.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Seen {
     /// Requests that ended.
     pub n: u64,
@@ -126,7 +127,7 @@ pub struct Seen {
 }
 
 /// One kind of failing request.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Failing {
     /// `canary` or `stable`.
@@ -151,7 +152,7 @@ pub struct Failing {
 }
 
 /// `POST /api/v1/routes/{r}/rollout/{verb}`; the body may be empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutRequest {
     /// The version the caller means; another one is a conflict.
@@ -172,7 +173,7 @@ pub struct RolloutRequest {
 }
 
 /// Answer to a rollout verb.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RolloutMoved {
     /// Generation of the route.
     pub generation: u64,
@@ -187,7 +188,7 @@ pub struct RolloutMoved {
 }
 
 /// `GET /api/v1/routes/{r}/history`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct History {
     /// Decisions, the latest last.
     pub records: Vec<Record>,
@@ -197,7 +198,7 @@ pub struct History {
 }
 
 /// How well the versions of a route come out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Dora {
     /// Versions promoted.
@@ -213,7 +214,7 @@ pub struct Dora {
 }
 
 /// One decision.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
     /// Of the run, such as `run-3`: decisions of one route with the same id belong together.
@@ -268,7 +269,7 @@ pub struct Record {
 }
 
 /// What one revert cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Harm {
     /// Failures beyond stable's share.
@@ -280,7 +281,7 @@ pub struct Harm {
 }
 
 /// What was known when a decision was made.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Known {
     /// The verdict.
@@ -296,7 +297,7 @@ pub struct Known {
 }
 
 /// `GET /api/v1/routes/{r}/rollout/plan`: what each step takes at the measured rate.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutPlan {
     /// Name of the new version.
@@ -326,7 +327,7 @@ pub struct RolloutPlan {
 }
 
 /// One step and what it takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedStep {
     /// The canary's percent of both arms.

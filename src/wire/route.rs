@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Drain, Objective, Override, Rollout};
 
 /// `GET /api/v1/routes`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Routes {
     /// Generation of the configuration.
     pub generation: u64,
@@ -16,7 +17,7 @@ pub struct Routes {
 }
 
 /// `GET /api/v1/routes/{r}`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Route {
     /// Name.
     pub name: String,
@@ -42,7 +43,7 @@ pub struct Route {
 }
 
 /// Copies of a route's requests for one upstream; numbers are since the start.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Mirror {
     /// Upstream that gets them.
@@ -64,7 +65,7 @@ pub struct Mirror {
 }
 
 /// One arm; numbers are of the last minute.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Arm {
     /// Name.
@@ -100,7 +101,7 @@ pub struct Arm {
 }
 
 /// One address.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Endpoint {
     /// `scheme://host:port`.
     pub address: String,
@@ -109,7 +110,7 @@ pub struct Endpoint {
 }
 
 /// Slots of a blue-green route.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BlueGreen {
     /// The slot that serves.

@@ -1,9 +1,10 @@
 //! An objective as operators see it: what is left of its error budget, and how fast it goes.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One objective of a route.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Objective {
     /// `availability`, or `latency_300ms`.
@@ -23,7 +24,7 @@ pub struct Objective {
 }
 
 /// How fast the budget goes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BurnRate {
     /// Over how long: `5m`, `30m`, `1h`, `6h`, `3d`.
     pub window: String,

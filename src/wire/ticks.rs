@@ -3,12 +3,13 @@
 //! It exists so that a live rollout can be recorded. It must never hold counts of its own: each line
 //! is one of a recording, as `simulate --counts` reads it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::verb::is_false;
 
 /// `GET /api/v1/routes/{r}/ticks?after=NUMBER`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Ticks {
     /// Numbers mean nothing under another one: the process was started again.

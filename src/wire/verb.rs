@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Diagnostic;
 
 /// `POST /api/v1/routes/{r}/weights`: `weights` or `reset`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WeightsRequest {
     /// Weight by arm: the whole split, arms not named get 0.
@@ -33,7 +34,7 @@ pub(super) fn is_false(flag: &bool) -> bool {
 }
 
 /// `POST /api/v1/routes/{r}/flip`; the body may be empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FlipRequest {
     /// To the slot that served before, at once.
@@ -54,7 +55,7 @@ pub struct FlipRequest {
 }
 
 /// Answer to a flip.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Flipped {
     /// Generation of the route.
     pub generation: u64,
@@ -71,7 +72,7 @@ pub struct Flipped {
 }
 
 /// `POST /api/v1/reload`; the body may be empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReloadRequest {
     /// Why.
@@ -86,7 +87,7 @@ pub struct ReloadRequest {
 }
 
 /// One weight that changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Changed {
     /// Arm name.
     pub arm: String,
@@ -97,7 +98,7 @@ pub struct Changed {
 }
 
 /// Answer to a weights request.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WeightsSet {
     /// Generation of the route.
     pub generation: u64,
@@ -108,7 +109,7 @@ pub struct WeightsSet {
 }
 
 /// Answer to a reload.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Reloaded {
     /// Generation of the configuration, the present one for a dry run.
@@ -124,7 +125,7 @@ pub struct Reloaded {
 }
 
 /// One difference between two configurations.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanChange {
     /// Route it concerns; empty for the rest.

@@ -42,6 +42,7 @@ mod mirror;
 mod mirrored;
 mod mutations;
 mod objectives;
+mod openapi;
 mod origins;
 mod outside;
 mod overrides;

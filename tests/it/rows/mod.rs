@@ -1,9 +1,10 @@
 //! The rows of the fault matrix that a client or an origin can cause, one line of output each.
 //!
 //! F: framing and request line. P: identity and paths. D: HTTP/2 to HTTP/1. L: slow clients.
-//! R: odd origins. U: upgrades. Every row is judged by bytes: what the client got, what the origin saw, what was
+//! R: odd origins. U: upgrades. A: the operator's listener. Every row is judged by bytes: what the client got, what the origin saw, what was
 //! counted. A row must never stop the rows after it; a table fails at its end.
 
+mod admin;
 mod downgrade;
 mod framing;
 mod identity;
