@@ -38,7 +38,9 @@ impl Prometheus {
         });
         let ready = get("/-/ready");
         eventually("Prometheus is ready", || {
-            Conn::try_open(stranger.addr()).and_then(|mut conn| conn.send(&ready)).is_ok_and(|one| one.status == 200)
+            Conn::try_open(stranger.addr())
+                .and_then(|mut conn| conn.send(&ready))
+                .is_ok_and(|one| one.status == 200)
         });
         Self(stranger)
     }

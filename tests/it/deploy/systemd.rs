@@ -22,7 +22,8 @@ fn the_unit_is_well_formed_and_exposes_little() {
     needs!("systemd-analyze");
     let unit = folder().join("systemd/switchback.service").display().to_string();
     let score = analyze(&["security", "--offline=true", &unit]);
-    let last = score.lines().find_map(|line| line.split_once("Overall exposure level for ")).expect("a score");
+    let last =
+        score.lines().find_map(|line| line.split_once("Overall exposure level for ")).expect("a score");
     let score = last.1.split_whitespace().nth(1).and_then(|number| number.parse::<f64>().ok());
     assert!(score.is_some_and(|score| score <= EXPOSURE), "{last:?}");
 
@@ -48,5 +49,8 @@ fn the_unit_its_user_and_its_folders_fit_together() {
     assert!(text("systemd/switchback.tmpfiles").contains(&owned), "{owned}");
     let begins = format!("/usr/local/bin/switchback run -c /etc/{}", value("ConfigurationDirectory"));
     assert_eq!(value("ExecStart"), begins);
-    assert_eq!((&*value("StateDirectoryMode"), &*value("UMask"), &*value("LimitCORE")), ("0700", "0077", "0"));
+    assert_eq!(
+        (&*value("StateDirectoryMode"), &*value("UMask"), &*value("LimitCORE")),
+        ("0700", "0077", "0")
+    );
 }
