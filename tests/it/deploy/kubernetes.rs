@@ -93,7 +93,9 @@ fn every_overlay_names_what_is_there() {
             list["patches"].as_array().into_iter().flatten().filter_map(|patch| patch["path"].as_str());
         let resources = list["resources"].as_array().expect("resources").iter().filter_map(Value::as_str);
         let named: BTreeSet<_> = resources.chain(paths).collect();
-        named.iter().for_each(|path| assert!(here.join(path).exists(), "{name}: {path}"));
+        for path in &named {
+            assert!(here.join(path).exists(), "{name}: {path}");
+        }
         for file in fs::read_dir(&here).expect("a folder").map(|entry| entry.expect("an entry").file_name()) {
             let file = file.to_string_lossy().into_owned();
             assert!(file == "kustomization.yaml" || named.contains(&*file), "{name}: nobody names {file}");
