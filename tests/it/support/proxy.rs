@@ -55,6 +55,12 @@ impl Proxy {
         Self::spawn_reading(site, path).await_ready()
     }
 
+    /// The folder as it is mounted in a pod, with the site's state on a volume.
+    pub fn start_mounted(site: Site, folder: &Path) -> Self {
+        let state = site.state();
+        Self::spawn_with(site, folder, &[("STATE_DIRECTORY", &state)]).await_ready()
+    }
+
     fn await_ready(self) -> Self {
         let mut proxy = self;
         let ready = becomes_true(PATIENCE, || {
