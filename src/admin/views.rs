@@ -145,7 +145,9 @@ fn view(admin: &Admin, conducted: &Conducted, route: &Route) -> wire::Route {
     let arms = route.arms.iter().map(|arm| {
         let seen = minute.arms.get(&arm.name);
         let quantile = |q: f64| seen.and_then(|seen| seen.latency.quantile(q)).map(millis);
-        let running = cells.iter().filter(|cell| cell.arm == arm.name).map(|cell| cell.in_flight()).sum();
+        let own = || cells.iter().filter(|cell| cell.arm == arm.name);
+        let running: u64 = own().map(|cell| cell.in_flight()).sum();
+        let tunnels: u64 = own().map(|cell| cell.tunnels()).sum();
         wire::Arm {
             name: arm.name.to_string(),
             upstream: arm.upstream.name.to_string(),
@@ -159,7 +161,7 @@ fn view(admin: &Admin, conducted: &Conducted, route: &Route) -> wire::Route {
             p99_ms: quantile(0.99),
             in_flight: running,
             pinned: route.split.pin.is_some().then(|| seen.map_or(0, |seen| seen.pinned)),
-            drain: steering::drain(admin, route, arm, running),
+            drain: steering::drain(admin, route, arm, running + tunnels),
             endpoints: arm.upstream.endpoints.iter().map(endpoint).collect(),
         }
     });

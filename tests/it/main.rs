@@ -29,6 +29,7 @@ mod admin;
 mod bluegreen;
 mod cli;
 mod differences;
+mod drains;
 mod experiments;
 mod explain;
 mod failures;
