@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::error::Refused;
 use super::scrape::ratio;
-use super::{Admin, Shared, flips, objectives, rollouts, steering};
+use super::{Admin, Shared, differences, flips, objectives, rollouts, steering};
 use crate::control::{self, Attempt, Conducted, Phase, Readiness};
 use crate::ledger::Seen;
 use crate::plan::{Listener, Route, Upstream};
@@ -173,21 +173,8 @@ fn view(admin: &Admin, conducted: &Conducted, route: &Route) -> wire::Route {
         rollout: rollouts::of(conducted, &route.name),
         slo: objectives::of(conducted, &route.name),
         overrides: steering::overrides(admin, route, &cells),
-        mirrors: route.mirrors.iter().map(mirror).collect(),
+        mirrors: differences::mirrors(admin, route),
         blue_green,
-    }
-}
-
-fn mirror(mirror: &crate::plan::Mirror) -> wire::Mirror {
-    let totals = mirror.cell.totals();
-    wire::Mirror {
-        to: mirror.upstream.name.to_string(),
-        percent: f64::from(mirror.sample) / 10_000.0,
-        sampled: totals.sampled,
-        sent: totals.sent(),
-        dropped: totals.dropped().map(|(reason, count)| (reason.label().to_owned(), count)).collect(),
-        p99_ms: totals.head.quantile(0.99).map(millis),
-        pairs: mirror.pairs().then_some(totals.pairs),
     }
 }
 
@@ -195,7 +182,7 @@ fn endpoint(endpoint: &crate::plan::Endpoint) -> wire::Endpoint {
     wire::Endpoint { address: endpoint.cell.url.to_string(), healthy: true }
 }
 
-fn millis(nanos: u64) -> f64 {
+pub(super) fn millis(nanos: u64) -> f64 {
     ratio(nanos, 1_000_000)
 }
 

@@ -190,7 +190,8 @@ fn a_slot_that_fails_its_smoke_test_never_serves() {
 /// Flips to a slot that is harmful, and waits until it is flipped back; the record of that.
 #[track_caller]
 fn flips_back(origins: &[Origin; 2], verify: &str, code: &str) -> Value {
-    let proxy = start(origins, &format!(", verify: {{ for: 60s{verify} }}"));
+    let slots = format!(", preview: {{ hostnames: [look.test] }}, verify: {{ for: 60s{verify} }}");
+    let proxy = start(origins, &slots);
     let load = load(&proxy);
     await_window(&proxy);
     flipped(&proxy, &json!({}), "green");
@@ -201,6 +202,8 @@ fn flips_back(origins: &[Origin; 2], verify: &str, code: &str) -> Value {
         (&json!("blue"), &json!(code), &json!(false))
     );
     serves(&proxy, "blue");
+    // Whoever looks for the reason finds what was harmful where it is.
+    assert_eq!(proxy.ask(&get("/look").host("look.test")).expect_status(200).origin(), "green");
     let record = recorded(&proxy, code).expect("a record");
     assert_eq!((&record["actor"], &record["after"]), (&json!("analyzer"), &json!(0.0)), "{record:#}");
     let flip = recorded(&proxy, "flip").expect("a record");

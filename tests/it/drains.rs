@@ -70,9 +70,7 @@ fn tunnels_of_the_old_slot_stay_until_its_time_is_over() {
     done(&proxy, "flip", &json!({}));
     assert!(passes(&mut old), "it ends where it began");
     let mut new = tunnel(&proxy);
-    eventually("it is waited for", || {
-        proxy.read("/api/v1/routes/web")["blueGreen"]["draining"] == 1
-    });
+    eventually("it is waited for", || proxy.read("/api/v1/routes/web")["blueGreen"]["draining"] == 1);
     assert!(told(&proxy, "drained").is_empty());
     eventually("the old one is closed", || !passes(&mut old));
     eventually("that is told", || told(&proxy, "drain-over").len() == 1);

@@ -52,6 +52,7 @@ mod recording;
 mod reload;
 mod rollouts;
 mod rows;
+mod shadowed;
 mod simulate;
 mod splitting;
 mod sticky;
