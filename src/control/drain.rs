@@ -100,7 +100,7 @@ impl Controller {
 pub(super) fn end_tunnels(book: &Book, route: &str, arm: &str, until_millis: u64) {
     let cells = book.route_cells(route);
     let of_arm = cells.iter().filter(|cell| *cell.arm == *arm);
-    let news: u64 = of_arm.filter_map(|cell| cell.end_tunnels(until_millis).then(|| cell.tunnels())).sum();
+    let news: u64 = of_arm.filter(|cell| cell.end_tunnels(until_millis)).map(|cell| cell.tunnels()).sum();
     if news > 0 {
         tracing::warn!(route, arm, tunnels = news, "the time of the drain is over: tunnels are closed");
     }

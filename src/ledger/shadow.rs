@@ -4,8 +4,8 @@
 //! count of the process, touched by copied requests alone. Nothing here may ever be read to judge an
 //! arm that serves clients.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
@@ -19,7 +19,7 @@ use crate::model::{ShadowResult, WorkerId};
 /// Copies in a row without a whole answer after which a shadow is tried now and then alone.
 pub const SILENT_AFTER: u64 = 16;
 /// Ticks between two tries of one worker then: ten a second.
-const TRY_TICKS: u32 = 100 / TICK_MILLIS as u32;
+const TRY_TICKS: u64 = 100 / TICK_MILLIS;
 
 /// One worker's numbers.
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ struct Shard {
     /// Copies in a row without a whole answer.
     silent: AtomicU64,
     /// Tick from which a silent shadow may be tried again.
-    next_try: AtomicU32,
+    next_try: AtomicU64,
 }
 
 /// All numbers of one route's copies for one upstream.
@@ -88,9 +88,10 @@ impl ShadowCell {
         if shard.silent.load(Relaxed) < SILENT_AFTER {
             return true;
         }
-        let due = shard.next_try.load(Relaxed) <= now.0;
+        let now = u64::from(now.0);
+        let due = shard.next_try.load(Relaxed) <= now;
         if due {
-            shard.next_try.store(now.0.saturating_add(TRY_TICKS), Relaxed);
+            shard.next_try.store(now + TRY_TICKS, Relaxed);
         }
         due
     }

@@ -202,7 +202,7 @@ fn confirmed_after(one_of: u64) -> u64 {
     let mut found: Vec<u64> = (0..11_u64)
         .map(|seed| {
             let (mut tally, mut random) = (Tally::default(), seed * 977 + 1);
-            (1..).find(|request| {
+            (1..20_000).find(|request| {
                 let noise = draw(&mut random).is_multiple_of(5);
                 let differs = draw(&mut random).is_multiple_of(one_of) && !noise;
                 let shadow = heard(200, if differs { r#"{"a":2}"# } else { r#"{"a":1}"# });
