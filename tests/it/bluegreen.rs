@@ -397,7 +397,7 @@ fn a_rollout_goes_to_the_idle_slot_swaps_them_and_the_next_goes_the_other_way() 
     let of = |version: &str| {
         text(
             &origins,
-            ", verify: { for: 0 }",
+            ", preview: { hostnames: [look.test] }, verify: { for: 0 }",
             &format!(", rollout: {{ version: {version}, steps: [10, 50, 100], {QUICK} }}"),
         )
     };
@@ -438,6 +438,12 @@ fn a_rollout_goes_to_the_idle_slot_swaps_them_and_the_next_goes_the_other_way() 
     assert_eq!((&ended["state"], &ended["from"]), (&json!("REVERTED"), &json!("green")), "{ended:#}");
     serves(&proxy, "green");
     assert_eq!(slots(&proxy)["active"], "green");
+    // What was put back is still there for who asks for it.
+    let previewed = || proxy.ask(&get("/look").host("look.test")).expect_status(200).origin().to_owned();
+    assert_eq!(previewed(), "blue");
+    proxy.weights("web", &[("green", 100), ("blue", 0)]);
+    assert_eq!(previewed(), "blue");
+    proxy.reset_weights("web");
     // Promoted once more it is undone by `flip --back`.
     for path in 0..100 {
         origins[0].on(&format!("/{path}"), Behaviour::Echo);
