@@ -6,15 +6,17 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::{Path, State};
 
-use super::Shared;
 use super::error::Refused;
 use super::scrape::ratio;
+use super::views::millis;
+use super::{Admin, Shared};
 use crate::analysis::Bins;
 use crate::analysis::differences::tally::LEAST_NOISE;
-use crate::analysis::differences::{Differing, Sample};
+use crate::analysis::differences::{Differing, Sample, Standing};
 use crate::control;
 use crate::control::differences::{Row, Rows};
 use crate::model::{BodyRule, CompareRules};
+use crate::plan::Route;
 use crate::telemetry::metrics::DifferenceSeries;
 use crate::wire;
 
@@ -32,6 +34,39 @@ pub(super) async fn differences(
         mirrors: mirrors.collect(),
         dropped: known.dropped(),
     }))
+}
+
+/// Who gets copies of a route's requests, what became of them, and whether answers differ.
+pub(super) fn mirrors(admin: &Admin, route: &Route) -> Vec<wire::Mirror> {
+    if route.mirrors.is_empty() {
+        return Vec::new();
+    }
+    let rows = admin.0.control.differences().rows();
+    let rows = rows.get(&*route.name);
+    let found = route.mirrors.iter().zip(0_u8..).map(|(mirror, at)| {
+        let totals = mirror.cell.totals();
+        let row = rows.and_then(|rows| rows.get(&at)).filter(|row| row.wanted.rules.is_some());
+        wire::Mirror {
+            to: mirror.upstream.name.to_string(),
+            percent: f64::from(mirror.sample) / 10_000.0,
+            sampled: totals.sampled,
+            sent: totals.sent(),
+            dropped: totals.dropped().map(|(reason, count)| (reason.label().to_owned(), count)).collect(),
+            p99_ms: totals.head.quantile(0.99).map(millis),
+            pairs: mirror.pairs().then_some(totals.pairs),
+            differing: row.map(|row| places(&row.report.differing)),
+        }
+    });
+    found.collect()
+}
+
+fn places(differing: &[Differing]) -> wire::Places {
+    let count = |standing| differing.iter().filter(|one| one.standing == standing).count();
+    wire::Places {
+        confirmed: count(Standing::Confirmed),
+        unconfirmed: count(Standing::Unconfirmed),
+        noise: count(Standing::Noise),
+    }
 }
 
 /// Differences by route, upstream and kind.

@@ -88,12 +88,16 @@ fn stale(hits: u64, requests: u64) -> Option<&'static str> {
 }
 
 /// How an arm that is drained gets empty.
-pub(super) fn drain(admin: &Admin, route: &Route, arm: &Arm, in_flight: u64) -> Option<wire::Drain> {
-    let since = arm.draining?;
-    let until = route.split.pin.as_ref().map(|pin| since.saturating_add(pin.max_age_secs() * 1_000));
-    let over = until.is_none_or(|until| until <= admin.0.clock.now().0);
-    let state = if over && in_flight == 0 { "drained" } else { "draining" };
-    Some(wire::Drain { state: state.to_owned(), since_millis: since, until_millis: until })
+pub(super) fn drain(admin: &Admin, route: &Route, arm: &Arm, running: u64) -> Option<wire::Drain> {
+    let drain = route.drain(arm)?;
+    let state = if drain.is_over(running, admin.0.clock.now().0) { "drained" } else { "draining" };
+    Some(wire::Drain {
+        state: state.to_owned(),
+        since_millis: drain.since,
+        until_millis: drain.pins_until,
+        in_flight: running,
+        tunnels_until_millis: drain.tunnels_until,
+    })
 }
 
 fn moment(seconds: i64) -> String {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::error::Refused;
 use super::scrape::ratio;
-use super::{Admin, Shared, flips, objectives, rollouts, steering};
+use super::{Admin, Shared, differences, flips, objectives, rollouts, steering};
 use crate::control::{self, Attempt, Conducted, Phase, Readiness};
 use crate::ledger::Seen;
 use crate::plan::{Listener, Route, Upstream};
@@ -145,7 +145,9 @@ fn view(admin: &Admin, conducted: &Conducted, route: &Route) -> wire::Route {
     let arms = route.arms.iter().map(|arm| {
         let seen = minute.arms.get(&arm.name);
         let quantile = |q: f64| seen.and_then(|seen| seen.latency.quantile(q)).map(millis);
-        let running = cells.iter().filter(|cell| cell.arm == arm.name).map(|cell| cell.in_flight()).sum();
+        let own = || cells.iter().filter(|cell| cell.arm == arm.name);
+        let running: u64 = own().map(|cell| cell.in_flight()).sum();
+        let tunnels: u64 = own().map(|cell| cell.tunnels()).sum();
         wire::Arm {
             name: arm.name.to_string(),
             upstream: arm.upstream.name.to_string(),
@@ -159,7 +161,7 @@ fn view(admin: &Admin, conducted: &Conducted, route: &Route) -> wire::Route {
             p99_ms: quantile(0.99),
             in_flight: running,
             pinned: route.split.pin.is_some().then(|| seen.map_or(0, |seen| seen.pinned)),
-            drain: steering::drain(admin, route, arm, running),
+            drain: steering::drain(admin, route, arm, running + tunnels),
             endpoints: arm.upstream.endpoints.iter().map(endpoint).collect(),
         }
     });
@@ -171,21 +173,8 @@ fn view(admin: &Admin, conducted: &Conducted, route: &Route) -> wire::Route {
         rollout: rollouts::of(conducted, &route.name),
         slo: objectives::of(conducted, &route.name),
         overrides: steering::overrides(admin, route, &cells),
-        mirrors: route.mirrors.iter().map(mirror).collect(),
+        mirrors: differences::mirrors(admin, route),
         blue_green,
-    }
-}
-
-fn mirror(mirror: &crate::plan::Mirror) -> wire::Mirror {
-    let totals = mirror.cell.totals();
-    wire::Mirror {
-        to: mirror.upstream.name.to_string(),
-        percent: f64::from(mirror.sample) / 10_000.0,
-        sampled: totals.sampled,
-        sent: totals.sent(),
-        dropped: totals.dropped().map(|(reason, count)| (reason.label().to_owned(), count)).collect(),
-        p99_ms: totals.head.quantile(0.99).map(millis),
-        pairs: mirror.pairs().then_some(totals.pairs),
     }
 }
 
@@ -193,7 +182,7 @@ fn endpoint(endpoint: &crate::plan::Endpoint) -> wire::Endpoint {
     wire::Endpoint { address: endpoint.cell.url.to_string(), healthy: true }
 }
 
-fn millis(nanos: u64) -> f64 {
+pub(super) fn millis(nanos: u64) -> f64 {
     ratio(nanos, 1_000_000)
 }
 

@@ -143,6 +143,7 @@ fn sweep(worker: &Worker, registry: &Registry, endpoints: &mut EndpointSettings,
     let limits =
         |listener: usize| plan.listeners.get(listener).map_or(ClientTimeouts::default(), |one| one.timeouts);
     registry.sweep(limits, draining, now);
+    worker.tunnels.sweep();
     endpoints.follow(&plan);
     for pools in [&worker.pools, &worker.shadows.pools] {
         pools.sweep(|id| endpoints.by_id.get(id as usize).copied().flatten());

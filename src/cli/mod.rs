@@ -12,6 +12,7 @@ mod differences;
 pub mod explain;
 pub mod files;
 pub mod flip;
+mod mirror_text;
 mod postmortem;
 mod record;
 pub mod remote;

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::{rollout_text, steering_text};
+use super::{mirror_text, rollout_text, steering_text};
 use crate::wire;
 
 /// The process and its routes as a table.
@@ -90,7 +90,7 @@ fn route(route: &wire::Route, paint: Paint) -> String {
         let line = if arm.errors > 0 { paint.red(&line) } else { line };
         add(&mut text, format_args!("\n  {line}"));
     }
-    for (line, bad) in steering_text::lines(route) {
+    for (line, bad) in steering_text::lines(route).into_iter().chain(mirror_text::lines(route)) {
         add(&mut text, format_args!("\n  {}", if bad { paint.red(&line) } else { line }));
     }
     text

@@ -24,7 +24,13 @@ fn pinned(arm: &wire::Arm) -> Option<String> {
 /// `canary: draining since 2026-12-01T00:00:00Z, the last pin is over at 2026-12-01T01:00:00Z`.
 fn drain(arm: &str, drain: &wire::Drain) -> String {
     let mut text = format!("{}: {} since {}", clean(arm), clean(&drain.state), moment(drain.since_millis));
-    if let Some(until) = drain.until_millis.filter(|_| drain.state == "draining") {
+    if drain.state != "draining" {
+        return text;
+    }
+    if drain.in_flight > 0 {
+        add(&mut text, format_args!(", {} in flight", drain.in_flight));
+    }
+    if let Some(until) = drain.until_millis {
         add(&mut text, format_args!(", the last pin is over at {}", moment(until)));
     }
     text
@@ -97,6 +103,8 @@ mod tests {
                 state: "draining".into(),
                 since_millis: 0,
                 until_millis: Some(60_000),
+                in_flight: 2,
+                ..wire::Drain::default()
             }),
             ..wire::Arm::default()
         };
@@ -105,7 +113,7 @@ mod tests {
         let expected = [
             ("canary: 12 of 40 requests by pin", false),
             (
-                "canary: draining since 1970-01-01T00:00:00Z, the last pin is over at 1970-01-01T00:01:00Z",
+                "canary: draining since 1970-01-01T00:00:00Z, 2 in flight, the last pin is over at 1970-01-01T00:01:00Z",
                 false,
             ),
             (

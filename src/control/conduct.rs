@@ -266,6 +266,7 @@ impl Controller {
             self.submit(Vec::new(), Vec::new(), Vec::new());
         }
         self.flips_second(now).await;
+        self.drains_second();
         self.tell();
     }
 

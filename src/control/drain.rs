@@ -1,5 +1,6 @@
 //! Draining: an arm gets no new users, and keeps those pinned to it until their pins are over.
 //!
+//! When its time is over tunnels that are left are closed, and people are told once nothing is left.
 //! Its counterpart is here too: what ends the pins of an arm at once. It must never end pins of an arm
 //! that is drained, nor leave those of one that was put back.
 
@@ -8,8 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::batch::{Asked, Change, Reply};
 use super::command::DrainAsk;
 use super::controller::Controller;
+use super::flips;
 use super::refusal::{Refusal, RefusalKind, find, whole_split};
+use crate::ledger::Book;
 use crate::plan::Route;
+use crate::rollout::Record;
+use crate::rollout::moves::{Actor, Level, Notice};
 
 impl Controller {
     /// Takes an arm's weight; the answer goes when it is done.
@@ -24,6 +29,50 @@ impl Controller {
             Err(refusal) => Err(refusal),
         };
         self.weights_changed(&name, change, Asked { by, what: "drain", words: None, reply }).await;
+    }
+
+    /// A second passed: drains that are over are told.
+    pub(super) fn drains_second(&mut self) {
+        let (plan, now) = (self.publisher.current(), self.clock.now().0);
+        let mut over = Vec::new();
+        for (name, entry) in &self.overlay.routes {
+            let Some(route) = plan.route_named(name).filter(|_| !entry.draining.is_empty()) else { continue };
+            for arm in &route.arms {
+                let Some(drain) = route.drain(arm) else { continue };
+                let left = running(&self.book, name, &arm.name);
+                if now >= drain.tunnels_until {
+                    end_tunnels(&self.book, name, &arm.name, drain.tunnels_until);
+                }
+                let told = entry.drained.get(&*arm.name) == Some(&drain.since);
+                if !told && drain.is_over(left, now) {
+                    over.push((name.clone(), arm.name.to_string(), drain.since));
+                }
+            }
+        }
+        if over.is_empty() {
+            return;
+        }
+        let mut parcels = Vec::new();
+        for (name, arm, since) in over {
+            parcels.extend(self.drained(&name, &arm, since));
+            if let Some(entry) = self.overlay.routes.get_mut(&name) {
+                entry.drained.insert(arm, since);
+            }
+        }
+        self.submit(Vec::new(), parcels, Vec::new());
+    }
+
+    /// Nothing is left of a drained arm: the log, the history and every receiver hear of it.
+    fn drained(&mut self, route: &str, arm: &str, since: u64) -> Vec<Parcelled> {
+        let text = format!("{arm} is drained: nothing is in flight on it, and no pin to it holds");
+        let notice = Notice { key: 0, level: Level::Info, code: "drained".into(), text };
+        tracing::info!(route, arm, code = "drained", "{}", notice.text);
+        self.record(route, &record(&notice, self.clock.now().0));
+        let plan = self.publisher.current();
+        let said = plan.notify.iter().map(|to| flips::drained(to, route, arm, since, &notice));
+        said.map(|one| (one.hook.clone(), self.outbox.add(one)))
+            .map(|(hook, number)| (number, route.to_owned(), hook))
+            .collect()
     }
 
     /// The arms whose pins end with a change: those that a person or a rollout takes back.
@@ -44,6 +93,48 @@ impl Controller {
         ended.extend(slots.as_ref().map(|slots| slots.idle.as_str()));
         let drained = |arm: &str| set.is_some_and(|set| set.draining.contains_key(arm));
         ended.into_iter().filter(|arm| !drained(arm)).map(str::to_owned).collect()
+    }
+}
+
+/// Has tunnels of an arm closed that were opened until a moment in Unix milliseconds.
+pub(super) fn end_tunnels(book: &Book, route: &str, arm: &str, until_millis: u64) {
+    let cells = book.route_cells(route);
+    let of_arm = cells.iter().filter(|cell| *cell.arm == *arm);
+    let news: u64 = of_arm.filter(|cell| cell.end_tunnels(until_millis)).map(|cell| cell.tunnels()).sum();
+    if news > 0 {
+        tracing::warn!(route, arm, tunnels = news, "the time of the drain is over: tunnels are closed");
+    }
+}
+
+/// Requests and tunnels of an arm.
+fn running(book: &Book, route: &str, arm: &str) -> u64 {
+    let cells = book.route_cells(route);
+    cells.iter().filter(|cell| *cell.arm == *arm).map(|cell| cell.in_flight() + cell.tunnels()).sum()
+}
+
+/// Something to say: its number, the route and whom it is for.
+type Parcelled = (u64, String, String);
+
+fn record(notice: &Notice, now: u64) -> Record {
+    Record {
+        key: notice.key,
+        run: 0,
+        at_millis: now,
+        version: String::new(),
+        from: "DRAINING".into(),
+        to: "DRAINED".into(),
+        step: 0,
+        actor: Actor::Timer,
+        who: None,
+        code: notice.code.clone(),
+        reason: notice.text.clone(),
+        annotations: BTreeMap::new(),
+        before: None,
+        after: None,
+        found: None,
+        failing: Vec::new(),
+        first_bad_at_millis: None,
+        in_force_at_millis: None,
     }
 }
 

@@ -63,6 +63,8 @@ impl Controller {
         let mut overlay = self.overlay.clone();
         match weights {
             Some(weights) => {
+                let mut drained = overlay.routes.remove(name).map(|entry| entry.drained).unwrap_or_default();
+                drained.retain(|arm, since| draining.get(arm) == Some(since));
                 let entry = RouteOverlay {
                     weights: whole_split(route, &weights)?,
                     split_fingerprint: route.split_fingerprint,
@@ -72,6 +74,7 @@ impl Controller {
                         at_millis: self.clock.now().0,
                     },
                     draining: draining.clone(),
+                    drained,
                 };
                 overlay.routes.insert(name.to_owned(), entry);
             }

@@ -3,6 +3,8 @@
 //! Shards are boxed apart, so no two workers share a cache line, and are allocated at the worker's
 //! first exchange. It must never be written by any thread but the shard's worker.
 
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
@@ -22,6 +24,8 @@ pub struct Shard {
     retries: [Counter; RetryReason::COUNT],
     total: Bins,
     upstream: Bins,
+    /// Tunnels opened and closed.
+    tunnels: [Counter; 2],
 }
 
 impl Shard {
@@ -33,6 +37,16 @@ impl Shard {
     /// An exchange that began here is counted elsewhere: another upstream answered.
     pub fn forget(&self) {
         self.ended.add(1);
+    }
+
+    /// A tunnel opened; its exchange ended with that.
+    pub fn tunnel_opened(&self) {
+        self.tunnels[0].add(1);
+    }
+
+    /// A tunnel closed.
+    pub fn tunnel_closed(&self) {
+        self.tunnels[1].add(1);
     }
 
     /// An exchange ended: everything it left, once.
@@ -74,6 +88,8 @@ pub struct Cell {
     pub arm: Arc<str>,
     /// Name of the upstream that answered.
     pub upstream: Arc<str>,
+    /// Tunnels opened until then, in Unix milliseconds, are to be closed.
+    tunnels_end: AtomicU64,
     shards: Box<[OnceLock<Box<CachePadded<Shard>>>]>,
 }
 
@@ -81,7 +97,8 @@ impl Cell {
     /// An empty cell; nothing is allocated per worker yet.
     #[must_use]
     pub fn new(arm: Arc<str>, upstream: Arc<str>, workers: usize) -> Self {
-        Self { arm, upstream, shards: (0..workers).map(|_| OnceLock::new()).collect() }
+        let shards = (0..workers).map(|_| OnceLock::new()).collect();
+        Self { arm, upstream, tunnels_end: AtomicU64::new(0), shards }
     }
 
     /// The worker's shard, allocated at its first use; `None` for a worker that does not exist.
@@ -129,6 +146,24 @@ impl Cell {
     pub fn in_flight(&self) -> u64 {
         let shards = self.shards.iter().filter_map(OnceLock::get);
         shards.map(|shard| shard.started.get().saturating_sub(shard.ended.get())).sum()
+    }
+
+    /// Tunnels open, over all workers.
+    #[must_use]
+    pub fn tunnels(&self) -> u64 {
+        let shards = self.shards.iter().filter_map(OnceLock::get);
+        shards.map(|shard| shard.tunnels[0].get().saturating_sub(shard.tunnels[1].get())).sum()
+    }
+
+    /// Has tunnels closed that were opened until this moment, in Unix milliseconds; whether that is new.
+    pub fn end_tunnels(&self, until_millis: u64) -> bool {
+        self.tunnels_end.fetch_max(until_millis, Relaxed) < until_millis
+    }
+
+    /// Whether a tunnel opened at this moment, in Unix milliseconds, is to be closed.
+    #[must_use]
+    pub fn ends_tunnel(&self, opened_millis: u64) -> bool {
+        opened_millis <= self.tunnels_end.load(Relaxed)
     }
 }
 

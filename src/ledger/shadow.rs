@@ -13,7 +13,13 @@ use crossbeam_utils::CachePadded;
 use super::bins::{BinCounts, Bins};
 use super::book::{Book, UpstreamCell};
 use super::counter::Counter;
+use crate::model::time::{TICK_MILLIS, Tick};
 use crate::model::{ShadowResult, WorkerId};
+
+/// Copies in a row without a whole answer after which a shadow is tried now and then alone.
+pub const SILENT_AFTER: u64 = 16;
+/// Ticks between two tries of one worker then: ten a second.
+const TRY_TICKS: u64 = 100 / TICK_MILLIS;
 
 /// One worker's numbers.
 #[derive(Debug, Default)]
@@ -26,6 +32,10 @@ struct Shard {
     pairs: [Counter; 4],
     /// Pairs that nobody took, or whose answers found no room.
     lost: Counter,
+    /// Copies in a row without a whole answer.
+    silent: AtomicU64,
+    /// Tick from which a silent shadow may be tried again.
+    next_try: AtomicU64,
 }
 
 /// All numbers of one route's copies for one upstream.
@@ -60,9 +70,30 @@ impl ShadowCell {
         if let Some(counter) = shard.results.get(result.index()) {
             counter.add(1);
         }
+        match result {
+            ShadowResult::Ok | ShadowResult::ServerError => shard.silent.store(0, Relaxed),
+            _ if result.is_drop() => {}
+            _ => shard.silent.store(shard.silent.load(Relaxed).saturating_add(1), Relaxed),
+        }
         if let Some(nanos) = nanos {
             shard.head.add(nanos);
         }
+    }
+
+    /// Whether a copy may be tried now. Connections that nobody answers on cost more than any others,
+    /// and a worker that makes and ends hundreds of them serves clients later.
+    #[must_use]
+    pub fn may_try(&self, worker: WorkerId, now: Tick) -> bool {
+        let Some(shard) = self.shard(worker) else { return true };
+        if shard.silent.load(Relaxed) < SILENT_AFTER {
+            return true;
+        }
+        let now = u64::from(now.0);
+        let due = shard.next_try.load(Relaxed) <= now;
+        if due {
+            shard.next_try.store(now + TRY_TICKS, Relaxed);
+        }
+        due
     }
 
     /// Two answers to one request were seen; `bad` of the primary, of the shadow.
@@ -241,6 +272,22 @@ mod tests {
         assert_eq!(all.held(), 100);
         drop(second);
         assert_eq!(all.held(), 0);
+    }
+
+    #[test]
+    fn a_shadow_that_does_not_answer_is_tried_now_and_then_until_it_does() {
+        let (cell, worker) = (ShadowCell::new("u".into(), 2), WorkerId(0));
+        for _ in 0..SILENT_AFTER {
+            assert!(cell.may_try(worker, Tick(100)));
+            cell.record(worker, ShadowResult::Timeout, None);
+        }
+        let tried: Vec<bool> = (100..106).map(|tick| cell.may_try(worker, Tick(tick))).collect();
+        assert_eq!(tried, [true, false, true, false, true, false]);
+        cell.record(worker, ShadowResult::BackedOff, None);
+        assert!(!cell.may_try(worker, Tick(105)), "what was not tried says nothing");
+        assert!(cell.may_try(WorkerId(1), Tick(105)), "every worker sees for itself");
+        cell.record(worker, ShadowResult::ServerError, Some(1));
+        assert!((0..10).all(|_| cell.may_try(worker, Tick(105))));
     }
 
     #[test]

@@ -148,6 +148,8 @@ labels! {
         Upgrade => "upgrade",
         /// As many copies as are allowed were under way.
         QueueFull => "queue_full",
+        /// The shadow has not answered lately: it is tried now and then.
+        BackedOff => "backed_off",
         /// The request body is longer than the mirror's bound.
         BodyTooLarge => "body_too_large",
         /// The memory for copies was used up.

@@ -33,6 +33,9 @@ pub struct RouteOverlay {
     /// Arms of weight 0 whose pins still hold, with the moment that began, in Unix milliseconds.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub draining: BTreeMap<String, u64>,
+    /// Those of them of which it was told that nothing is left, with the same moment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub drained: BTreeMap<String, u64>,
 }
 
 /// The slots of a blue-green route as they were exchanged: they hold as long as the file has both.

@@ -18,7 +18,7 @@ pub struct FlipRules {
     pub verify: Duration,
     /// Fixed limits of that time.
     pub limits: Option<Limits>,
-    /// How long the old slot is waited for until it has nothing in flight.
+    /// How long tunnels of the old slot stay open after a flip.
     pub drain: Duration,
 }
 

@@ -6,6 +6,7 @@
 pub mod asked;
 pub mod compile;
 pub mod diff;
+pub mod drained;
 pub mod explain;
 pub mod filter;
 pub mod flip;
@@ -36,6 +37,7 @@ use crate::split::Split;
 
 pub use asked::Asked;
 pub use compile::{Compiled, Inputs, Lists, compile, reweigh};
+pub use drained::Drain;
 pub use filter::{Filters, HeaderOps};
 pub use flip::FlipRules;
 pub use mirror::Mirror;

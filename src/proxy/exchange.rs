@@ -16,6 +16,7 @@ use super::logged::Request;
 use super::mirror::{Captured, Pairing, Primary};
 use super::worker::{PlanRef, Worker};
 use super::{compared, grpc};
+use crate::ledger::Cell;
 use crate::model::log::{AccessRecord, Shadow};
 use crate::model::{
     ArmIx, ChoiceReason, CodeClass, FailureReason, Outcome, RejectReason, RetryReason, Verdict,
@@ -306,6 +307,13 @@ impl Exchange {
     #[must_use]
     pub fn worker(&self) -> &Rc<Worker> {
         &self.worker
+    }
+
+    /// Where it counts: of the chosen arm, by who answered.
+    #[must_use]
+    pub fn cell(&self) -> Option<&Arc<Cell>> {
+        let (_, arm) = self.charged()?;
+        arm.cells.get(self.answered.at())
     }
 
     fn charged(&self) -> Option<(&Arc<Route>, &Arm)> {

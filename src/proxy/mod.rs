@@ -20,6 +20,7 @@ pub mod mirror;
 pub mod respond;
 pub mod trace;
 pub mod tunnel;
+pub mod tunnels;
 pub mod worker;
 
 pub use body::Body;

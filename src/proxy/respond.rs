@@ -18,6 +18,7 @@ use super::error::{Kind, ProxyError};
 use super::exchange::Exchange;
 use super::identity::X_REQUEST_ID;
 use super::tunnel::Opened;
+use super::tunnels::Claim;
 use super::worker::PlanRef;
 use super::{grpc, head, tunnel};
 use crate::model::trailers::Announced;
@@ -92,7 +93,9 @@ pub fn switch(
     parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     let deadlines = Rc::clone(&exchange.worker().deadlines);
-    let opened: Box<dyn Any> = Box::new(Opened { upstream, deadlines, idle: route.timeouts.stream_idle });
+    let claim = exchange.cell().map(|cell| Claim::new(exchange.worker(), cell));
+    let opened: Box<dyn Any> =
+        Box::new(Opened { upstream, deadlines, idle: route.timeouts.stream_idle, claim });
     client.tunnel.replace(Some(opened));
     exchange.complete();
     Response::from_parts(parts, Body::Fixed(None, exchange))

@@ -5,7 +5,7 @@
 //! never look at what passes.
 
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -19,6 +19,7 @@ use http::{HeaderMap, Method, Version};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional_with_sizes};
 use tokio::net::TcpStream;
 
+use super::tunnels::Claim;
 use crate::model::time::{TICK_MILLIS, Tick};
 use crate::upstream::{Deadline, Deadlines, Tunnel};
 
@@ -34,6 +35,8 @@ pub struct Opened {
     pub deadlines: Rc<Deadlines>,
     /// How long it may be without a byte either way; zero is for ever.
     pub idle: Duration,
+    /// Its place among the tunnels of its arm.
+    pub claim: Option<Claim>,
 }
 
 /// Whether a request asks for a WebSocket and nothing else: a GET without a body that names it alone.
@@ -59,10 +62,10 @@ pub fn is_websocket(headers: &HeaderMap) -> bool {
         && options.map(<[u8]>::trim_ascii).any(|option| option.eq_ignore_ascii_case(b"upgrade"))
 }
 
-/// Passes bytes both ways until both sides ended, one broke, or nothing passed for long. `ahead` is
-/// what the client sent before the answer.
+/// Passes bytes both ways until both sides ended, one broke, nothing passed for long,
+/// or its arm is drained. `ahead` is what the client sent before the answer.
 pub async fn run(opened: Opened, client: TcpStream, ahead: Bytes) {
-    let Opened { upstream, deadlines, idle } = opened;
+    let Opened { upstream, deadlines, idle, claim } = opened;
     let Tunnel { mut stream, ahead: first, .. } = upstream;
     let last = Rc::new(Cell::new(deadlines.clock().tick()));
     let mut client = Watched { stream: client, last: Rc::clone(&last), deadlines: Rc::clone(&deadlines) };
@@ -75,6 +78,14 @@ pub async fn run(opened: Opened, client: TcpStream, ahead: Bytes) {
         // However it ended, both transports are closed now.
         _ = passing => {}
         () = quiet(&deadlines, &last, idle) => {}
+        () = drained(claim.as_ref()) => {}
+    }
+}
+
+async fn drained(claim: Option<&Claim>) {
+    match claim {
+        Some(claim) => claim.over().await,
+        None => pending().await,
     }
 }
 

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::mirror::Shadows;
+use super::tunnels::Tunnels;
 use crate::ledger::Book;
 use crate::ledger::process::WorkerCounts;
 use crate::model::log::AccessSink;
@@ -33,6 +34,8 @@ pub struct Worker {
     pub book: Arc<Book>,
     /// What carries copies of requests.
     pub shadows: Shadows,
+    /// Its open tunnels.
+    pub tunnels: Tunnels,
     /// Takes access records.
     pub sink: Arc<dyn AccessSink>,
     plan: RefCell<(PlanCache, PlanRef)>,
@@ -59,6 +62,7 @@ impl Worker {
             clock,
             pools: Pools::new(Rc::clone(&deadlines), Purpose::Clients),
             shadows: Shadows::new(&deadlines, pairs),
+            tunnels: Tunnels::default(),
             deadlines,
             book,
             sink,

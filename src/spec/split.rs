@@ -148,7 +148,7 @@ pub struct BlueGreen {
     /// Watch after a flip.
     #[serde(default)]
     pub verify: Verify,
-    /// How long the old slot is waited for until it has nothing in flight.
+    /// How long tunnels of the old slot stay open after a flip.
     #[serde(default = "a_minute")]
     pub drain: Span,
 }

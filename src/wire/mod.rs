@@ -23,7 +23,7 @@ pub use rollout::{
     Check, Dora, Evidence, Failing, Harm, History, Known, PlannedStep, Record, Rollout, RolloutMoved,
     RolloutPlan, RolloutRequest, Samples, Seen,
 };
-pub use route::{Arm, BlueGreen, Endpoint, Mirror, Route, Routes};
+pub use route::{Arm, BlueGreen, Endpoint, Mirror, Places, Route, Routes};
 pub use slo::{BurnRate, Objective};
 pub use status::{Config, Listener, Load, Ready, State, Status};
 pub use steering::{Drain, DrainRequest, Override};

@@ -62,6 +62,20 @@ pub struct Mirror {
     /// where answers are not compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pairs: Option<[u64; 4]>,
+    /// Places that differ; absent where answers are not compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub differing: Option<Places>,
+}
+
+/// Places in which answers differ, by what is known of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Places {
+    /// More often than by themselves.
+    pub confirmed: usize,
+    /// Nothing is known yet.
+    pub unconfirmed: usize,
+    /// By themselves.
+    pub noise: usize,
 }
 
 /// One arm; numbers are of the last minute.

@@ -35,6 +35,12 @@ pub struct Drain {
     /// When the last pin is over, in milliseconds since the Unix epoch; `None` on a route without pins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_millis: Option<u64>,
+    /// Requests and tunnels it still has.
+    #[serde(default)]
+    pub in_flight: u64,
+    /// When tunnels still open are closed, in milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub tunnels_until_millis: u64,
 }
 
 /// One override and what it did since the start, or since it was written.

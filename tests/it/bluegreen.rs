@@ -190,7 +190,8 @@ fn a_slot_that_fails_its_smoke_test_never_serves() {
 /// Flips to a slot that is harmful, and waits until it is flipped back; the record of that.
 #[track_caller]
 fn flips_back(origins: &[Origin; 2], verify: &str, code: &str) -> Value {
-    let proxy = start(origins, &format!(", verify: {{ for: 60s{verify} }}"));
+    let slots = format!(", preview: {{ hostnames: [look.test] }}, verify: {{ for: 60s{verify} }}");
+    let proxy = start(origins, &slots);
     let load = load(&proxy);
     await_window(&proxy);
     flipped(&proxy, &json!({}), "green");
@@ -201,6 +202,8 @@ fn flips_back(origins: &[Origin; 2], verify: &str, code: &str) -> Value {
         (&json!("blue"), &json!(code), &json!(false))
     );
     serves(&proxy, "blue");
+    // Whoever looks for the reason finds what was harmful where it is.
+    assert_eq!(proxy.ask(&get("/look").host("look.test")).expect_status(200).origin(), "green");
     let record = recorded(&proxy, code).expect("a record");
     assert_eq!((&record["actor"], &record["after"]), (&json!("analyzer"), &json!(0.0)), "{record:#}");
     let flip = recorded(&proxy, "flip").expect("a record");
@@ -394,7 +397,7 @@ fn a_rollout_goes_to_the_idle_slot_swaps_them_and_the_next_goes_the_other_way() 
     let of = |version: &str| {
         text(
             &origins,
-            ", verify: { for: 0 }",
+            ", preview: { hostnames: [look.test] }, verify: { for: 0 }",
             &format!(", rollout: {{ version: {version}, steps: [10, 50, 100], {QUICK} }}"),
         )
     };
@@ -435,6 +438,12 @@ fn a_rollout_goes_to_the_idle_slot_swaps_them_and_the_next_goes_the_other_way() 
     assert_eq!((&ended["state"], &ended["from"]), (&json!("REVERTED"), &json!("green")), "{ended:#}");
     serves(&proxy, "green");
     assert_eq!(slots(&proxy)["active"], "green");
+    // What was put back is still there for who asks for it.
+    let previewed = || proxy.ask(&get("/look").host("look.test")).expect_status(200).origin().to_owned();
+    assert_eq!(previewed(), "blue");
+    proxy.weights("web", &[("green", 100), ("blue", 0)]);
+    assert_eq!(previewed(), "blue");
+    proxy.reset_weights("web");
     // Promoted once more it is undone by `flip --back`.
     for path in 0..100 {
         origins[0].on(&format!("/{path}"), Behaviour::Echo);

@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::load::Load;
+use crate::support::tools::switchback;
 use crate::support::wait::{PATIENCE, becomes_true};
 use crate::support::{Proxy, eventually, get};
 
@@ -104,6 +105,11 @@ fn one_field_for_one_user_in_fifty_is_found_and_times_and_ids_are_noise() {
     assert!(!samples.is_empty() && samples.iter().all(good), "{known:#}");
     let pairs = known["pairs"].as_u64().unwrap_or(0) + known["noisePairs"].as_u64().unwrap_or(0);
     assert!(pairs < 10_000, "{pairs} pairs");
+    let told = switchback(
+        &proxy.site.folder(),
+        &["status", "all", "--admin", &format!("http://{}", proxy.site.admin())],
+    );
+    assert!(told.out.contains("mirror -> canary 100%: ") && told.out.contains("DIFFERS in 1: "), "{told:?}");
     let labels = [("route", "all"), ("upstream", "canary"), ("kind", "json-value")];
     assert!(proxy.metrics().sum("switchback_mirror_differences_total", &labels) > 0.0);
 }

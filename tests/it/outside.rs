@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -15,9 +15,9 @@ use tempfile::TempDir;
 
 use crate::support::load::Load;
 use crate::support::origin::{Behaviour, Seen};
-use crate::support::ports::free_port;
 use crate::support::process::interpreter;
-use crate::support::tools::{find, run};
+use crate::support::prometheus::Prometheus;
+use crate::support::tools::run;
 use crate::support::wait::{PATIENCE, becomes_true};
 use crate::support::{Origin, Proxy, Site, Stranger, eventually, get, needs, upstreams};
 
@@ -87,56 +87,6 @@ fn key(seen: &Seen) -> String {
 }
 
 // --- checks ---
-
-/// A Prometheus that scrapes one address every second; it can die and come back.
-struct Prometheus {
-    folder: TempDir,
-    port: u16,
-    child: Option<Child>,
-}
-
-impl Prometheus {
-    fn of(site: &Site) -> Self {
-        let folder = tempfile::tempdir().expect("a folder for Prometheus");
-        let scrape = format!(
-            "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\n\
-             scrape_configs: [{{ job_name: it, static_configs: [{{ targets: [\"{}\"] }}] }}]\n",
-            site.admin()
-        );
-        fs::write(folder.path().join("prometheus.yml"), scrape).expect("write its configuration");
-        let mut prometheus = Self { folder, port: free_port(), child: None };
-        prometheus.start();
-        prometheus
-    }
-
-    fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    fn start(&mut self) {
-        let child = Command::new(find("prometheus").expect("prometheus was checked for"))
-            .arg(format!("--config.file={}", self.folder.path().join("prometheus.yml").display()))
-            .arg(format!("--storage.tsdb.path={}", self.folder.path().join("data").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{}", self.port))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        self.child = Some(child.expect("start prometheus"));
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().expect("kill prometheus");
-            child.wait().expect("reap prometheus");
-        }
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
 
 #[test]
 fn a_check_lets_go_on_holds_while_nobody_answers_and_goes_on_again() {

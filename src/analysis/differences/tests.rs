@@ -196,6 +196,34 @@ fn one_field_for_one_user_in_fifty_is_found_and_noise_is_not() {
     }));
 }
 
+/// Mirrored requests until a place that differs in one answer of so many is confirmed; the median.
+fn confirmed_after(one_of: u64) -> u64 {
+    let rules = rules(&["json"], &[]);
+    let mut found: Vec<u64> = (0..11_u64)
+        .map(|seed| {
+            let (mut tally, mut random) = (Tally::default(), seed * 977 + 1);
+            (1..20_000).find(|request| {
+                let noise = draw(&mut random).is_multiple_of(5);
+                let differs = draw(&mut random).is_multiple_of(one_of) && !noise;
+                let shadow = heard(200, if differs { r#"{"a":2}"# } else { r#"{"a":1}"# });
+                tally.add(&pair(noise, heard(200, r#"{"a":1}"#), shadow), Some(&rules));
+                request % 10 == 0 && tally.report().confirmed().count() == 1
+            })
+        })
+        .map(|at| at.expect("it is found"))
+        .collect();
+    found.sort_unstable();
+    found[found.len() / 2]
+}
+
+/// As the reference says.
+#[test]
+fn how_many_requests_a_difference_takes() {
+    let (always, fiftieth) = (confirmed_after(1), confirmed_after(50));
+    assert!((150..400).contains(&always), "{always}");
+    assert!((2_300..3_300).contains(&fiftieth), "{fiftieth}");
+}
+
 #[test]
 fn a_difference_as_frequent_as_noise_is_never_confirmed() {
     let rules = rules(&["json"], &[]);

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use super::batch::{Asked, Change};
 use super::command::By;
 use super::controller::Controller;
+use super::drain::end_tunnels;
 use super::refusal::{Refusal, RefusalKind};
 use super::rollouts::Now;
 use super::store::Kept;
@@ -27,6 +28,7 @@ use crate::rollout::flip::{Event, Flip, Move, Outcome, Phase, Rules, Scene, step
 use crate::rollout::{Move as RolloutMove, Order, Refused};
 
 pub use told::FlipReport;
+pub(super) use told::drained;
 
 /// Seconds between two looks back, and how many are kept: a minute.
 const LOOK_EVERY: u64 = 5;
@@ -107,7 +109,7 @@ impl Live {
         let cells = book.route_cells(route);
         let sum = Sum::of(&self.flip.active, &cells);
         let idle = cells.iter().filter(|cell| *cell.arm == *self.flip.idle);
-        self.in_flight = idle.map(|cell| cell.in_flight()).sum();
+        self.in_flight = idle.map(|cell| cell.in_flight() + cell.tunnels()).sum();
         let left = sum.since(self.last.as_ref());
         if self.looks.back().is_none_or(|(at, _)| second >= at + LOOK_EVERY) {
             if self.looks.len() >= LOOKS {
@@ -313,6 +315,11 @@ impl Controller {
         let slots = self.slots_after(change);
         let Some(outcome) = self.slots_outcome(change) else { return false };
         let moved = outcome.active().is_some();
+        for one in &outcome.moves {
+            if let Move::EndTunnels(slot) = one {
+                end_tunnels(&self.book, &change.route, slot, self.clock.now().0);
+            }
+        }
         if let Some(slots) = slots {
             self.overlay.slots.insert(change.route.clone(), slots);
             self.overlay.routes.remove(&change.route);

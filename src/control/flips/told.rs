@@ -69,6 +69,32 @@ impl Controller {
     }
 }
 
+/// That nothing is left of an arm drained by hand.
+pub(in crate::control) fn drained(
+    receiver: &Receiver,
+    route: &str,
+    arm: &str,
+    since: u64,
+    notice: &Notice,
+) -> Parcel {
+    let text = format!("Info: route {route}: {}\nMore: switchback history {route}", notice.text);
+    let body = match receiver.way {
+        Way::Slack { .. } => json!({ "text": notices::escaped(&text) }),
+        Way::Webhook { .. } => json!({
+            "route": route,
+            "arm": arm,
+            "state": "DRAINED",
+            "level": notice.level,
+            "code": notice.code,
+            "text": text,
+            "run": 0,
+            "key": notice.key,
+        }),
+    };
+    let (route, hook, to) = (route.to_owned(), receiver.id.clone(), To::Receiver);
+    Parcel { route, hook, to, key: notice.key, run: 0, since, answer: false, body }
+}
+
 fn parcel(receiver: &Receiver, route: &str, outcome: &Outcome, notice: &Notice) -> Parcel {
     let flip = &outcome.next;
     let text = text(route, flip, notice);

@@ -94,7 +94,7 @@ pub fn begin(exchange: &mut Exchange, route: &Route, original: &Original<'_>) {
         }
         let to = Destination::of(&worker, route, mirror, original);
         to.cell.sampled(worker.id);
-        if let Some(reason) = refusal(&worker, mirror, original) {
+        if let Some(reason) = refusal(&worker, mirror, to.cell, original) {
             to.cell.record(worker.id, reason, None);
             continue;
         }
@@ -133,7 +133,12 @@ impl<'a> Destination<'a> {
 }
 
 /// Why a request that was drawn is not copied, as far as its head tells.
-fn refusal(worker: &Worker, mirror: &Mirror, original: &Original<'_>) -> Option<ShadowResult> {
+fn refusal(
+    worker: &Worker,
+    mirror: &Mirror,
+    cell: &ShadowCell,
+    original: &Original<'_>,
+) -> Option<ShadowResult> {
     if original.upgrade {
         return Some(ShadowResult::Upgrade);
     }
@@ -143,7 +148,10 @@ fn refusal(worker: &Worker, mirror: &Mirror, original: &Original<'_>) -> Option<
     if original.body.size_hint().lower() > mirror.max_body {
         return Some(ShadowResult::BodyTooLarge);
     }
-    (worker.shadows.in_flight.get() >= MAX_IN_FLIGHT).then_some(ShadowResult::QueueFull)
+    if worker.shadows.in_flight.get() >= MAX_IN_FLIGHT {
+        return Some(ShadowResult::QueueFull);
+    }
+    (!cell.may_try(worker.id, worker.clock.tick())).then_some(ShadowResult::BackedOff)
 }
 
 fn one(

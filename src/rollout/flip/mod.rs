@@ -78,7 +78,8 @@ pub struct Flip {
     pub watched_ms: u64,
     /// What was seen of it, while it is watched.
     pub verifier: Option<Verifier>,
-    /// How much longer the idle slot is waited for, in milliseconds, while it has something in flight.
+    /// How much longer what runs on the idle slot may take, in milliseconds; `None` once nothing does,
+    /// 0 from the moment its tunnels were closed.
     pub drain_ms: Option<u64>,
     /// That the way back is closed was told.
     pub told_closed: bool,
@@ -102,7 +103,7 @@ pub struct Rules<'a> {
     pub verify_ms: u64,
     /// Fixed limits of that time.
     pub limits: Option<&'a Limits>,
-    /// How long the old slot is waited for, in milliseconds.
+    /// How long tunnels of the old slot may stay, in milliseconds.
     pub drain_ms: u64,
 }
 
@@ -148,7 +149,7 @@ pub enum Event {
         second: u64,
         /// What the active slot left in it.
         left: Left,
-        /// What the idle slot has in flight.
+        /// Requests and tunnels of the idle slot.
         in_flight: u64,
     },
     /// A person set the weights.
@@ -168,6 +169,8 @@ pub enum Move {
     SetActive(String),
     /// Try the idle slot, and say how it went.
     Smoke,
+    /// Close the tunnels of this slot.
+    EndTunnels(String),
     /// Tell people.
     Notify(Notice),
     /// Keep a decision.

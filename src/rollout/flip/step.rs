@@ -157,7 +157,7 @@ impl Turn<'_> {
     fn exchange(&mut self, order: Order) {
         std::mem::swap(&mut self.next.active, &mut self.next.idle);
         (self.next.watched_ms, self.next.verifier) = (0, None);
-        self.next.drain_ms = Some(self.rules.drain_ms);
+        self.next.drain_ms = Some(self.rules.drain_ms.max(1));
         self.moves.push(Move::Persist(order));
         self.moves.push(Move::SetActive(self.next.active.clone()));
     }
@@ -205,25 +205,26 @@ impl Turn<'_> {
         self.decide(Why::itself(Actor::Timer, level, "verified", text), None);
     }
 
-    /// Tells once nothing runs on the idle slot any more, or that it takes too long.
+    /// Tells once nothing runs on the idle slot any more; closes its tunnels when that takes too long.
     fn drain(&mut self, passed: u64, in_flight: u64) {
         let Some(left) = self.next.drain_ms else { return };
-        let left = left.saturating_sub(passed);
-        self.next.drain_ms = Some(left).filter(|left| in_flight > 0 && *left > 0);
-        if self.next.drain_ms.is_some() {
+        let idle = self.next.idle.clone();
+        if in_flight == 0 {
+            self.next.drain_ms = None;
+            let text = format!("{idle} is drained: nothing is in flight on it");
+            self.keep();
+            return self.tell(Why::itself(Actor::Timer, Level::Info, "drained", text), None);
+        }
+        self.next.drain_ms = Some(left.saturating_sub(passed));
+        if left == 0 || self.next.drain_ms != Some(0) {
             return;
         }
-        let idle = &self.next.idle;
-        let (level, code, text) = if in_flight == 0 {
-            (Level::Info, "drained", format!("{idle} is drained: nothing is in flight on it"))
-        } else {
-            let text = format!(
-                "{idle} still has {in_flight} requests or connections in flight; they end where they began"
-            );
-            (Level::Warning, "drain-over", text)
-        };
+        let text = format!(
+            "{idle} still has {in_flight} requests or tunnels: tunnels are closed, requests end where they began"
+        );
         self.keep();
-        self.tell(Why::itself(Actor::Timer, level, code, text), None);
+        self.moves.push(Move::EndTunnels(idle));
+        self.tell(Why::itself(Actor::Timer, Level::Warning, "drain-over", text), None);
     }
 
     fn weights(&mut self, by: &By) {

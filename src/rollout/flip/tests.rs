@@ -155,8 +155,25 @@ fn weights_by_hand_and_promotions_end_what_is_watched() {
     assert_eq!(stand.is(), (Phase::Steady, "blue", "promoted"));
     stand.must(&asked(true, false));
     assert_eq!(stand.is(), (Phase::Steady, "green", "flip-back"));
-    // What does not end is waited for no longer than written.
-    (0..6).for_each(|_| _ = stand.second(left(1, 0), 2));
+    assert_eq!(stand.flip.drain_ms, Some(RULES.drain_ms));
+    stand.must(&Event::Weights(by()));
+    assert_eq!(stand.flip.drain_ms, None);
+}
+
+#[test]
+fn tunnels_of_the_old_slot_are_closed_once_when_its_time_is_over_and_drained_is_told_after() {
+    let mut stand = Stand::new();
+    stand.flipped();
+    let closed = Move::EndTunnels("blue".into());
+    // The first second only sets the clock.
+    let seconds = (0..8).map(|_| {
+        stand.second(left(100, 0), 2);
+        stand.last.iter().filter(|one| **one == closed).count()
+    });
+    assert_eq!(seconds.collect::<Vec<_>>(), [0, 0, 0, 0, 0, 1, 0, 0]);
+    assert_eq!(stand.flip.drain_ms, Some(0), "it is waited for still");
+    stand.second(left(100, 0), 0);
+    assert_eq!(stand.told(), [(Actor::Timer, Level::Info, "drained")]);
     assert_eq!(stand.flip.drain_ms, None);
 }
 

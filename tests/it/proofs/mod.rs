@@ -11,6 +11,7 @@ mod kills;
 mod people;
 mod policy;
 mod promotion;
+mod shadows;
 
 use std::time::{Duration, Instant};
 

@@ -16,6 +16,7 @@ pub mod origin;
 pub mod parsers;
 pub mod ports;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod raw;
 pub mod recorder;
