@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::error::Refused;
 use super::scrape::ratio;
-use super::{Admin, Shared, flips, objectives, rollouts, steering};
+use super::{Admin, Shared, flips, guards, objectives, rollouts, steering};
 use crate::control::{self, Attempt, Conducted, Phase, Readiness};
 use crate::ledger::Seen;
 use crate::plan::{Listener, Route, Upstream};
@@ -83,6 +83,8 @@ pub(super) async fn status(State(shared): State<Shared>) -> Json<wire::Status> {
         listeners: listeners.collect(),
         routes: plan.routes.len(),
         upstreams: plan.upstreams.len(),
+        breakers: guards::breakers(&plan),
+        all_out: guards::dead(&plan),
         rollouts: rollouts::all(&parts.control.rollouts()),
     })
 }
@@ -160,7 +162,7 @@ fn view(admin: &Admin, conducted: &Conducted, route: &Route) -> wire::Route {
             in_flight: running,
             pinned: route.split.pin.is_some().then(|| seen.map_or(0, |seen| seen.pinned)),
             drain: steering::drain(admin, route, arm, running),
-            endpoints: arm.upstream.endpoints.iter().map(endpoint).collect(),
+            endpoints: arm.upstream.endpoints.iter().map(guards::endpoint).collect(),
         }
     });
     let blue_green = flips::view(conducted, route);
@@ -187,10 +189,6 @@ fn mirror(mirror: &crate::plan::Mirror) -> wire::Mirror {
         p99_ms: totals.head.quantile(0.99).map(millis),
         pairs: mirror.pairs().then_some(totals.pairs),
     }
-}
-
-fn endpoint(endpoint: &crate::plan::Endpoint) -> wire::Endpoint {
-    wire::Endpoint { address: endpoint.cell.url.to_string(), healthy: true }
 }
 
 fn millis(nanos: u64) -> f64 {
