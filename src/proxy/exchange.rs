@@ -2,6 +2,8 @@
 //!
 //! The guard travels with the response body; its drop is the end. It must never be cloned.
 
+mod asked;
+
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,12 +17,12 @@ use super::error::{Kind, ProxyError};
 use super::logged::Request;
 use super::mirror::{Captured, Pairing, Primary};
 use super::worker::{PlanRef, Worker};
-use super::{compared, grpc, guard};
+use super::{compared, grpc};
 use crate::model::log::{AccessRecord, Shadow};
 use crate::model::{
     ArmIx, ChoiceReason, CodeClass, FailureReason, Outcome, RejectReason, RetryReason, Verdict,
 };
-use crate::plan::{AccessLog, Arm, Route, Upstream};
+use crate::plan::{AccessLog, Arm, Route};
 use crate::split::Choice;
 use crate::upstream::Upload;
 
@@ -149,34 +151,6 @@ impl Exchange {
         let Some((arm, stood)) = self.admitted.take() else { return };
         if let Some(found) = self.upstream_of(arm, stood) {
             found.cell.leave(self.worker.id);
-        }
-    }
-
-    /// The upstream of an arm, or what stands in for it.
-    fn upstream_of(&self, arm: ArmIx, stood: bool) -> Option<&Arc<Upstream>> {
-        let arm = self.plan.routes.get(self.route?)?.arm(arm)?;
-        if stood { arm.stand.as_ref().map(|stand| &stand.upstream) } else { Some(&arm.upstream) }
-    }
-
-    /// From here on the upstream is asked that stands in for the chosen arm's.
-    pub fn stands_in(&mut self) {
-        self.stood = true;
-    }
-
-    /// Whether an arm is the chosen one.
-    #[must_use]
-    pub fn is_chosen(&self, arm: ArmIx) -> bool {
-        self.choice.is_some_and(|choice| choice.arm == arm)
-    }
-
-    /// Tells the upstream that was asked how the attempt that is over went.
-    fn settle(&mut self) {
-        let blame = self.blame.take();
-        let Some(at) = self.endpoint.filter(|_| !self.client_fault && self.client_error().is_none()) else {
-            return;
-        };
-        if let Some(upstream) = self.upstream_of(self.answered, self.stood) {
-            guard::settle(upstream, self.worker.id, at, blame, self.complete);
         }
     }
 

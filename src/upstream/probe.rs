@@ -71,9 +71,10 @@ impl Question {
             ProbeAsk::Tcp => Ok(()),
             ProbeAsk::Grpc(service) => self.grpc(stream, service).await,
             ProbeAsk::Http(path, good) => {
-                let status = match self.h2 {
-                    true => self.get_h2(stream, path.as_str()).await?,
-                    false => self.get_h1(stream, path.as_str()).await.map_err(|error| error.to_string())?,
+                let status = if self.h2 {
+                    self.get_h2(stream, path.as_str()).await?
+                } else {
+                    self.get_h1(stream, path.as_str()).await.map_err(|error| error.to_string())?
                 };
                 if good.contains(&status) { Ok(()) } else { Err(format!("status {status}")) }
             }
@@ -177,10 +178,10 @@ fn question(service: &str) -> Bytes {
         message.put_u8(0x0a);
         let mut left = service.len();
         while left >= 0x80 {
-            message.put_u8((left & 0x7f) as u8 | 0x80);
+            message.put_u8(low(left) | 0x80);
             left >>= 7;
         }
-        message.put_u8((left & 0x7f) as u8);
+        message.put_u8(low(left));
         message.put_slice(service.as_bytes());
     }
     let mut framed = BytesMut::new();
@@ -188,6 +189,11 @@ fn question(service: &str) -> Bytes {
     framed.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
     framed.unsplit(message);
     framed.freeze()
+}
+
+/// The lowest seven bits.
+fn low(number: usize) -> u8 {
+    u8::try_from(number & 0x7f).unwrap_or(0)
 }
 
 fn is_whole(message: &[u8]) -> bool {

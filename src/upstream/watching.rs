@@ -95,7 +95,9 @@ impl Watcher {
             let mut told = Vec::new();
             let all: Vec<&EndpointGuard> = guards().map(|guard| &**guard).collect();
             watch.cell.step(&all, &watch.rules(new_ramp), now, &mut told);
-            told.iter().for_each(|one| tell(&upstream.name, one));
+            for one in &told {
+                tell(&upstream.name, one);
+            }
             self.probe(upstream, now);
         }
         if let Some(breaker) = &upstream.breaker

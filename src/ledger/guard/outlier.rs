@@ -59,8 +59,10 @@ impl Outlier {
         may: bool,
     ) -> Option<Step> {
         match self.stage {
-            Stage::In if tripped && may => Some(self.eject(rules, now)),
             Stage::In => {
+                if tripped && may {
+                    return Some(self.eject(rules, now));
+                }
                 // What is long ago is forgotten, one ejection after the other.
                 if self.repeats > 0 && now >= self.since + rules.base * LONGEST {
                     (self.repeats, self.since) = (self.repeats - 1, now);
