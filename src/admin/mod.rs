@@ -11,6 +11,7 @@ pub mod error;
 pub mod explain;
 mod flips;
 pub mod guard;
+mod guards;
 pub mod listen;
 mod objectives;
 mod openapi;
@@ -111,6 +112,7 @@ impl Admin {
             .route("/routes/{route}/history", get(rollouts::history))
             .route("/routes/{route}/ticks", get(ticks::ticks))
             .route("/routes/{route}/differences", get(differences::differences))
+            .route("/upstreams/{upstream}/breaker", post(guards::breaker))
             .route("/reload", post(verbs::reload));
         Router::new()
             .nest("/api/v1", api)

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::error::Refused;
 use super::views::blocking;
-use super::{Admin, differences, objectives, rollouts, views};
+use super::{Admin, differences, guards, objectives, rollouts, views};
 use crate::control::Conducted;
 use crate::plan::{Plan, Route};
 use crate::telemetry::metrics::{self, ArmSeries, Scrape};
@@ -65,6 +65,7 @@ pub fn scrape(admin: &Admin) -> String {
         transitions: &rollouts::transitions(&conducted),
         harms: &rollouts::harms(&conducted),
         differences: &differences::series(&admin.0.control.differences().rows()),
+        guards: &guards::series(&plan),
         limits: &limits,
         listeners: &listeners,
     })

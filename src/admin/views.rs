@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::error::Refused;
 use super::scrape::ratio;
-use super::{Admin, Shared, differences, flips, objectives, rollouts, steering};
+use super::{Admin, Shared, differences, flips, guards, objectives, rollouts, steering};
 use crate::control::{self, Attempt, Conducted, Phase, Readiness};
 use crate::ledger::Seen;
 use crate::plan::{Listener, Route, Upstream};
@@ -83,6 +83,8 @@ pub(super) async fn status(State(shared): State<Shared>) -> Json<wire::Status> {
         listeners: listeners.collect(),
         routes: plan.routes.len(),
         upstreams: plan.upstreams.len(),
+        breakers: guards::breakers(&plan),
+        all_out: guards::dead(&plan),
         rollouts: rollouts::all(&parts.control.rollouts()),
     })
 }
@@ -162,7 +164,7 @@ fn view(admin: &Admin, conducted: &Conducted, route: &Route) -> wire::Route {
             in_flight: running,
             pinned: route.split.pin.is_some().then(|| seen.map_or(0, |seen| seen.pinned)),
             drain: steering::drain(admin, route, arm, running + tunnels),
-            endpoints: arm.upstream.endpoints.iter().map(endpoint).collect(),
+            endpoints: arm.upstream.endpoints.iter().map(guards::endpoint).collect(),
         }
     });
     let blue_green = flips::view(conducted, route);
@@ -176,10 +178,6 @@ fn view(admin: &Admin, conducted: &Conducted, route: &Route) -> wire::Route {
         mirrors: differences::mirrors(admin, route),
         blue_green,
     }
-}
-
-fn endpoint(endpoint: &crate::plan::Endpoint) -> wire::Endpoint {
-    wire::Endpoint { address: endpoint.cell.url.to_string(), healthy: true }
 }
 
 pub(super) fn millis(nanos: u64) -> f64 {

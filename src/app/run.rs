@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::worker::{self, Birth};
 use crate::admin::{self, Admin, Gate, Tokens};
@@ -26,10 +26,13 @@ use crate::plan::{Plan, Plans};
 use crate::spec::render::render;
 use crate::telemetry::access_log::Target;
 use crate::telemetry::{AccessLog, Cold};
-use crate::upstream::dns;
+use crate::upstream::watching::Turned;
+use crate::upstream::{dns, watching};
 
 /// Findings that mean "cannot start" rather than "refused": told in one line each, exit code 2.
 const CANNOT_START: [&str; 2] = ["unreadable", "bad-address"];
+/// Breakers that turned and are not yet in the journal, at most.
+const TURNS: usize = 64;
 /// How long workers may take beyond their grace before the process ends without them.
 const LAST_CALL: Duration = Duration::from_secs(1);
 
@@ -160,6 +163,9 @@ impl Assembly {
             grace: plan.process.shutdown_grace,
         });
         tokio::spawn(dns::keep_resolving(plans.clone(), published.clone()));
+        let (turned, turns) = mpsc::channel(TURNS);
+        tokio::spawn(watching::keep_watching(plans.clone(), published.clone(), turned));
+        tokio::spawn(note_breakers(turns, running.control.clone()));
         tokio::spawn(follow_log(Arc::clone(&log), plans.clone(), published.clone(), base));
         tokio::spawn(reopen_log(Arc::clone(&log)));
         let admin = Admin::new(admin::Parts {
@@ -214,6 +220,13 @@ fn serve(bound: admin::Bound, router: axum::Router) -> oneshot::Sender<()> {
         }
     });
     end
+}
+
+/// Writes into the journal which breakers turned by themselves.
+async fn note_breakers(mut turns: mpsc::Receiver<Turned>, control: ControlHandle) {
+    while let Some(Turned { upstream, turn }) = turns.recv().await {
+        control.breaker_turned(upstream, turn).await;
+    }
 }
 
 /// Points the access log where the plan in force says.

@@ -5,6 +5,7 @@
 //! described here and executed by the composition root. It must never decide anything about
 //! traffic itself: every answer comes from the code that serves it.
 
+mod breaker;
 pub mod check;
 mod config;
 pub mod diff;
@@ -84,6 +85,8 @@ pub enum Remote {
     Drain(remote::DrainArgs),
     /// Send everything to the other slot of a blue-green route, or back
     Flip(flip::FlipArgs),
+    /// Stop asking an upstream, or ask it again
+    Breaker(breaker::BreakerArgs),
     /// Move a rollout, wait for its end, or look at its plan
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
@@ -183,6 +186,7 @@ impl Remote {
             Self::Weights(args) => remote::weights(args),
             Self::Drain(args) => remote::drain(args),
             Self::Flip(args) => flip::flip(args),
+            Self::Breaker(args) => breaker::breaker(args),
             Self::Rollout(command) => command.run(),
             Self::History(args) => rollout::history(args),
             Self::Differences(args) => differences::run(args),

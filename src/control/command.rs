@@ -12,6 +12,7 @@ use super::differences::Differences;
 use super::refusal::Refusal;
 use super::report::Report;
 use super::rollouts::report::Conducted;
+use crate::ledger::guard::breaker::Turn;
 use crate::model::{Diagnostic, Generation};
 use crate::plan::diff::Change;
 use crate::rollout::Verb;
@@ -103,6 +104,20 @@ pub enum Command {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<WeightsDone, Refusal>>,
     },
+    /// Turn the breaker of an upstream.
+    Breaker {
+        /// What is asked.
+        ask: BreakerAsk,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<BreakerDone, Refusal>>,
+    },
+    /// A breaker turned by itself: the journal has it.
+    BreakerTurned {
+        /// Name of its upstream.
+        upstream: Arc<str>,
+        /// How.
+        turn: Turn,
+    },
     /// Move a rollout.
     Rollout {
         /// What is asked.
@@ -123,6 +138,30 @@ pub struct DrainAsk {
     pub by: By,
     /// What the caller saw: a route generation.
     pub expected: Expected,
+}
+
+/// What is asked of a breaker.
+#[derive(Debug)]
+pub struct BreakerAsk {
+    /// Name of its upstream.
+    pub upstream: String,
+    /// Held open, or closed.
+    pub open: bool,
+    /// Who and why.
+    pub by: By,
+    /// What the caller saw: a configuration generation.
+    pub expected: Expected,
+}
+
+/// A breaker is as it was asked to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerDone {
+    /// Generation of the configuration.
+    pub generation: Generation,
+    /// How it was.
+    pub before: &'static str,
+    /// How it is.
+    pub after: &'static str,
 }
 
 /// What is asked of two slots.
@@ -281,6 +320,20 @@ impl ControlHandle {
     /// slot is not fit to serve.
     pub async fn flip(&self, ask: FlipAsk) -> Result<WeightsDone, Refusal> {
         self.ask(|reply| Command::Flip { ask, reply }).await
+    }
+
+    /// Turns the breaker of an upstream; the answer comes when it is in force.
+    ///
+    /// # Errors
+    /// When there is no such upstream, it has no breaker, or the caller saw something older.
+    pub async fn breaker(&self, ask: BreakerAsk) -> Result<BreakerDone, Refusal> {
+        self.ask(|reply| Command::Breaker { ask, reply }).await
+    }
+
+    /// Notes that a breaker turned by itself.
+    pub async fn breaker_turned(&self, upstream: Arc<str>, turn: Turn) {
+        // A controller that is gone has no journal.
+        let _ = self.sender.send(Command::BreakerTurned { upstream, turn }).await;
     }
 
     /// Moves a rollout.

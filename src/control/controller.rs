@@ -246,6 +246,11 @@ impl Controller {
             }
             Command::Drain { ask, reply } => self.drain(ask, reply).await,
             Command::Flip { ask, reply } => self.flip(ask, reply).await,
+            Command::Breaker { ask, reply } => {
+                // An asker that went away loses only the answer.
+                let _ = reply.send(self.turn_breaker(&ask));
+            }
+            Command::BreakerTurned { upstream, turn } => self.breaker_turned(&upstream, turn),
             Command::Rollout { ask, reply } => self.rollout(ask, reply).await,
         }
     }

@@ -9,6 +9,7 @@ mod ahead;
 pub mod audit;
 mod batch;
 pub mod boot;
+mod breakers;
 pub mod checks;
 pub mod command;
 mod conduct;
@@ -43,7 +44,8 @@ pub mod writer;
 
 pub use boot::{Booted, Refused, boot};
 pub use command::{
-    By, Changed, Command, ControlHandle, DrainAsk, Expected, FlipAsk, ReloadDone, RolloutAsk, WeightsDone,
+    BreakerAsk, BreakerDone, By, Changed, Command, ControlHandle, DrainAsk, Expected, FlipAsk, ReloadDone,
+    RolloutAsk, WeightsDone,
 };
 pub use health::{Health, Phase, Readiness};
 pub use load::{Loaded, environment};

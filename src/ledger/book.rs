@@ -16,6 +16,7 @@ use hashbrown::HashMap;
 
 use super::cell::Cell;
 use super::counter::Counter;
+use super::guard::Guards;
 use super::process::ProcessCells;
 use super::recent::SAMPLES;
 use super::shadow::{MirrorBytes, ShadowCell};
@@ -107,6 +108,10 @@ pub struct Lane {
     pub open: AtomicU32,
     /// Requests that have no connection.
     pub pending: AtomicU32,
+    /// Connects that failed.
+    pub failed: AtomicU32,
+    /// Before which moment none is tried again, in milliseconds; 0 when the last one went well.
+    pub not_before: AtomicU64,
 }
 
 /// Time over which retries are held against requests, in ticks: ten seconds.
@@ -215,6 +220,8 @@ pub(super) struct Inner {
     upstreams: HashMap<Arc<str>, Arc<UpstreamCell>, FixedState>,
     endpoints: HashMap<Arc<str>, Arc<EndpointCell>, FixedState>,
     next_endpoint: u32,
+    /// What probes and outcomes say.
+    pub(super) guards: Guards,
     /// Since when a cell's name is in no plan, in Unix milliseconds.
     retired: HashMap<CellName, u64, FixedState>,
 }
@@ -405,5 +412,6 @@ impl Book {
         });
         inner.upstreams.retain(|_, cell| Arc::strong_count(cell) > 1);
         inner.endpoints.retain(|_, cell| Arc::strong_count(cell) > 1);
+        inner.guards.retire();
     }
 }

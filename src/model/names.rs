@@ -31,6 +31,11 @@ families! {
     UPSTREAM_DURATION = "switchback_upstream_duration_seconds", "histogram", ["route", "arm", "upstream"], "Request sent to response head, connect time excluded.";
     IN_FLIGHT = "switchback_requests_in_flight", "gauge", ["route", "arm", "upstream"], "Exchanges begun and not ended.";
     UPSTREAM_LIMIT = "switchback_upstream_limit", "gauge", ["upstream", "kind"], "Configured limits of an upstream.";
+    ENDPOINT_HEALTHY = "switchback_endpoint_healthy", "gauge", ["upstream", "endpoint"], "1 for an endpoint that is used, 0 for one that probes or its answers took out; only where endpoints are watched.";
+    ENDPOINT_EJECTIONS = "switchback_endpoint_ejections_total", "counter", ["upstream", "endpoint", "reason"], "Times an endpoint was taken out for its answers, by the last failure.";
+    FAIL_OPEN = "switchback_upstream_fail_open_total", "counter", ["upstream"], "Requests sent to an endpoint although all of the upstream were out.";
+    BREAKER_STATE = "switchback_breaker_state", "gauge", ["upstream", "state"], "1 for the state a breaker is in, 0 for every other.";
+    BREAKER_OPENINGS = "switchback_breaker_openings_total", "counter", ["upstream", "reason"], "Times a breaker opened.";
     UPSTREAM_FAILURES = "switchback_upstream_failures_total", "counter", ["route", "arm", "upstream", "reason"], "Exchanges in which an attempt on the chosen arm failed, by the first cause.";
     CHOICES = "switchback_choices_total", "counter", ["route", "arm", "reason", "rule"], "Arms chosen, by reason and override rule.";
     SPLIT_WEIGHT = "switchback_split_weight_ratio", "gauge", ["route", "arm"], "Configured share of an arm, 0 to 1.";

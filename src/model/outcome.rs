@@ -121,6 +121,8 @@ labels! {
         Status => "status",
         /// The upstream answered a gRPC status that blames the server.
         GrpcStatus => "grpc_status",
+        /// The upstream's breaker was open: it was not asked.
+        Breaker => "breaker",
     }
 }
 

@@ -10,6 +10,7 @@ pub mod drained;
 pub mod explain;
 pub mod filter;
 pub mod flip;
+pub mod guard;
 pub mod matched;
 pub mod mirror;
 pub mod pick;
@@ -30,7 +31,7 @@ use ipnet::IpNet;
 use crate::analysis::Policy as RolloutPolicy;
 use crate::analysis::slo::Objective;
 use crate::ledger::trial::Side;
-use crate::ledger::{Cell, EndpointCell, RuleCell, Trial, UpstreamCell};
+use crate::ledger::{Cell, EndpointCell, EndpointGuard, RuleCell, Trial, UpstreamCell};
 use crate::model::{ArmIx, Generation, Provenance};
 use crate::spec;
 use crate::split::Split;
@@ -319,6 +320,8 @@ pub struct Arm {
     pub response_ops: HeaderOps,
     /// Cells by the index of the arm that answers.
     pub cells: Box<[Arc<Cell>]>,
+    /// Who answers while its upstream's breaker is open.
+    pub stand: Option<guard::Stand>,
 }
 
 /// A named group of equal addresses.
@@ -340,6 +343,10 @@ pub struct Upstream {
     pub max_connections: u32,
     /// Connection handling.
     pub connection: spec::upstream::Connection,
+    /// How its endpoints are watched; nothing is watched where it is absent.
+    pub watch: Option<guard::Watch>,
+    /// What stops asking it.
+    pub breaker: Option<guard::Breaker>,
     /// Live state.
     pub cell: Arc<UpstreamCell>,
     /// The same for copies of requests, which its limits bound apart.
@@ -357,6 +364,8 @@ pub struct Endpoint {
     pub port: u16,
     /// Relative share.
     pub weight: u32,
+    /// What is known of it, where it is watched.
+    pub guard: Option<Arc<EndpointGuard>>,
 }
 
 /// Access log settings of the data plane.

@@ -99,9 +99,10 @@ impl Kind {
                 | FailureReason::Truncated
                 | FailureReason::Status
                 | FailureReason::GrpcStatus => (StatusCode::BAD_GATEWAY, false),
-                FailureReason::Connect | FailureReason::NoEndpoint | FailureReason::Overflow => {
-                    (StatusCode::SERVICE_UNAVAILABLE, false)
-                }
+                FailureReason::Connect
+                | FailureReason::NoEndpoint
+                | FailureReason::Overflow
+                | FailureReason::Breaker => (StatusCode::SERVICE_UNAVAILABLE, false),
                 FailureReason::ConnectTimeout | FailureReason::Timeout | FailureReason::Stalled => {
                     (StatusCode::GATEWAY_TIMEOUT, false)
                 }
@@ -138,6 +139,7 @@ impl Kind {
                 | FailureReason::ConnectTimeout
                 | FailureReason::NoEndpoint
                 | FailureReason::Overflow
+                | FailureReason::Breaker
                 | FailureReason::Reset
                 | FailureReason::Truncated
                 | FailureReason::Stalled => Status::Unavailable,

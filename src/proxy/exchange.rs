@@ -2,6 +2,8 @@
 //!
 //! The guard travels with the response body; its drop is the end. It must never be cloned.
 
+mod asked;
+
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,8 +39,12 @@ pub struct Exchange {
     /// The arm whose upstream answered.
     answered: ArmIx,
     endpoint: Option<usize>,
-    /// The arm whose upstream admitted it, to be told of its end.
-    admitted: Option<ArmIx>,
+    /// Why the attempt under way failed.
+    blame: Option<FailureReason>,
+    /// The upstream that stands in for the chosen arm's is asked.
+    stood: bool,
+    /// The arm whose upstream admitted it, or whose stand-in did, to be told of its end.
+    admitted: Option<(ArmIx, bool)>,
     status: u16,
     failure: Option<FailureReason>,
     upstream_time: Option<Duration>,
@@ -81,6 +87,8 @@ impl Exchange {
             choice: None,
             answered: ArmIx(0),
             endpoint: None,
+            blame: None,
+            stood: false,
             admitted: None,
             status: 0,
             failure: None,
@@ -134,17 +142,16 @@ impl Exchange {
     #[must_use]
     pub fn enter(&mut self, arm: ArmIx) -> bool {
         self.leave();
-        let plan = Rc::clone(&self.plan);
-        let Some(found) = self.route.and_then(|at| plan.routes.get(at)?.arm(arm)) else { return false };
-        let entered = found.upstream.cell.enter(self.worker.id, found.upstream.max_requests);
-        self.admitted = entered.then_some(arm);
+        let Some(found) = self.upstream_of(arm, self.stood) else { return false };
+        let entered = found.cell.enter(self.worker.id, found.max_requests);
+        self.admitted = entered.then_some((arm, self.stood));
         entered
     }
 
     fn leave(&mut self) {
-        let Some(arm) = self.admitted.take() else { return };
-        if let Some(found) = self.route.and_then(|at| self.plan.routes.get(at)?.arm(arm)) {
-            found.upstream.cell.leave(self.worker.id);
+        let Some((arm, stood)) = self.admitted.take() else { return };
+        if let Some(found) = self.upstream_of(arm, stood) {
+            found.cell.leave(self.worker.id);
         }
     }
 
@@ -156,6 +163,7 @@ impl Exchange {
 
     /// An attempt begins on an endpoint of an arm.
     pub fn attempt(&mut self, arm: ArmIx, endpoint: usize) {
+        self.settle();
         self.attempts += 1;
         self.answered = arm;
         self.endpoint = Some(endpoint);
@@ -167,7 +175,10 @@ impl Exchange {
             // The upstream lost patience with a client that did not send what it announced.
             self.client_fault = true;
         }
-        if self.choice.is_some_and(|choice| choice.arm == arm) && self.failure.is_none() {
+        if self.endpoint.is_some() {
+            self.blame.get_or_insert(reason);
+        }
+        if self.is_chosen(arm) && self.failure.is_none() {
             self.failure = Some(reason);
             self.failed_at = self.endpoint.filter(|_| reason != FailureReason::NoEndpoint);
         }
@@ -338,6 +349,7 @@ impl Exchange {
             let reason = RejectReason::ClientTimeout;
             (self.status, self.error, self.client_fault) = (408, reason.label(), true);
         }
+        self.settle();
         let verdict = self.verdict();
         if let Some(captured) = self.captured.take() {
             captured.finish(&Primary {
@@ -350,13 +362,17 @@ impl Exchange {
         }
         if let (Some((_, arm)), Some(choice)) = (self.charged(), self.choice) {
             let shard = |at: ArmIx| arm.cells.get(at.at()).and_then(|cell| cell.shard(self.worker.id));
-            if self.answered != choice.arm
-                && let (Some(own), Some(other)) = (shard(choice.arm), shard(self.answered))
+            let other = match &arm.stand {
+                Some(stand) if self.stood => stand.cell.shard(self.worker.id),
+                _ => shard(self.answered),
+            };
+            if (self.answered != choice.arm || self.stood)
+                && let (Some(own), Some(other)) = (shard(choice.arm), other)
             {
                 own.forget();
                 other.begin();
             }
-            if let Some(shard) = shard(self.answered) {
+            if let Some(shard) = other {
                 shard.record(&Outcome {
                     code: CodeClass::of(self.status),
                     verdict,
@@ -412,8 +428,8 @@ impl Exchange {
         let none: Arc<str> = Arc::from("");
         let route = self.route.and_then(|at| self.plan.routes.get(at));
         let arm = self.charged().map(|(_, arm)| arm);
-        let answering = route.and_then(|route| route.arm(self.answered)).filter(|_| self.attempts > 0);
-        let endpoint = answering.and_then(|arm| arm.upstream.endpoints.get(self.endpoint?));
+        let answering = self.upstream_of(self.answered, self.stood).filter(|_| self.attempts > 0);
+        let endpoint = answering.and_then(|upstream| upstream.endpoints.get(self.endpoint?));
         let path = request.path();
         let rule = route.and_then(|route| self.choice.map(|choice| route.rule_name(&choice)));
         AccessRecord {
@@ -432,7 +448,7 @@ impl Exchange {
             status: self.status,
             route: route.map_or_else(|| Arc::clone(&none), |route| Arc::clone(&route.name)),
             arm: arm.map_or_else(|| Arc::clone(&none), |arm| Arc::clone(&arm.name)),
-            upstream: answering.map_or_else(|| Arc::clone(&none), |arm| Arc::clone(&arm.upstream.name)),
+            upstream: answering.map_or_else(|| Arc::clone(&none), |upstream| Arc::clone(&upstream.name)),
             endpoint: endpoint.map_or_else(|| Arc::clone(&none), |endpoint| Arc::clone(&endpoint.cell.url)),
             choice: self
                 .choice

@@ -11,10 +11,11 @@ use http::{Request, Response};
 
 use super::error::{Kind, ProxyError};
 use super::exchange::Exchange;
+use super::guard::{self, Barred, Demand};
 use super::worker::Worker;
 use crate::model::{ArmIx, FailureReason, RetryReason};
 use crate::plan::pick::{View, pick};
-use crate::plan::{Retry, Route, Upstream};
+use crate::plan::{Endpoint, Retry, Route, Upstream};
 use crate::upstream::{Arrived, Deadline, Pools, Refused, RequestBody, within_upload};
 
 /// A request on its way: taken out when it is sent, put back when it provably never left. Passed by
@@ -49,15 +50,27 @@ pub async fn forward(
         if let Some(request) = outgoing {
             dress.dress(request, arm);
         }
-        let error = match on_arm(exchange, &worker, route, arm, outgoing, idempotent, &mut overall).await {
-            Ok(sent) => return Ok(sent),
-            Err(error) => error,
+        let error = match guard::barred(exchange, route, arm, tried) {
+            None => match on_arm(exchange, &worker, route, arm, outgoing, idempotent, &mut overall).await {
+                Ok(sent) => return Ok(sent),
+                Err(error) => error,
+            },
+            Some(Barred::Absent(error)) => error,
+            Some(Barred::Answered(error)) => return Err(error),
+            // Rare and large: boxed, so that every exchange does not carry room for it.
+            Some(Barred::Stand) => {
+                return Box::pin(guard::stand_in(exchange, &worker, route, arm, outgoing, &mut overall))
+                    .await;
+            }
         };
         // Only an arm that has nobody is answered for; one that broke its connections is not.
         let absent = matches!(
             error.kind,
             Kind::Upstream(
-                FailureReason::Connect | FailureReason::ConnectTimeout | FailureReason::NoEndpoint
+                FailureReason::Connect
+                    | FailureReason::ConnectTimeout
+                    | FailureReason::NoEndpoint
+                    | FailureReason::Breaker
             )
         );
         match route.substitute(tried) {
@@ -93,6 +106,7 @@ async fn on_arm(
         let Some(at) = choose_endpoint(worker, &worker.pools, upstream, avoid) else {
             return Err(fail(exchange, arm, FailureReason::NoEndpoint, String::new()));
         };
+        guard::chose(worker, upstream, at);
         exchange.attempt(arm, at);
         let refused = match on_endpoint(exchange, worker, route, upstream, at, outgoing, overall).await {
             Ok(sent) => return Ok(sent),
@@ -115,7 +129,7 @@ async fn on_arm(
     }
 }
 
-async fn on_endpoint(
+pub(super) async fn on_endpoint(
     exchange: &mut Exchange,
     worker: &Rc<Worker>,
     route: &Route,
@@ -164,7 +178,7 @@ fn retry_reason(retry: &Retry, refused: &Refused, idempotent: bool) -> Option<Re
     (retry.reset && idempotent && refused.reason == FailureReason::Reset).then_some(RetryReason::Reset)
 }
 
-fn fail(exchange: &mut Exchange, arm: ArmIx, reason: FailureReason, cause: String) -> ProxyError {
+pub(super) fn fail(exchange: &mut Exchange, arm: ArmIx, reason: FailureReason, cause: String) -> ProxyError {
     exchange.failed(arm, reason);
     ProxyError { kind: Kind::Upstream(reason), cause }
 }
@@ -175,7 +189,8 @@ struct Seen<'a> {
     pools: &'a Pools,
     upstream: &'a Upstream,
     avoid: Option<usize>,
-    strict: bool,
+    demand: Demand,
+    entropy: u64,
 }
 
 impl View for Seen<'_> {
@@ -187,13 +202,13 @@ impl View for Seen<'_> {
         if self.avoid == Some(endpoint) {
             return false;
         }
-        let now = self.worker.clock.tick();
-        !self.strict
-            || self.upstream.endpoints.get(endpoint).is_some_and(|one| !self.pools.of(one).is_avoided(now))
+        let avoided = |one: &Endpoint| self.pools.of(one).is_avoided(self.worker.clock.tick());
+        let found = self.upstream.endpoints.get(endpoint);
+        found.is_some_and(|one| self.demand.is_met(one, endpoint, self.entropy, || avoided(one)))
     }
 }
 
-/// An endpoint that did not refuse lately; when all did, any: looking dead is not being dead.
+/// An endpoint that is not out and did not refuse lately; when all are or did, any: looking dead is not being dead.
 pub(super) fn choose_endpoint(
     worker: &Worker,
     pools: &Pools,
@@ -204,7 +219,6 @@ pub(super) fn choose_endpoint(
         return Some(0);
     }
     let (entropy, turn) = (worker.entropy(), upstream.cell.turn(worker.id));
-    let strict = Seen { worker, pools, upstream, avoid, strict: true };
-    let any = Seen { worker, pools, upstream, avoid, strict: false };
-    pick(upstream, &strict, entropy, turn).or_else(|| pick(upstream, &any, entropy, turn))
+    let seen = |demand: &Demand| Seen { worker, pools, upstream, avoid, demand: *demand, entropy };
+    Demand::of(upstream).iter().find_map(|demand| pick(upstream, &seen(demand), entropy, turn))
 }

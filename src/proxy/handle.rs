@@ -25,7 +25,7 @@ use super::logged::Request as Logged;
 use super::mirror::Original;
 use super::respond::{issue_cookie, refuse, respond, switch, unread};
 use super::worker::{PlanRef, Worker};
-use super::{grpc, mirror, trace, tunnel};
+use super::{grpc, guard, mirror, trace, tunnel};
 use crate::model::log::Shadow;
 use crate::model::trailers::Announced;
 use crate::model::{Client, FailureReason, RejectReason, RequestHead, UnroutedReason};
@@ -218,7 +218,11 @@ impl Story {
             }
             Err(error) => {
                 let error = self.client_side(error);
-                let mut response = refuse(error, self.exchange, &self.id);
+                let fixed = guard::fixed(route, choice.arm, &error).filter(|_| !self.exchange.is_grpc());
+                let mut response = match fixed {
+                    Some(respond) => guard::answer(respond, self.exchange, &self.id),
+                    None => refuse(error, self.exchange, &self.id),
+                };
                 issue_cookie(response.headers_mut(), route, &choice);
                 response
             }

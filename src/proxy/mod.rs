@@ -11,6 +11,7 @@ pub mod exchange;
 pub mod forward;
 pub mod forwarded;
 pub mod grpc;
+mod guard;
 pub mod handle;
 pub mod head;
 pub mod host;

@@ -174,7 +174,7 @@ pub fn refuse(error: ProxyError, mut exchange: Exchange, id: &HeaderValue) -> Re
     };
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID, id.clone());
-    if matches!(error.kind, Kind::Upstream(FailureReason::Overflow)) {
+    if matches!(error.kind, Kind::Upstream(FailureReason::Overflow | FailureReason::Breaker)) {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     if close {

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::health::{Breaker, HealthCheck, Outlier};
 use super::scalar::Span;
 use super::spot::{Later, LaterKeys, Short, ShortOr, Spot};
 
@@ -17,30 +18,26 @@ pub struct Upstream {
     /// How one of them is picked.
     pub load_balance: Option<Spot<LoadBalance>>,
     /// Active probes.
-    pub health_check: Option<Spot<Later>>,
+    pub health_check: Option<Spot<HealthCheck>>,
     /// Passive ejection.
-    pub outlier: Option<Spot<Later>>,
+    pub outlier: Option<Spot<Outlier>>,
     /// Stop asking an upstream that fails.
-    pub breaker: Option<Spot<Later>>,
+    pub breaker: Option<Spot<Breaker>>,
     /// Concurrency bounds.
     pub limits: Limits,
     /// Connection handling.
     pub connection: Connection,
     /// TLS towards the endpoints.
     pub tls: Option<Spot<Later>>,
-    /// Ramp of a new endpoint.
-    pub slow_start: Option<Spot<Later>>,
+    /// Time over which a new endpoint, or one that returns, gets its whole share.
+    pub slow_start: Option<Spot<Span>>,
 }
 
 impl Upstream {
     /// Notes keys of later features.
     pub fn later<'a>(&'a self, name: &str, found: &mut LaterKeys<'a>) {
         let owner = format!("upstreams.{name}");
-        found.add(&owner, "healthCheck", self.health_check.as_ref());
-        found.add(&owner, "outlier", self.outlier.as_ref());
-        found.add(&owner, "breaker", self.breaker.as_ref());
         found.add(&owner, "tls", self.tls.as_ref());
-        found.add(&owner, "slowStart", self.slow_start.as_ref());
     }
 }
 

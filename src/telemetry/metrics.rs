@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::Cold;
 use super::exposition::Exposition;
+use super::guards::{self, GuardSeries};
 use super::process::Process;
 use crate::ledger::{Book, Cell, Totals};
 use crate::model::{
@@ -123,6 +124,8 @@ pub struct Scrape<'a> {
     pub harms: &'a [HarmSeries],
     /// What differs between routes and their mirrors.
     pub differences: &'a [DifferenceSeries],
+    /// What is watched of upstreams.
+    pub guards: &'a [GuardSeries],
     /// Upstream name, kind of limit, limit.
     pub limits: &'a [(Arc<str>, &'static str, u64)],
     /// Listener names, in plan order.
@@ -152,6 +155,7 @@ pub fn render(scrape: &Scrape<'_>) -> String {
     by_arm(&mut out, &rows, scrape.book);
     copies(&mut out, scrape.book);
     configured(&mut out, scrape);
+    guards::render(&mut out, scrape.guards);
     rollouts(&mut out, scrape);
     objectives(&mut out, scrape);
     differences(&mut out, scrape);

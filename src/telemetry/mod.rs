@@ -6,6 +6,7 @@
 pub mod access_log;
 pub mod cold;
 pub mod exposition;
+pub mod guards;
 pub mod line;
 pub mod logging;
 pub mod metrics;

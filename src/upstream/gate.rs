@@ -6,10 +6,10 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -18,6 +18,9 @@ use crate::ledger::{EndpointCell, Lane};
 
 /// How long a request waits before it looks again whether another worker let go of a connection.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Time between two connects to an endpoint that refused the last one, over all workers.
+const RECONNECT_MILLIS: u64 = 100;
 
 /// Bounds of one endpoint over all workers; 0 is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +68,43 @@ impl Gate {
     #[must_use]
     pub fn open(self: &Rc<Self>, bounds: Bounds) -> Option<Place> {
         take(&self.lane().open, bounds.connections).then(|| Place(Rc::clone(self)))
+    }
+
+    /// Whether a connect may be tried at `now` (milliseconds): after one that failed, once in a while
+    /// by one of all who ask.
+    #[must_use]
+    pub fn may_connect(&self, now: u64) -> bool {
+        let lane = self.lane();
+        let due = lane.not_before.load(Relaxed);
+        due == 0
+            || now >= due
+                && lane.not_before.compare_exchange(due, now + RECONNECT_MILLIS, Relaxed, Relaxed).is_ok()
+    }
+
+    /// Whether a connect failed a moment ago and it is too soon for another.
+    #[must_use]
+    pub fn refused_lately(&self, now: impl Fn() -> u64) -> bool {
+        let due = self.lane().not_before.load(Relaxed);
+        due != 0 && now() < due
+    }
+
+    /// A connect that was tried at `now` ended.
+    pub fn connected(&self, well: bool, now: u64) {
+        let lane = self.lane();
+        if well {
+            if lane.not_before.load(Relaxed) != 0 {
+                lane.not_before.store(0, Relaxed);
+            }
+            return;
+        }
+        lane.failed.fetch_add(1, Relaxed);
+        lane.not_before.fetch_max(now + RECONNECT_MILLIS, Relaxed);
+    }
+
+    /// Connects that failed so far.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.lane().failed.load(Relaxed)
     }
 
     /// Joins those without a connection, if there is room among them.
@@ -132,10 +172,39 @@ impl Drop for Pending {
     }
 }
 
+/// Monotonic milliseconds that all workers agree on, from 1.
+#[must_use]
+pub fn millis() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let since = START.get_or_init(Instant::now).elapsed().as_millis();
+    u64::try_from(since).unwrap_or(u64::MAX / 2) + 1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ledger::Book;
+
+    #[test]
+    fn after_a_failure_one_of_all_workers_tries_again_once_in_a_while() {
+        let cell = Book::new(2, 0).endpoint(&"http://a:1".into(), None);
+        let gates = [(); 2].map(|()| Gate::new(Arc::clone(&cell), Purpose::Clients));
+        assert!((0..10).all(|_| gates[0].may_connect(1)), "while it goes well nobody waits");
+        gates[0].connected(false, 1_000);
+        assert!(gates[1].refused_lately(|| 1_050));
+        let mut tries = 0;
+        for now in 1_000..2_000 {
+            for gate in &gates {
+                if gate.may_connect(now) {
+                    tries += 1;
+                    gate.connected(false, now);
+                }
+            }
+        }
+        assert_eq!((tries, gates[0].failures()), (9, 10), "at 1100, 1200 and so on");
+        gates[1].connected(true, 2_000);
+        assert!((0..10).all(|_| gates[0].may_connect(2_000)) && !gates[0].refused_lately(|| 2_000));
+    }
 
     #[test]
     fn places_and_waiters_are_bounded_over_workers_and_given_back() {

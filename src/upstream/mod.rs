@@ -12,7 +12,9 @@ pub mod gate;
 pub mod h1;
 pub mod h2;
 pub mod pool;
+pub mod probe;
 pub mod upload;
+pub mod watching;
 
 pub use arrived::{Arrived, Broken, Tunnel};
 pub use deadline::{Deadline, Deadlines, within, within_upload};

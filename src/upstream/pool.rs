@@ -18,7 +18,7 @@ use super::arrived::Arrived;
 use super::buffers::Buffers;
 use super::connect::connect;
 use super::deadline::{Deadline, Deadlines, within};
-use super::gate::{Bounds, Gate, Place, Purpose};
+use super::gate::{Bounds, Gate, Place, Purpose, millis};
 use super::h1::Connection;
 use super::h2::{Session, Sessions};
 use super::upload::RequestBody;
@@ -31,6 +31,8 @@ use crate::plan::{ConnectionSettings, Endpoint, Upstream, UpstreamProtocol};
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 /// Doublings of that pause.
 const BACKOFF_DOUBLINGS: u32 = 5;
+/// How long a request waits before it looks whether its endpoint is tried again.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 /// Times a request goes out again on another HTTP/2 stream after the origin refused one unprocessed.
 const RESENDS: u32 = 2;
 
@@ -181,7 +183,7 @@ impl Pool {
     /// Whether the endpoint refused lately and others should be preferred.
     #[must_use]
     pub fn is_avoided(&self, now: Tick) -> bool {
-        now < self.avoid_until.get()
+        now < self.avoid_until.get() || self.gate.refused_lately(millis)
     }
 
     /// Sends a request on the newest usable connection, or on a new one. The request is taken out
@@ -347,6 +349,7 @@ impl Pool {
         settings: &ConnectionSettings,
         open: impl AsyncFnOnce(TcpStream) -> io::Result<T>,
     ) -> Result<T, Refused> {
+        self.turn_to_connect(endpoint).await?;
         let addresses = endpoint.cell.addresses.load_full();
         let turn = self.turn.replace(self.turn.get().wrapping_add(1));
         let mut deadline = Deadline::new(&self.shared.deadlines, settings.connect_timeout.0);
@@ -358,6 +361,7 @@ impl Pool {
         let now = self.shared.now();
         let (reason, cause) = match connected {
             Some(Ok(connection)) => {
+                self.gate.connected(true, millis());
                 self.failures.set(0);
                 self.avoid_until.set(Tick(0));
                 return Ok(connection);
@@ -380,8 +384,24 @@ impl Pool {
                 (FailureReason::ConnectTimeout, cause)
             }
         };
+        self.gate.connected(false, millis());
         self.avoid(now);
         Err(Refused { reason, cause, unsent: true })
+    }
+
+    /// Waits until a connect may be tried; after one that failed few may, and whoever waits hears of
+    /// their failure.
+    async fn turn_to_connect(&self, endpoint: &Endpoint) -> Result<(), Refused> {
+        let failures = self.gate.failures();
+        while !self.gate.may_connect(millis()) {
+            if self.gate.failures() != failures {
+                let cause = format!("connect to {} failed for another request", endpoint.cell.url);
+                return Err(Refused { reason: FailureReason::Connect, cause, unsent: true });
+            }
+            let mut pause = Deadline::new(&self.shared.deadlines, RECONNECT_PAUSE);
+            within(None, &mut pause, std::future::pending::<()>()).await;
+        }
+        Ok(())
     }
 
     fn avoid(&self, now: Tick) {

@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod differences;
+pub mod guard;
 pub mod rollout;
 pub mod route;
 pub mod slo;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::model::{Explained, Range};
 pub use config::{ConfigEntry, ConfigHistory, RollbackRequest};
 pub use differences::{Differences, Differing, Discordance, Latency, Mirrored, Mismatch, Quantiles};
+pub use guard::{BreakerRequest, BreakerState, BreakerTurned};
 pub use rollout::{
     Check, Dora, Evidence, Failing, Harm, History, Known, PlannedStep, Record, Rollout, RolloutMoved,
     RolloutPlan, RolloutRequest, Samples, Seen,

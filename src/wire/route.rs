@@ -119,8 +119,11 @@ pub struct Arm {
 pub struct Endpoint {
     /// `scheme://host:port`.
     pub address: String,
-    /// Whether it is used.
+    /// Whether it is used; one that is on trial is not yet.
     pub healthy: bool,
+    /// What the last probe found wrong; empty when it was good, or there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
 }
 
 /// Slots of a blue-green route.

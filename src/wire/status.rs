@@ -31,6 +31,12 @@ pub struct Status {
     pub routes: usize,
     /// How many upstreams there are.
     pub upstreams: usize,
+    /// Breakers by upstream: `closed`, `open`, `half_open`, or `held` open by an operator.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub breakers: BTreeMap<String, String>,
+    /// Upstreams whose endpoints are all out, by probes or by their answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub all_out: Vec<String>,
     /// Rollouts by route.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rollouts: BTreeMap<String, Rollout>,

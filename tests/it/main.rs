@@ -37,6 +37,7 @@ mod failures;
 mod forwarding;
 mod gateway_api;
 mod h2c_origins;
+mod health;
 mod lifecycle;
 mod limits;
 mod metrics;

@@ -174,7 +174,7 @@ fn redirect(
     })
 }
 
-fn respond(context: &mut Context<'_>, written: &Spot<WrittenRespond>) -> Option<Respond> {
+pub(super) fn respond(context: &mut Context<'_>, written: &Spot<WrittenRespond>) -> Option<Respond> {
     let status = StatusCode::from_u16(written.status.value)
         .ok()
         .filter(|status| (200..600).contains(&status.as_u16()));

@@ -5,6 +5,7 @@
 
 mod checks;
 mod filters;
+mod guard;
 mod guided;
 mod listeners;
 mod mirror;
@@ -207,6 +208,10 @@ fn unused_upstreams(context: &mut Context<'_>) {
         used.extend(slots.map(|slot| slot.as_str()));
         let mirrors = route.mirror.iter().flat_map(|list| &list.value.0);
         used.extend(mirrors.map(|mirror| mirror.to.as_str()));
+    }
+    for upstream in spec.files.iter().flat_map(|(_, file)| file.upstreams.values()) {
+        let fallback = upstream.breaker.as_ref().and_then(|breaker| breaker.fallback.as_ref());
+        used.extend(fallback.and_then(|one| one.upstream.as_ref()).map(|name| name.as_str()));
     }
     each_file(context, |context, file| {
         for name in file.upstreams.keys().filter(|name| !used.contains(name.as_str())) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use super::upstreams::Upstreams;
-use super::{Context, filters, guided, overrides, routes, slots, sticky};
+use super::{Context, filters, guard, guided, overrides, routes, slots, sticky};
 use crate::analysis::Policy;
 use crate::ledger::RuleCell;
 use crate::model::{ArmIx, Provenance};
@@ -377,6 +377,7 @@ fn arms(
                 .iter()
                 .map(|upstream| context.inputs.book.cell(route, &name, upstream))
                 .collect(),
+            stand: guard::stand(context, route, &name, &upstream, upstreams),
             upstream,
             name,
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::{Context, each_file, listeners};
+use super::{Context, each_file, guard, listeners};
 use crate::plan::{Endpoint, Upstream};
 use crate::spec::upstream::{LoadBalance, Upstream as Written, UpstreamProtocol};
 use crate::spec::{ShortOr, Spot};
@@ -37,7 +37,10 @@ fn one(context: &mut Context<'_>, name: &Spot<String>, written: &ShortOr<Written
     {
         context.findings.error(balance, "not-yet", "consistentHash is not yet supported", "write p2c");
     }
-    let endpoints: Vec<Endpoint> = written
+    let named: Arc<str> = Arc::from(name.as_str());
+    let watch = guard::watch(context, &named, written);
+    let breaker = guard::breaker(context, &named, written);
+    let mut endpoints: Vec<Endpoint> = written
         .endpoints
         .iter()
         .filter_map(|spot| {
@@ -52,8 +55,16 @@ fn one(context: &mut Context<'_>, name: &Spot<String>, written: &ShortOr<Written
             endpoint(context, &url, spot.weight)
         })
         .collect();
-    let name: Arc<str> = Arc::from(name.as_str());
-    Upstream {
+    if watch.is_some() {
+        let book = context.inputs.book;
+        for one in &mut endpoints {
+            one.guard = Some(book.endpoint_guard(&named, &one.cell.url));
+        }
+    }
+    let name = named;
+    let upstream = Upstream {
+        watch,
+        breaker,
         cell: context.inputs.book.upstream(&name),
         shadow: context.inputs.book.shadow_of(&name),
         name,
@@ -68,7 +79,9 @@ fn one(context: &mut Context<'_>, name: &Spot<String>, written: &ShortOr<Written
         max_pending: written.limits.max_pending,
         max_connections: written.limits.max_connections,
         connection: written.connection,
-    }
+    };
+    guard::fits(context, &upstream, written);
+    upstream
 }
 
 fn endpoint(context: &mut Context<'_>, url: &Spot<String>, weight: u32) -> Option<Endpoint> {
@@ -86,6 +99,7 @@ fn endpoint(context: &mut Context<'_>, url: &Spot<String>, weight: u32) -> Optio
                 host: host.into(),
                 port,
                 weight,
+                guard: None,
             })
         }
         Err((code, why, hint)) => {

@@ -369,11 +369,7 @@ fn not_yet() {
         ("not yet", route("retry: { to: «defaultArm» }")),
         ("not yet", route("retry: { when: [reset, «503»] }")),
         ("routes.a.rateLimit", route("rateLimit: «{»}")),
-        ("upstreams.u.healthCheck", upstream("healthCheck: «{»}")),
-        ("upstreams.u.outlier", upstream("outlier: «{»}")),
-        ("upstreams.u.breaker", upstream("breaker: «{»}")),
         ("upstreams.u.tls", upstream("tls: «{»}")),
-        ("upstreams.u.slowStart", upstream("slowStart: «1s»")),
         ("not yet", upstream("loadBalance: «consistentHash»")),
     ];
     for (says, marked) in rows {

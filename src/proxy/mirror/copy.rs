@@ -216,9 +216,10 @@ impl Copy {
 
 fn of_failure(reason: FailureReason) -> ShadowResult {
     match reason {
-        FailureReason::Connect | FailureReason::ConnectTimeout | FailureReason::NoEndpoint => {
-            ShadowResult::Connect
-        }
+        FailureReason::Connect
+        | FailureReason::ConnectTimeout
+        | FailureReason::NoEndpoint
+        | FailureReason::Breaker => ShadowResult::Connect,
         FailureReason::Reset => ShadowResult::Reset,
         FailureReason::Overflow => ShadowResult::Overflow,
         FailureReason::Timeout => ShadowResult::Timeout,

@@ -1,0 +1,48 @@
+//! Breakers: what operators ask of them, and what they are told.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a breaker is to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BreakerState {
+    /// Held open until it is closed by the same verb.
+    #[default]
+    Open,
+    /// Closed, with what was counted before forgotten.
+    #[serde(alias = "closed")]
+    Close,
+}
+
+/// `POST /api/v1/upstreams/{u}/breaker`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BreakerRequest {
+    /// `open` or `close`.
+    pub state: BreakerState,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// Free notes for the journal.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Answer to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BreakerTurned {
+    /// Generation of the configuration.
+    pub generation: u64,
+    /// `closed`, `open` or `half_open` before.
+    pub before: String,
+    /// And now.
+    pub state: String,
+    /// The reason given.
+    pub reason: String,
+}
