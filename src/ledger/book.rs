@@ -228,6 +228,8 @@ pub struct Book {
     pub process: ProcessCells,
     /// Memory held for copies.
     pub mirror_bytes: Arc<MirrorBytes>,
+    /// Memory held for request bodies that may be sent again.
+    pub replay_bytes: Arc<MirrorBytes>,
 }
 
 impl Book {
@@ -235,7 +237,13 @@ impl Book {
     #[must_use]
     pub fn new(workers: usize, listeners: usize) -> Self {
         let process = ProcessCells::new(workers, listeners);
-        Self { workers, inner: Mutex::default(), process, mirror_bytes: Arc::default() }
+        Self {
+            workers,
+            inner: Mutex::default(),
+            process,
+            mirror_bytes: Arc::default(),
+            replay_bytes: Arc::default(),
+        }
     }
 
     /// How many workers it has shards for.

@@ -11,19 +11,27 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::counter::Counter;
-use crate::model::{RejectReason, UnroutedReason, WorkerId};
+use crate::model::{DeniedReason, RejectReason, UnroutedReason, WorkerId};
 
 /// One worker's counts.
 #[derive(Debug, Default)]
 pub struct WorkerCounts {
     rejected: [Counter; RejectReason::COUNT],
     unrouted: [Counter; UnroutedReason::COUNT],
+    denied: [Counter; DeniedReason::COUNT],
 }
 
 impl WorkerCounts {
     /// A request was refused before any arm was charged.
     pub fn reject(&self, reason: RejectReason) {
         if let Some(counter) = self.rejected.get(reason.index()) {
+            counter.add(1);
+        }
+    }
+
+    /// A request was not sent again although its route asks for it.
+    pub fn denied(&self, reason: DeniedReason) {
+        if let Some(counter) = self.denied.get(reason.index()) {
             counter.add(1);
         }
     }
@@ -98,6 +106,13 @@ impl ProcessCells {
     #[must_use]
     pub fn rejected(&self, reason: RejectReason) -> u64 {
         let counts = self.workers.iter().filter_map(|worker| worker.rejected.get(reason.index()));
+        counts.map(Counter::get).sum()
+    }
+
+    /// Retries that were not made, by reason over all workers.
+    #[must_use]
+    pub fn denied(&self, reason: DeniedReason) -> u64 {
+        let counts = self.workers.iter().filter_map(|worker| worker.denied.get(reason.index()));
         counts.map(Counter::get).sum()
     }
 

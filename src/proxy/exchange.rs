@@ -18,7 +18,7 @@ use super::worker::{PlanRef, Worker};
 use super::{compared, grpc};
 use crate::model::log::{AccessRecord, Shadow};
 use crate::model::{
-    ArmIx, ChoiceReason, CodeClass, FailureReason, Outcome, RejectReason, RetryReason, Verdict,
+    ArmIx, ChoiceReason, CodeClass, DeniedReason, FailureReason, Outcome, RejectReason, RetryReason, Verdict,
 };
 use crate::plan::{AccessLog, Arm, Route};
 use crate::split::Choice;
@@ -40,6 +40,8 @@ pub struct Exchange {
     admitted: Option<ArmIx>,
     status: u16,
     failure: Option<FailureReason>,
+    /// What the chosen arm answered, and when, that was its failure.
+    own: Option<(u16, Duration)>,
     upstream_time: Option<Duration>,
     attempts: u32,
     retries: [u32; RetryReason::COUNT],
@@ -83,6 +85,7 @@ impl Exchange {
             admitted: None,
             status: 0,
             failure: None,
+            own: None,
             upstream_time: None,
             attempts: 0,
             retries: [0; RetryReason::COUNT],
@@ -191,6 +194,9 @@ impl Exchange {
         self.status = status.as_u16();
         self.upstream_time = Some(after);
         if status.is_server_error() {
+            if self.failure.is_none() && self.choice.is_some_and(|choice| choice.arm == self.answered) {
+                self.own = Some((self.status, after));
+            }
             self.failed(self.answered, FailureReason::Status);
         }
     }
@@ -280,6 +286,19 @@ impl Exchange {
         self.answered
     }
 
+    /// Whether the client is why it failed.
+    #[must_use]
+    pub fn is_clients_fault(&self) -> bool {
+        self.client_fault || self.client_error().is_some()
+    }
+
+    /// A retry that the route asks for was not made.
+    pub fn denied(&self, reason: DeniedReason) {
+        if let Some(counts) = self.worker.counts() {
+            counts.denied(reason);
+        }
+    }
+
     /// What the client did to its own body, if that is why the exchange failed.
     #[must_use]
     pub fn client_error(&self) -> Option<RejectReason> {
@@ -364,14 +383,17 @@ impl Exchange {
             && route.trial.is_some()
             && let Some(choice) = self.choice
         {
+            // An arm is judged by what it answered itself, even when another attempt saved the client.
+            let first = self.own.filter(|_| self.failure == Some(FailureReason::Status));
+            let itself = self.upstream_time.filter(|_| self.answered == choice.arm);
             let seen = compared::Seen {
                 choice,
                 verdict,
                 failure: self.failure,
-                client_fault: self.client_fault || self.client_error().is_some(),
-                status: self.status,
+                client_fault: self.is_clients_fault(),
+                status: first.map_or(self.status, |(status, _)| status),
                 grpc: self.grpc_status,
-                upstream_nanos: self.upstream_time.map(nanos),
+                upstream_nanos: first.map(|(_, after)| after).or(itself).map(nanos),
                 total_nanos: nanos(total),
                 address: self.client,
                 unix_millis: self.worker.clock.unix().0,

@@ -3,6 +3,7 @@
 //! Read [`handle::handle`] first. Nothing here locks, logs, or allocates for a feature that is off;
 //! nothing here knows the control plane.
 
+pub mod again;
 pub mod body;
 pub mod compared;
 pub mod dress;

@@ -69,7 +69,6 @@ impl File {
     #[must_use]
     pub fn later(&self) -> Vec<(String, Spot<&Later>)> {
         let mut found = spot::LaterKeys::default();
-        self.budgets.iter().for_each(|budgets| budgets.later(&mut found));
         found.add("", "state", self.state.as_ref());
         self.admin.iter().for_each(|admin| admin.later(&mut found));
         self.tracing.iter().for_each(|tracing| tracing.later(&mut found));

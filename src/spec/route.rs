@@ -73,7 +73,6 @@ impl Route {
     /// Notes keys of later features.
     pub fn later<'a>(&'a self, found: &mut LaterKeys<'a>) {
         let owner = format!("routes.{}", *self.name);
-        self.retry.iter().for_each(|retry| retry.later(&owner, found));
         found.add(&owner, "rateLimit", self.rate_limit.as_ref());
     }
 }

@@ -11,7 +11,8 @@ use super::exposition::Exposition;
 use super::process::Process;
 use crate::ledger::{Book, Cell, Totals};
 use crate::model::{
-    ChoiceReason, CodeClass, FailureReason, RejectReason, RetryReason, UnroutedReason, Verdict, names,
+    ChoiceReason, CodeClass, DeniedReason, FailureReason, RejectReason, RetryReason, UnroutedReason, Verdict,
+    names,
 };
 
 /// What is configured of one arm.
@@ -342,6 +343,10 @@ fn process_wide(out: &mut Exposition, scrape: &Scrape<'_>) {
     out.family(&names::REJECTED);
     for reason in RejectReason::ALL {
         out.count(&names::REJECTED, &[reason.label()], cells.rejected(*reason));
+    }
+    out.family(&names::RETRIES_DENIED);
+    for reason in DeniedReason::ALL {
+        out.count(&names::RETRIES_DENIED, &[reason.label()], cells.denied(*reason));
     }
     out.family(&names::UNROUTED);
     for reason in UnroutedReason::ALL {

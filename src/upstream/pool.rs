@@ -155,6 +155,8 @@ pub struct Refused {
     pub cause: String,
     /// The origin cannot have seen any of the request.
     pub unsent: bool,
+    /// Some of an answer came.
+    pub answered: bool,
 }
 
 impl Pool {
@@ -233,6 +235,7 @@ impl Pool {
             reason: FailureReason::Overflow,
             cause: format!("too many requests wait for a connection to {}", endpoint.cell.url),
             unsent: true,
+            answered: false,
         };
         let pending = self.gate.wait(bounds).ok_or_else(overflow)?;
         let connection = loop {
@@ -381,7 +384,7 @@ impl Pool {
             }
         };
         self.avoid(now);
-        Err(Refused { reason, cause, unsent: true })
+        Err(Refused { reason, cause, unsent: true, answered: false })
     }
 
     fn avoid(&self, now: Tick) {
@@ -393,7 +396,7 @@ impl Pool {
 
 impl From<super::h1::Failed> for Refused {
     fn from(failed: super::h1::Failed) -> Self {
-        Self { reason: failed.reason, cause: failed.cause, unsent: failed.unsent }
+        Self { reason: failed.reason, cause: failed.cause, unsent: failed.unsent, answered: failed.answered }
     }
 }
 

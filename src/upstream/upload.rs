@@ -15,6 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::deadline::Deadlines;
+use super::replay::Cursor;
 use crate::model::Client;
 use crate::model::trailers::Announced;
 
@@ -32,6 +33,8 @@ pub enum RequestBody {
     Streaming(Incoming, Rc<Upload>),
     /// A body held in memory.
     Kept(VecDeque<Bytes>),
+    /// The client's body as it comes, kept so that it can be sent again.
+    Again(Cursor),
 }
 
 /// Sees a request body as it passes on. It must never wait, nor hold what it was not asked to.
@@ -130,6 +133,7 @@ impl Body for RequestBody {
         let (body, upload) = match self.get_mut() {
             Self::Streaming(body, upload) => (body, upload),
             Self::Kept(pieces) => return Poll::Ready(pieces.pop_front().map(|piece| Ok(Frame::data(piece)))),
+            Self::Again(cursor) => return cursor.poll_frame(cx),
             Self::Empty | Self::Tunnel => return Poll::Ready(None),
         };
         let mut polled = Pin::new(body).poll_frame(cx);
@@ -169,6 +173,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty | Self::Tunnel => true,
             Self::Kept(pieces) => pieces.is_empty(),
+            Self::Again(cursor) => cursor.is_over(),
             Self::Streaming(body, upload) => {
                 let ended = body.is_end_stream();
                 if ended {
@@ -183,6 +188,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty | Self::Tunnel => SizeHint::with_exact(0),
             Self::Streaming(body, _) => body.size_hint(),
+            Self::Again(cursor) => cursor.size_hint(),
             Self::Kept(pieces) => SizeHint::with_exact(pieces.iter().map(|piece| piece.len() as u64).sum()),
         }
     }

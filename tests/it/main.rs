@@ -49,6 +49,7 @@ mod pins;
 mod proofs;
 mod recording;
 mod reload;
+mod retries;
 mod rollouts;
 mod rows;
 mod simulate;

@@ -358,16 +358,11 @@ fn not_yet() {
     let route = |key: &str| format!("routes: [{{ name: a, split: {{ stable: 1 }}, {key} }}]");
     let upstream = |key: &str| format!("upstreams: {{ u: {{ endpoints: [\"http://a\"], {key} }} }}");
     let rows = [
-        ("budgets.replayBytes", "budgets: { replayBytes: «1MiB» }".to_owned()),
         ("state", "state: «{» etcd: {} }".to_owned()),
         ("tracing.otlp", "tracing: { otlp: «x», sample: 1% }".to_owned()),
         ("admin.tls", "admin: { tls: «{» cert: a, key: b } }".to_owned()),
         ("listeners.x.tls", "listeners: [{ name: x, address: \"[::]:1\", tls: «{»} }]".to_owned()),
         ("listeners.x.proxyProtocol", "listeners: [{ name: x, address: \"[::]:1\", proxyProtocol: «{»} }]".to_owned()),
-        ("routes.a.retry.perTry", route("retry: { perTry: «1s» }")),
-        ("routes.a.retry.maxBody", route("retry: { maxBody: «1KiB» }")),
-        ("not yet", route("retry: { to: «defaultArm» }")),
-        ("not yet", route("retry: { when: [reset, «503»] }")),
         ("routes.a.rateLimit", route("rateLimit: «{»}")),
         ("upstreams.u.healthCheck", upstream("healthCheck: «{»}")),
         ("upstreams.u.outlier", upstream("outlier: «{»}")),
