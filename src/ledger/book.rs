@@ -16,6 +16,7 @@ use hashbrown::HashMap;
 
 use super::cell::Cell;
 use super::counter::Counter;
+use super::limiter::Limiter;
 use super::process::ProcessCells;
 use super::recent::SAMPLES;
 use super::shadow::{MirrorBytes, ShadowCell};
@@ -207,6 +208,7 @@ pub(super) struct RouteBook {
     rules: Vec<Arc<RuleCell>>,
     trials: Vec<Arc<Trial>>,
     pub(super) shadows: Vec<Arc<ShadowCell>>,
+    pub(super) limiter: Option<Arc<Limiter>>,
 }
 
 #[derive(Debug, Default)]
@@ -406,10 +408,12 @@ impl Book {
             });
             book.rules.retain(|cell| Arc::strong_count(cell) > 1);
             book.shadows.retain(|cell| Arc::strong_count(cell) > 1);
+            book.limiter.take_if(|limiter| Arc::strong_count(limiter) == 1);
             !book.cells.is_empty()
                 || !book.rules.is_empty()
                 || !book.trials.is_empty()
                 || !book.shadows.is_empty()
+                || book.limiter.is_some()
         });
         inner.upstreams.retain(|_, cell| Arc::strong_count(cell) > 1);
         inner.endpoints.retain(|_, cell| Arc::strong_count(cell) > 1);

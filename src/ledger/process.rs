@@ -19,6 +19,7 @@ pub struct WorkerCounts {
     rejected: [Counter; RejectReason::COUNT],
     unrouted: [Counter; UnroutedReason::COUNT],
     denied: [Counter; DeniedReason::COUNT],
+    unknown: Counter,
 }
 
 impl WorkerCounts {
@@ -34,6 +35,11 @@ impl WorkerCounts {
         if let Some(counter) = self.denied.get(reason.index()) {
             counter.add(1);
         }
+    }
+
+    /// A request was let through because a rate limit had no room for its key.
+    pub fn unknown(&self) {
+        self.unknown.add(1);
     }
 
     /// No route or arm owned a request.
@@ -114,6 +120,12 @@ impl ProcessCells {
     pub fn denied(&self, reason: DeniedReason) -> u64 {
         let counts = self.workers.iter().filter_map(|worker| worker.denied.get(reason.index()));
         counts.map(Counter::get).sum()
+    }
+
+    /// Requests let through because a rate limit had no room for their key, over all workers.
+    #[must_use]
+    pub fn unknown(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.unknown.get()).sum()
     }
 
     /// Unrouted requests by reason over all workers.

@@ -260,6 +260,8 @@ labels! {
         BodyTooLarge => "body_too_large",
         /// The client took too long to send.
         ClientTimeout => "client_timeout",
+        /// Over the route's rate.
+        RateLimited => "rate_limited",
         /// Too many connections.
         Connections => "connections",
         /// The bytes were not HTTP.

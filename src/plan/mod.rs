@@ -9,6 +9,7 @@ pub mod diff;
 pub mod explain;
 pub mod filter;
 pub mod flip;
+pub mod limit;
 pub mod matched;
 pub mod mirror;
 pub mod pick;
@@ -38,6 +39,7 @@ pub use asked::Asked;
 pub use compile::{Compiled, Inputs, Lists, compile, reweigh};
 pub use filter::{Filters, HeaderOps};
 pub use flip::FlipRules;
+pub use limit::RateLimit;
 pub use mirror::Mirror;
 pub use plans::{PlanCache, Plans};
 pub use receiver::{Receiver, Way};
@@ -156,6 +158,8 @@ pub struct Route {
     pub timeouts: Timeouts,
     /// Which failures lead to another attempt.
     pub retry: Retry,
+    /// How often it may be asked; `None` is no bound.
+    pub rate_limit: Option<RateLimit>,
     /// Whether a client may upgrade to WebSocket.
     pub websocket: bool,
     /// Changes on the way.

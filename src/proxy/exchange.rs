@@ -16,6 +16,8 @@ use super::logged::Request;
 use super::mirror::{Captured, Pairing, Primary};
 use super::worker::{PlanRef, Worker};
 use super::{compared, grpc};
+use crate::ledger::limiter::Admission;
+use crate::ledger::process::WorkerCounts;
 use crate::model::log::{AccessRecord, Shadow};
 use crate::model::{
     ArmIx, ChoiceReason, CodeClass, DeniedReason, FailureReason, Outcome, RejectReason, RetryReason, Verdict,
@@ -54,6 +56,8 @@ pub struct Exchange {
     /// The client speaks gRPC.
     grpc: bool,
     grpc_status: Option<u8>,
+    /// Seconds after which the client may come again; 0 says nothing.
+    pub retry_after: u32,
     /// What it is named by among failures, on a route that compares arms.
     named: Option<Named>,
     /// The endpoint of the chosen arm that failed first.
@@ -97,11 +101,37 @@ impl Exchange {
             error: "",
             grpc: false,
             grpc_status: None,
+            retry_after: 0,
             named: None,
             failed_at: None,
             captured: None,
             log,
         }
+    }
+
+    /// When it began.
+    #[must_use]
+    pub const fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// What the route's rate limit says of it.
+    ///
+    /// # Errors
+    /// It is over the rate.
+    pub fn limited(&mut self, admission: Admission) -> Result<(), ProxyError> {
+        match admission {
+            Admission::Within => return Ok(()),
+            Admission::Unknown => {
+                self.worker.counts().into_iter().for_each(WorkerCounts::unknown);
+                return Ok(());
+            }
+            Admission::Over(wait) => {
+                let seconds = wait.as_nanos().div_ceil(1_000_000_000).max(1);
+                self.retry_after = u32::try_from(seconds).unwrap_or(u32::MAX);
+            }
+        }
+        Err(ProxyError::reject(RejectReason::RateLimited, "over the rate limit"))
     }
 
     /// The route owns it; `named` is asked for where arms are compared.

@@ -148,6 +148,10 @@ impl Story {
         let named = Named::of(&plan, &routed, &self.parts.method, &self.id);
         self.exchange.routed(routed.route, named);
         let Some(route) = plan.routes.get(routed.route) else { return Err(unrouted(UnroutedReason::Match)) };
+        if let Some(limit) = &route.rate_limit {
+            let admission = limit.admit(&view, self.exchange.started());
+            self.exchange.limited(admission)?;
+        }
         if route.filters.answer.is_none() {
             let now = worker.clock.unix().seconds();
             let choice = route.split.choose(&view, now, || worker.entropy());

@@ -5,6 +5,7 @@
 //! the first error of shape; errors of meaning are found by `plan::compile`.
 
 pub mod filter;
+pub mod limit;
 pub mod listener;
 pub mod mirror;
 pub mod notify;
@@ -74,7 +75,6 @@ impl File {
         self.tracing.iter().for_each(|tracing| tracing.later(&mut found));
         self.listeners.iter().for_each(|listener| listener.later(&mut found));
         self.upstreams.iter().for_each(|(name, upstream)| upstream.later(name, &mut found));
-        self.routes.iter().for_each(|route| route.later(&mut found));
         found.into_inner()
     }
 }

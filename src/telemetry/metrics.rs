@@ -348,6 +348,8 @@ fn process_wide(out: &mut Exposition, scrape: &Scrape<'_>) {
     for reason in DeniedReason::ALL {
         out.count(&names::RETRIES_DENIED, &[reason.label()], cells.denied(*reason));
     }
+    out.family(&names::RATE_LIMIT_FULL);
+    out.count(&names::RATE_LIMIT_FULL, &[], cells.unknown());
     out.family(&names::UNROUTED);
     for reason in UnroutedReason::ALL {
         out.count(&names::UNROUTED, &[reason.label()], cells.unrouted(*reason));

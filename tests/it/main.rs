@@ -47,6 +47,7 @@ mod outside;
 mod overrides;
 mod pins;
 mod proofs;
+mod rate_limit;
 mod recording;
 mod reload;
 mod retries;

@@ -6,6 +6,7 @@
 mod checks;
 mod filters;
 mod guided;
+mod limit;
 mod listeners;
 mod mirror;
 mod notify;
