@@ -119,6 +119,8 @@ const BUDGET_FLOOR: u64 = 100;
 #[derive(Debug)]
 pub struct UpstreamCell {
     begun: Box<[CachePadded<[Counter; 2]>]>,
+    /// Request bodies begun and ended, of admitted requests.
+    uploads: Box<[CachePadded<[Counter; 2]>]>,
     budgets: Box<[CachePadded<Budget>]>,
 }
 
@@ -133,6 +135,7 @@ impl UpstreamCell {
     fn new(workers: usize) -> Self {
         Self {
             begun: (0..workers).map(|_| CachePadded::default()).collect(),
+            uploads: (0..workers).map(|_| CachePadded::default()).collect(),
             budgets: (0..workers).map(|_| CachePadded::default()).collect(),
         }
     }
@@ -186,6 +189,20 @@ impl UpstreamCell {
         if let Some(own) = self.begun.get(worker.0) {
             own[1].add(1);
         }
+    }
+
+    /// A request body begins, or ends.
+    pub fn uploading(&self, worker: WorkerId, ends: bool) {
+        if let Some(own) = self.uploads.get(worker.0) {
+            own[usize::from(ends)].add(1);
+        }
+    }
+
+    /// Whether at least half of the requests in flight wait for the rest of their own bodies: then it
+    /// is their clients that leave no room for others.
+    #[must_use]
+    pub fn is_held_by_clients(&self) -> bool {
+        2 * self.uploads.iter().map(|pair| in_flight(pair)).sum::<u64>() >= self.in_flight().max(1)
     }
 
     /// Requests in flight over all workers.

@@ -16,11 +16,9 @@ use super::logged::Request;
 use super::mirror::{Captured, Pairing, Primary};
 use super::worker::{PlanRef, Worker};
 use super::{compared, grpc};
-use crate::ledger::limiter::Admission;
-use crate::ledger::process::WorkerCounts;
 use crate::model::log::{AccessRecord, Shadow};
 use crate::model::{
-    ArmIx, ChoiceReason, CodeClass, DeniedReason, FailureReason, Outcome, RejectReason, RetryReason, Verdict,
+    ArmIx, ChoiceReason, CodeClass, FailureReason, Outcome, RejectReason, RetryReason, Verdict,
 };
 use crate::plan::{AccessLog, Arm, Route};
 use crate::split::Choice;
@@ -115,25 +113,6 @@ impl Exchange {
         self.started
     }
 
-    /// What the route's rate limit says of it.
-    ///
-    /// # Errors
-    /// It is over the rate.
-    pub fn limited(&mut self, admission: Admission) -> Result<(), ProxyError> {
-        match admission {
-            Admission::Within => return Ok(()),
-            Admission::Unknown => {
-                self.worker.counts().into_iter().for_each(WorkerCounts::unknown);
-                return Ok(());
-            }
-            Admission::Over(wait) => {
-                let seconds = wait.as_nanos().div_ceil(1_000_000_000).max(1);
-                self.retry_after = u32::try_from(seconds).unwrap_or(u32::MAX);
-            }
-        }
-        Err(ProxyError::reject(RejectReason::RateLimited, "over the rate limit"))
-    }
-
     /// The route owns it; `named` is asked for where arms are compared.
     pub fn routed(&mut self, route: usize, named: Option<Named>) {
         self.route = Some(route);
@@ -170,6 +149,11 @@ impl Exchange {
         let Some(found) = self.route.and_then(|at| plan.routes.get(at)?.arm(arm)) else { return false };
         let entered = found.upstream.cell.enter(self.worker.id, found.upstream.max_requests);
         self.admitted = entered.then_some(arm);
+        match &self.upload {
+            Some(upload) if entered => upload.admitted(&found.upstream.cell, self.worker.id),
+            // Others' unfinished bodies leave no room: that says nothing of the arm.
+            _ => self.client_fault |= !entered && found.upstream.cell.is_held_by_clients(),
+        }
         entered
     }
 
@@ -178,6 +162,7 @@ impl Exchange {
         if let Some(found) = self.route.and_then(|at| self.plan.routes.get(at)?.arm(arm)) {
             found.upstream.cell.leave(self.worker.id);
         }
+        self.upload.iter().for_each(|upload| upload.left());
     }
 
     /// The request body under way, if there is one.
@@ -320,13 +305,6 @@ impl Exchange {
     #[must_use]
     pub fn is_clients_fault(&self) -> bool {
         self.client_fault || self.client_error().is_some()
-    }
-
-    /// A retry that the route asks for was not made.
-    pub fn denied(&self, reason: DeniedReason) {
-        if let Some(counts) = self.worker.counts() {
-            counts.denied(reason);
-        }
     }
 
     /// What the client did to its own body, if that is why the exchange failed.

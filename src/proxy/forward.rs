@@ -194,12 +194,12 @@ fn repeat(
         return None;
     }
     if let Some(lost) = kept.and_then(|kept| kept.lost()) {
-        exchange.denied(lost);
+        denied(exchange, lost);
         return None;
     }
     let (worker, now) = (exchange.worker().id, exchange.worker().clock.tick());
     if !upstream.cell.spend_retry(worker, now, route.retry.budget) {
-        exchange.denied(DeniedReason::Budget);
+        denied(exchange, DeniedReason::Budget);
         return None;
     }
     let fresh = kept.is_some();
@@ -209,6 +209,13 @@ fn repeat(
     exchange.retried(reason);
     tries.left -= 1;
     Some(Next { arm: to, fresh })
+}
+
+/// A retry that the route asks for is not made.
+fn denied(exchange: &Exchange, reason: DeniedReason) {
+    if let Some(counts) = exchange.worker().counts() {
+        counts.denied(reason);
+    }
 }
 
 async fn on_endpoint(

@@ -25,7 +25,7 @@ use super::logged::Request as Logged;
 use super::mirror::Original;
 use super::respond::{issue_cookie, refuse, respond, switch, unread};
 use super::worker::{PlanRef, Worker};
-use super::{again, grpc, mirror, trace, tunnel};
+use super::{again, grpc, mirror, rate, trace, tunnel};
 use crate::model::log::Shadow;
 use crate::model::trailers::Announced;
 use crate::model::{Client, FailureReason, RejectReason, RequestHead, UnroutedReason};
@@ -149,8 +149,7 @@ impl Story {
         self.exchange.routed(routed.route, named);
         let Some(route) = plan.routes.get(routed.route) else { return Err(unrouted(UnroutedReason::Match)) };
         if let Some(limit) = &route.rate_limit {
-            let admission = limit.admit(&view, self.exchange.started());
-            self.exchange.limited(admission)?;
+            rate::admit(&mut self.exchange, limit, &view)?;
         }
         if route.filters.answer.is_none() {
             let now = worker.clock.unix().seconds();

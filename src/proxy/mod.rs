@@ -18,6 +18,7 @@ pub mod host;
 pub mod identity;
 pub mod logged;
 pub mod mirror;
+pub mod rate;
 pub mod respond;
 pub mod trace;
 pub mod tunnel;

@@ -2,12 +2,13 @@
 //!
 //! It exists so that a client's fault is never charged to an arm. It must never buffer a frame.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -16,8 +17,9 @@ use hyper::body::Incoming;
 
 use super::deadline::Deadlines;
 use super::replay::Cursor;
-use crate::model::Client;
+use crate::ledger::UpstreamCell;
 use crate::model::trailers::Announced;
+use crate::model::{Client, WorkerId};
 
 /// Most bytes of a request body read only to be thrown away.
 pub const DRAIN_BYTES: u64 = 256 << 10;
@@ -66,6 +68,18 @@ pub struct Upload {
     pub trailers: Announced,
     /// Who else is to see the body; hardly ever anybody.
     pub tap: OnceCell<Rc<dyn Tap>>,
+    /// The upstream that admitted its request, until the body ends.
+    holds: RefCell<Option<Holds>>,
+}
+
+/// Counts a request body that has not ended with the upstream that admitted its request.
+#[derive(Debug)]
+struct Holds(Arc<UpstreamCell>, WorkerId);
+
+impl Drop for Holds {
+    fn drop(&mut self) {
+        self.0.uploading(self.1, true);
+    }
 }
 
 impl Upload {
@@ -82,12 +96,28 @@ impl Upload {
             too_large: Cell::new(false),
             trailers,
             tap: OnceCell::new(),
+            holds: RefCell::default(),
         }
+    }
+
+    /// Its request was admitted by an upstream, and by no other any more.
+    pub fn admitted(&self, by: &Arc<UpstreamCell>, worker: WorkerId) {
+        self.left();
+        if !self.ended.get() {
+            by.uploading(worker, false);
+            self.holds.replace(Some(Holds(Arc::clone(by), worker)));
+        }
+    }
+
+    /// Its request is admitted by no upstream any more.
+    pub fn left(&self) {
+        self.holds.take();
     }
 
     fn over(&self) {
         self.client.body_ended();
         self.ended.set(true);
+        self.left();
         self.tap.get().into_iter().for_each(|tap| tap.ended());
     }
 
