@@ -84,7 +84,9 @@ impl File {
 pub fn schema() -> serde_json::Value {
     let mut schema = schemars::schema_for!(File).to_value();
     // What is compared with a request is text however it is written: `value: 1` is "1".
-    for block in ["/$defs/Predicate/properties", "/$defs/KeyPredicate/properties"] {
+    for block in
+        ["/$defs/Predicate/properties", "/$defs/KeyPredicate/properties", "/$defs/Retry/properties/when"]
+    {
         schema.pointer_mut(block).into_iter().for_each(text_in_any_form);
     }
     schema
