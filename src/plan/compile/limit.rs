@@ -25,7 +25,8 @@ pub(super) fn compile(
 ) -> Option<RateLimit> {
     let written = written?;
     let burst = written.burst.as_ref().unwrap_or(&written.requests);
-    for (at, noun) in [(&written.requests, "requests"), (burst, "burst")] {
+    let burst_written = written.burst.as_ref().map(|burst| (burst, "burst"));
+    for (at, noun) in [Some((&written.requests, "requests")), burst_written].into_iter().flatten() {
         if !(1..=MOST).contains(&at.value) {
             let message = format!("`{noun}` is not from 1 to {MOST}");
             context.findings.error(at, "bad-value", message, "requests: 100, per: 1s, burst: 200");
