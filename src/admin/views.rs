@@ -257,10 +257,15 @@ fn upstream(upstream: &Upstream) -> Value {
         "endpoints": endpoints.collect::<Vec<_>>(),
         "loadBalance": format!("{:?}", upstream.load_balance),
         "inFlight": upstream.cell.in_flight(),
-        "limits": { "maxRequests": upstream.max_requests },
+        "limits": {
+            "maxRequests": upstream.max_requests,
+            "maxPending": upstream.max_pending,
+            "maxConnections": upstream.max_connections,
+        },
         "connection": {
             "connectTimeout": span(connection.connect_timeout.0),
             "idleTimeout": span(connection.idle_timeout.0),
+            "minIdle": connection.min_idle,
             "maxIdle": connection.max_idle,
             "maxAge": span(connection.max_age.0),
             "keepalive": span(connection.keepalive.0),
@@ -316,6 +321,8 @@ pub(super) async fn limits(State(shared): State<Shared>) -> Json<Value> {
         "generation": plan.generation.0,
         "listeners": listeners.collect::<Vec<_>>(),
         "upstreams": upstreams.collect::<Vec<_>>(),
+        "routes": plan.routes.iter().map(|one| bounds(one)).collect::<Vec<_>>(),
+        "budgets": { "mirrorBytes": plan.mirror_bytes, "replayBytes": plan.replay_bytes },
         "config": {
             "fileBytes": crate::control::load::MAX_FILE_BYTES,
             "files": crate::control::load::MAX_FILES,
@@ -323,6 +330,30 @@ pub(super) async fn limits(State(shared): State<Shared>) -> Json<Value> {
         },
         "admin": { "bodyBytes": super::verbs::MAX_BODY, "verbs": super::MAX_VERBS },
     }))
+}
+
+/// How long a route's exchanges may take, and how often there may be one.
+fn bounds(route: &Route) -> Value {
+    let (timeouts, retry) = (&route.timeouts, &route.retry);
+    let rate = route.rate_limit.as_ref().map(|limit| {
+        let keys = limit.by.as_ref().map(|_| crate::ledger::limiter::MAX_KEYS);
+        json!({ "intervalNanos": limit.rate.interval, "toleranceNanos": limit.rate.tolerance, "keys": keys })
+    });
+    json!({
+        "name": &*route.name,
+        "timeouts": {
+            "request": span(timeouts.request),
+            "upstream": span(timeouts.upstream),
+            "streamIdle": span(timeouts.stream_idle),
+        },
+        "retry": {
+            "attempts": retry.attempts,
+            "perTry": span(retry.per_try),
+            "budget": percent(retry.budget),
+            "maxBody": retry.max_body,
+        },
+        "rateLimit": rate,
+    })
 }
 
 fn span(time: std::time::Duration) -> String {

@@ -17,6 +17,7 @@ use hashbrown::HashMap;
 use super::cell::Cell;
 use super::counter::Counter;
 use super::guard::Guards;
+use super::limiter::Limiter;
 use super::process::ProcessCells;
 use super::recent::SAMPLES;
 use super::shadow::{MirrorBytes, ShadowCell};
@@ -123,6 +124,8 @@ const BUDGET_FLOOR: u64 = 100;
 #[derive(Debug)]
 pub struct UpstreamCell {
     begun: Box<[CachePadded<[Counter; 2]>]>,
+    /// Request bodies begun and ended, of admitted requests.
+    uploads: Box<[CachePadded<[Counter; 2]>]>,
     budgets: Box<[CachePadded<Budget>]>,
 }
 
@@ -137,6 +140,7 @@ impl UpstreamCell {
     fn new(workers: usize) -> Self {
         Self {
             begun: (0..workers).map(|_| CachePadded::default()).collect(),
+            uploads: (0..workers).map(|_| CachePadded::default()).collect(),
             budgets: (0..workers).map(|_| CachePadded::default()).collect(),
         }
     }
@@ -192,6 +196,20 @@ impl UpstreamCell {
         }
     }
 
+    /// A request body begins, or ends.
+    pub fn uploading(&self, worker: WorkerId, ends: bool) {
+        if let Some(own) = self.uploads.get(worker.0) {
+            own[usize::from(ends)].add(1);
+        }
+    }
+
+    /// Whether at least half of the requests in flight wait for the rest of their own bodies: then it
+    /// is their clients that leave no room for others.
+    #[must_use]
+    pub fn is_held_by_clients(&self) -> bool {
+        2 * self.uploads.iter().map(|pair| in_flight(pair)).sum::<u64>() >= self.in_flight().max(1)
+    }
+
     /// Requests in flight over all workers.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
@@ -212,6 +230,7 @@ pub(super) struct RouteBook {
     rules: Vec<Arc<RuleCell>>,
     trials: Vec<Arc<Trial>>,
     pub(super) shadows: Vec<Arc<ShadowCell>>,
+    pub(super) limiter: Option<Arc<Limiter>>,
 }
 
 #[derive(Debug, Default)]
@@ -235,6 +254,8 @@ pub struct Book {
     pub process: ProcessCells,
     /// Memory held for copies.
     pub mirror_bytes: Arc<MirrorBytes>,
+    /// Memory held for request bodies that may be sent again.
+    pub replay_bytes: Arc<MirrorBytes>,
 }
 
 impl Book {
@@ -242,7 +263,13 @@ impl Book {
     #[must_use]
     pub fn new(workers: usize, listeners: usize) -> Self {
         let process = ProcessCells::new(workers, listeners);
-        Self { workers, inner: Mutex::default(), process, mirror_bytes: Arc::default() }
+        Self {
+            workers,
+            inner: Mutex::default(),
+            process,
+            mirror_bytes: Arc::default(),
+            replay_bytes: Arc::default(),
+        }
     }
 
     /// How many workers it has shards for.
@@ -405,10 +432,12 @@ impl Book {
             });
             book.rules.retain(|cell| Arc::strong_count(cell) > 1);
             book.shadows.retain(|cell| Arc::strong_count(cell) > 1);
+            book.limiter.take_if(|limiter| Arc::strong_count(limiter) == 1);
             !book.cells.is_empty()
                 || !book.rules.is_empty()
                 || !book.trials.is_empty()
                 || !book.shadows.is_empty()
+                || book.limiter.is_some()
         });
         inner.upstreams.retain(|_, cell| Arc::strong_count(cell) > 1);
         inner.endpoints.retain(|_, cell| Arc::strong_count(cell) > 1);

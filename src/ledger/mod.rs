@@ -11,6 +11,7 @@ pub mod cell;
 pub mod counter;
 pub mod fair;
 pub mod guard;
+pub mod limiter;
 pub mod process;
 pub mod recent;
 pub mod samples;

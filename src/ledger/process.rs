@@ -11,13 +11,15 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::counter::Counter;
-use crate::model::{RejectReason, UnroutedReason, WorkerId};
+use crate::model::{DeniedReason, RejectReason, UnroutedReason, WorkerId};
 
 /// One worker's counts.
 #[derive(Debug, Default)]
 pub struct WorkerCounts {
     rejected: [Counter; RejectReason::COUNT],
     unrouted: [Counter; UnroutedReason::COUNT],
+    denied: [Counter; DeniedReason::COUNT],
+    unknown: Counter,
 }
 
 impl WorkerCounts {
@@ -26,6 +28,18 @@ impl WorkerCounts {
         if let Some(counter) = self.rejected.get(reason.index()) {
             counter.add(1);
         }
+    }
+
+    /// A request was not sent again although its route asks for it.
+    pub fn denied(&self, reason: DeniedReason) {
+        if let Some(counter) = self.denied.get(reason.index()) {
+            counter.add(1);
+        }
+    }
+
+    /// A request was let through because a rate limit had no room for its key.
+    pub fn unknown(&self) {
+        self.unknown.add(1);
     }
 
     /// No route or arm owned a request.
@@ -99,6 +113,19 @@ impl ProcessCells {
     pub fn rejected(&self, reason: RejectReason) -> u64 {
         let counts = self.workers.iter().filter_map(|worker| worker.rejected.get(reason.index()));
         counts.map(Counter::get).sum()
+    }
+
+    /// Retries that were not made, by reason over all workers.
+    #[must_use]
+    pub fn denied(&self, reason: DeniedReason) -> u64 {
+        let counts = self.workers.iter().filter_map(|worker| worker.denied.get(reason.index()));
+        counts.map(Counter::get).sum()
+    }
+
+    /// Requests let through because a rate limit had no room for their key, over all workers.
+    #[must_use]
+    pub fn unknown(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.unknown.get()).sum()
     }
 
     /// Unrouted requests by reason over all workers.

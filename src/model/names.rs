@@ -54,9 +54,11 @@ families! {
     ROLLOUT_RECOVERY = "switchback_rollout_recovery_seconds", "gauge", ["route"], "Of the last revert: from the canary's first bad outcome in the step to weight 0.";
     MIRROR_DIFFERENCES = "switchback_mirror_differences_total", "counter", ["route", "upstream", "kind"], "Differences between clients' answers and those of a mirror, by kind; noise is among them.";
     RETRIES = "switchback_retries_total", "counter", ["route", "arm", "reason"], "Attempts beyond the first.";
+    RETRIES_DENIED = "switchback_retries_denied_total", "counter", ["reason"], "Requests not sent again although their route asks for it.";
     MIRROR_REQUESTS = "switchback_mirror_requests_total", "counter", ["route", "upstream", "result"], "Requests drawn to be copied, by the upstream meant and what became of the copy.";
     MIRROR_DURATION = "switchback_mirror_duration_seconds", "histogram", ["route", "upstream"], "Copy sent to response head, connect time excluded.";
     REJECTED = "switchback_rejected_total", "counter", ["reason"], "Requests refused before any arm was charged.";
+    RATE_LIMIT_FULL = "switchback_rate_limit_full_total", "counter", [], "Requests let through because a rate limit had no room for their key.";
     UNROUTED = "switchback_unrouted_total", "counter", ["reason"], "Requests no route or arm owned.";
     RELOAD_OK = "switchback_config_last_reload_successful", "gauge", [], "1 when the last attempt to load the configuration succeeded.";
     RELOAD_TIME = "switchback_config_last_reload_success_timestamp_seconds", "gauge", [], "Unix time of the last successful load.";

@@ -220,6 +220,22 @@ labels! {
         Connect => "connect",
         /// The attempt before broke without a byte of an answer.
         Reset => "reset",
+        /// The attempt before was answered with a status that the route sends again.
+        Status => "status",
+        /// The attempt before had no response head within its own time.
+        Timeout => "timeout",
+    }
+}
+
+labels! {
+    /// Why a request was not sent again although its route asks for it.
+    DeniedReason {
+        /// The budget of retries was spent.
+        Budget => "budget",
+        /// The request body is longer than the route keeps.
+        BodyTooLarge => "body_too_large",
+        /// The memory for bodies to be sent again was used up.
+        Memory => "memory",
     }
 }
 
@@ -248,6 +264,8 @@ labels! {
         BodyTooLarge => "body_too_large",
         /// The client took too long to send.
         ClientTimeout => "client_timeout",
+        /// Over the route's rate.
+        RateLimited => "rate_limited",
         /// Too many connections.
         Connections => "connections",
         /// The bytes were not HTTP.

@@ -16,8 +16,11 @@ const RST_STREAM: u8 = 3;
 const WINDOW_UPDATE: u8 = 8;
 /// Frames of one second that carry no request and no data, and can be needed at most.
 const MOST_CONTROL: u32 = 1_000;
-/// Streams a client may reset in one second.
+/// Streams a client may reset in one second, or make us reset by its errors.
 const MOST_RESETS: u32 = 100;
+/// What is said to a client of its own errors: PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED,
+/// FRAME_SIZE_ERROR (RFC 9113 section 7). Resets for any other reason are ours or an origin's.
+const ITS_ERRORS: [u32; 4] = [1, 3, 5, 6];
 
 /// Where in the frames a connection is.
 #[derive(Debug)]
@@ -34,11 +37,59 @@ pub struct HeadWatch {
     /// Frames since the second began: control frames, resets.
     control: u32,
     resets: u32,
+    sent: Sent,
+}
+
+/// Where in the frames that we send a connection is.
+#[derive(Debug, Default)]
+struct Sent {
+    /// The frame head, and of a reset its code.
+    head: [u8; HEAD + 4],
+    have: usize,
+    left: u32,
+}
+
+impl Sent {
+    /// Takes the next bytes; gives how many resets among them the client's errors brought about.
+    fn resets(&mut self, mut bytes: &[u8]) -> u32 {
+        let mut found = 0;
+        while !bytes.is_empty() {
+            if self.left > 0 {
+                let taken = bytes.len().min(self.left as usize);
+                bytes = &bytes[taken..];
+                self.left = self.left.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX));
+                continue;
+            }
+            let wanted = if self.have < HEAD { HEAD } else { self.head.len() };
+            let taken = bytes.len().min(wanted - self.have);
+            self.head[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
+            self.have += taken;
+            bytes = &bytes[taken..];
+            let [high, middle, low, kind, _, _, _, _, _, code @ ..] = self.head;
+            if self.have == HEAD && kind != RST_STREAM {
+                self.left = u32::from_be_bytes([0, high, middle, low]);
+                self.have = 0;
+            } else if self.have == self.head.len() {
+                found += u32::from(ITS_ERRORS.contains(&u32::from_be_bytes(code)));
+                self.have = 0;
+            }
+        }
+        found
+    }
 }
 
 impl Default for HeadWatch {
     fn default() -> Self {
-        Self { head: [0; HEAD], have: HEAD, left: PREFACE, block: false, ends: false, control: 0, resets: 0 }
+        Self {
+            head: [0; HEAD],
+            have: HEAD,
+            left: PREFACE,
+            block: false,
+            ends: false,
+            control: 0,
+            resets: 0,
+            sent: Sent::default(),
+        }
     }
 }
 
@@ -52,6 +103,11 @@ impl HeadWatch {
     #[must_use]
     pub const fn is_flood(&self) -> bool {
         self.control > MOST_CONTROL || self.resets > MOST_RESETS
+    }
+
+    /// Takes the next bytes that we send: what a client makes us reset costs what its own resets do.
+    pub fn wrote(&mut self, bytes: &[u8]) {
+        self.resets = self.resets.saturating_add(self.sent.resets(bytes));
     }
 
     /// Takes the next bytes; gives whether the rest of a header block is awaited after them.
@@ -103,6 +159,32 @@ mod tests {
         let mut bytes = vec![0, 0, length, kind, flags, 0, 0, 0, 1];
         bytes.resize(HEAD + usize::from(length), 7);
         bytes
+    }
+
+    #[test]
+    fn resets_for_its_own_errors_count_as_the_clients_however_they_are_cut() {
+        let reset = |code: u32| {
+            let mut bytes = frame(RST_STREAM, 0, 4);
+            bytes[HEAD..].copy_from_slice(&code.to_be_bytes());
+            bytes
+        };
+        // Settings, a head, data that looks like resets, and resets for every reason there is.
+        let mut all =
+            [frame(4, 0, 6), frame(HEADERS, END_HEADERS, 30), vec![0, 0, 26, DATA, 0, 0, 0, 0, 1]].concat();
+        all.extend([reset(1), reset(1)].concat());
+        (0..=0xd).for_each(|code| all.extend(reset(code)));
+        all.extend(frame(DATA, 1, 0));
+        all.extend(reset(3));
+        for step in [1, 2, 5, 9, 13, 1_000] {
+            let mut sent = Sent::default();
+            let found: u32 = all.chunks(step).map(|piece| sent.resets(piece)).sum();
+            assert_eq!(found, 5, "by {step}");
+        }
+        let mut watch = HeadWatch::default();
+        (0..MOST_RESETS).for_each(|_| watch.wrote(&reset(3)));
+        assert!(!watch.is_flood());
+        watch.wrote(&reset(3));
+        assert!(watch.is_flood());
     }
 
     #[test]

@@ -96,6 +96,20 @@ impl ClientIo {
         }
     }
 
+    /// The first `count` bytes of these went out.
+    fn wrote(&mut self, mut count: usize, bufs: &[io::IoSlice<'_>]) {
+        let Some(frames) = &mut self.frames else { return };
+        for buf in bufs {
+            let taken = count.min(buf.len());
+            frames.wrote(&buf[..taken]);
+            count -= taken;
+        }
+        if frames.is_flood() {
+            self.client.kill.set(Some(Close::Flood));
+            self.client.wake();
+        }
+    }
+
     fn noted<T>(&self, outcome: Poll<T>) -> Poll<T> {
         let blocked = outcome.is_pending().then(|| self.clock.tick());
         self.client.on_write(blocked);
@@ -136,6 +150,9 @@ impl Read for ClientIo {
 impl Write for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        if let Poll::Ready(Ok(count)) = written {
+            self.wrote(count, &[io::IoSlice::new(buf)]);
+        }
         self.noted(written)
     }
 
@@ -158,6 +175,9 @@ impl Write for ClientIo {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        if let Poll::Ready(Ok(count)) = written {
+            self.wrote(count, bufs);
+        }
         self.noted(written)
     }
 }

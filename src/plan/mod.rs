@@ -11,6 +11,7 @@ pub mod explain;
 pub mod filter;
 pub mod flip;
 pub mod guard;
+pub mod limit;
 pub mod matched;
 pub mod mirror;
 pub mod pick;
@@ -41,6 +42,7 @@ pub use compile::{Compiled, Inputs, Lists, compile, reweigh};
 pub use drained::Drain;
 pub use filter::{Filters, HeaderOps};
 pub use flip::FlipRules;
+pub use limit::RateLimit;
 pub use mirror::Mirror;
 pub use plans::{PlanCache, Plans};
 pub use receiver::{Receiver, Way};
@@ -80,6 +82,8 @@ pub struct Plan {
     pub process: Process,
     /// Bytes of bodies held for copies at most, in the process.
     pub mirror_bytes: u64,
+    /// Bytes of bodies held to be sent again at most, in the process.
+    pub replay_bytes: u64,
     /// Who is told what rollouts do.
     pub notify: Box<[Receiver]>,
 }
@@ -157,6 +161,8 @@ pub struct Route {
     pub timeouts: Timeouts,
     /// Which failures lead to another attempt.
     pub retry: Retry,
+    /// How often it may be asked; `None` is no bound.
+    pub rate_limit: Option<RateLimit>,
     /// Whether a client may upgrade to WebSocket.
     pub websocket: bool,
     /// Changes on the way.
@@ -268,10 +274,33 @@ pub struct Retry {
     pub attempts: u32,
     /// After a failure before any byte of the request left.
     pub connect: bool,
-    /// After a failure before any byte of an answer came, of an idempotent request without a body.
+    /// After a failure before any byte of an answer came, of an idempotent request.
     pub reset: bool,
+    /// After an answer of one of these statuses, a bit each from 500 on, of an idempotent request.
+    pub statuses: u128,
+    /// How long one attempt may take to its response head; an idempotent request that takes longer is
+    /// sent again. Zero is for ever.
+    pub per_try: Duration,
+    /// Whether the default arm is asked after another arm failed.
+    pub default_arm: bool,
     /// Share of retries, in parts per million of the upstream's requests.
     pub budget: u32,
+    /// Largest request body kept to be sent again, in bytes.
+    pub max_body: u64,
+}
+
+impl Retry {
+    /// Whether an answer of this status leads to another attempt.
+    #[must_use]
+    pub fn again_after(&self, status: u16) -> bool {
+        matches!(status, 500..=599) && self.statuses & 1 << (status - 500) != 0
+    }
+
+    /// Whether heads must be kept: what was answered, or took too long, does not come back.
+    #[must_use]
+    pub const fn keeps_heads(&self) -> bool {
+        self.attempts > 0 && (self.statuses != 0 || !self.per_try.is_zero())
+    }
 }
 
 /// Where an arm's weight comes from.

@@ -75,7 +75,7 @@ pub struct Seen {
     pub failure: Option<FailureReason>,
     /// The client broke its own request.
     pub client_fault: bool,
-    /// What the client saw; 0 is none.
+    /// What the arm answered when that was its failure, else what the client saw; 0 is none.
     pub status: u16,
     /// A gRPC status, when one was told.
     pub grpc: Option<u8>,

@@ -23,7 +23,8 @@ impl<'a> PerArm<'a> {
     /// Edits of one request, whose headers are `headers` before any arm's edit.
     #[must_use]
     pub fn new(route: &'a Route, headers: &HeaderMap, te_trailers: bool) -> Self {
-        let edited = route.redistribute && route.arms.iter().any(|arm| !arm.request_ops.is_empty());
+        let elsewhere = route.redistribute || route.retry.default_arm;
+        let edited = elsewhere && route.arms.iter().any(|arm| !arm.request_ops.is_empty());
         Self { route, before: edited.then(|| headers.clone()), te_trailers }
     }
 }

@@ -88,6 +88,8 @@ impl Kind {
                 RejectReason::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, true),
                 RejectReason::ClientTimeout => (StatusCode::REQUEST_TIMEOUT, true),
                 RejectReason::Connections => (StatusCode::SERVICE_UNAVAILABLE, true),
+                // Nothing is wrong with its connection: the next request may be within the rate.
+                RejectReason::RateLimited => (StatusCode::TOO_MANY_REQUESTS, false),
             },
             Self::Unrouted(reason) => match reason {
                 UnroutedReason::Host | UnroutedReason::Match => (StatusCode::NOT_FOUND, false),
@@ -124,9 +126,10 @@ impl Kind {
                 | RejectReason::Malformed
                 | RejectReason::Expectation => Status::Internal,
                 RejectReason::Method => Status::Unimplemented,
-                RejectReason::HeadersTooLarge | RejectReason::TargetTooLong | RejectReason::BodyTooLarge => {
-                    Status::ResourceExhausted
-                }
+                RejectReason::HeadersTooLarge
+                | RejectReason::TargetTooLong
+                | RejectReason::BodyTooLarge
+                | RejectReason::RateLimited => Status::ResourceExhausted,
                 RejectReason::ClientTimeout => Status::DeadlineExceeded,
                 RejectReason::Connections => Status::Unavailable,
             },
@@ -163,7 +166,8 @@ mod tests {
         for kind in rejects.chain(unrouted).chain(upstream) {
             let (status, close) = kind.answer();
             assert!(status.as_u16() >= 400, "{kind:?}");
-            assert_eq!(close, kind.side() == Side::Client, "{kind:?}");
+            let limited = kind == Kind::Reject(RejectReason::RateLimited);
+            assert_eq!(close, kind.side() == Side::Client && !limited, "{kind:?}");
             assert_eq!(
                 kind.side() == Side::Upstream,
                 status.as_u16() >= 500 && matches!(kind, Kind::Upstream(_))

@@ -47,6 +47,8 @@ pub struct Exchange {
     admitted: Option<(ArmIx, bool)>,
     status: u16,
     failure: Option<FailureReason>,
+    /// What the chosen arm answered, and when, that was its failure.
+    own: Option<(u16, Duration)>,
     upstream_time: Option<Duration>,
     attempts: u32,
     retries: [u32; RetryReason::COUNT],
@@ -59,6 +61,8 @@ pub struct Exchange {
     /// The client speaks gRPC.
     grpc: bool,
     grpc_status: Option<u8>,
+    /// Seconds after which the client may come again; 0 says nothing.
+    pub retry_after: u32,
     /// What it is named by among failures, on a route that compares arms.
     named: Option<Named>,
     /// The endpoint of the chosen arm that failed first.
@@ -92,6 +96,7 @@ impl Exchange {
             admitted: None,
             status: 0,
             failure: None,
+            own: None,
             upstream_time: None,
             attempts: 0,
             retries: [0; RetryReason::COUNT],
@@ -103,11 +108,18 @@ impl Exchange {
             error: "",
             grpc: false,
             grpc_status: None,
+            retry_after: 0,
             named: None,
             failed_at: None,
             captured: None,
             log,
         }
+    }
+
+    /// When it began.
+    #[must_use]
+    pub const fn started(&self) -> Instant {
+        self.started
     }
 
     /// The route owns it; `named` is asked for where arms are compared.
@@ -142,8 +154,15 @@ impl Exchange {
     #[must_use]
     pub fn enter(&mut self, arm: ArmIx) -> bool {
         self.leave();
+        let worker = self.worker.id;
         let Some(found) = self.upstream_of(arm, self.stood) else { return false };
-        let entered = found.cell.enter(self.worker.id, found.max_requests);
+        let entered = found.cell.enter(worker, found.max_requests);
+        // Others' unfinished bodies leave no room: that says nothing of the arm.
+        let held = !entered && found.cell.is_held_by_clients();
+        if let Some(upload) = self.upload.as_ref().filter(|_| entered) {
+            upload.admitted(&found.cell, worker);
+        }
+        self.client_fault |= held;
         self.admitted = entered.then_some((arm, self.stood));
         entered
     }
@@ -153,6 +172,7 @@ impl Exchange {
         if let Some(found) = self.upstream_of(arm, stood) {
             found.cell.leave(self.worker.id);
         }
+        self.upload.iter().for_each(|upload| upload.left());
     }
 
     /// The request body under way, if there is one.
@@ -203,6 +223,9 @@ impl Exchange {
         self.status = status.as_u16();
         self.upstream_time = Some(after);
         if status.is_server_error() {
+            if self.failure.is_none() && self.choice.is_some_and(|choice| choice.arm == self.answered) {
+                self.own = Some((self.status, after));
+            }
             self.failed(self.answered, FailureReason::Status);
         }
     }
@@ -290,6 +313,12 @@ impl Exchange {
     #[must_use]
     pub fn answering(&self) -> ArmIx {
         self.answered
+    }
+
+    /// Whether the client is why it failed.
+    #[must_use]
+    pub fn is_clients_fault(&self) -> bool {
+        self.client_fault || self.client_error().is_some()
     }
 
     /// What the client did to its own body, if that is why the exchange failed.
@@ -388,14 +417,17 @@ impl Exchange {
             && route.trial.is_some()
             && let Some(choice) = self.choice
         {
+            // An arm is judged by what it answered itself, even when another attempt saved the client.
+            let first = self.own.filter(|_| self.failure == Some(FailureReason::Status));
+            let itself = self.upstream_time.filter(|_| self.answered == choice.arm);
             let seen = compared::Seen {
                 choice,
                 verdict,
                 failure: self.failure,
-                client_fault: self.client_fault || self.client_error().is_some(),
-                status: self.status,
+                client_fault: self.is_clients_fault(),
+                status: first.map_or(self.status, |(status, _)| status),
                 grpc: self.grpc_status,
-                upstream_nanos: self.upstream_time.map(nanos),
+                upstream_nanos: first.map(|(_, after)| after).or(itself).map(nanos),
                 total_nanos: nanos(total),
                 address: self.client,
                 unix_millis: self.worker.clock.unix().0,

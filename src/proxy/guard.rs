@@ -12,7 +12,7 @@ use http::{HeaderValue, Response};
 use super::body::Body;
 use super::error::{Kind, ProxyError};
 use super::exchange::Exchange;
-use super::forward::{Outgoing, choose_endpoint, fail, on_endpoint};
+use super::forward::{Outgoing, Tries, choose_endpoint, fail, on_endpoint};
 use super::identity::X_REQUEST_ID;
 use super::worker::Worker;
 use crate::ledger::guard::FULL;
@@ -20,7 +20,7 @@ use crate::model::{ArmIx, FailureReason, WorkerId};
 use crate::plan::filter::Respond;
 use crate::plan::guard::{Fallback, takes_part};
 use crate::plan::{Endpoint, Route, Upstream};
-use crate::upstream::{Arrived, Deadline};
+use crate::upstream::Arrived;
 
 /// How much is asked of an endpoint before a request goes to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +140,7 @@ pub async fn stand_in(
     route: &Route,
     arm: ArmIx,
     outgoing: &mut Outgoing,
-    overall: &mut Deadline,
+    tries: &mut Tries,
 ) -> Result<Response<Arrived>, ProxyError> {
     let barred = |upstream: &Upstream| upstream.breaker.as_ref().is_some_and(|one| !one.cell.admits());
     let stand = route.arm(arm).and_then(|arm| arm.stand.as_ref()).filter(|stand| !barred(&stand.upstream));
@@ -159,7 +159,8 @@ pub async fn stand_in(
     };
     chose(worker, upstream, at);
     exchange.attempt(arm, at);
-    let sent = on_endpoint(exchange, worker, route, upstream, at, outgoing, overall).await;
+    let sent = on_endpoint(exchange, worker, route, upstream, at, outgoing, tries).await;
+    outgoing.kept = None;
     sent.map_err(|refused| fail(exchange, arm, refused.reason, refused.cause))
 }
 

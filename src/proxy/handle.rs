@@ -25,7 +25,7 @@ use super::logged::Request as Logged;
 use super::mirror::Original;
 use super::respond::{issue_cookie, refuse, respond, switch, unread};
 use super::worker::{PlanRef, Worker};
-use super::{grpc, guard, mirror, trace, tunnel};
+use super::{again, grpc, guard, mirror, rate, trace, tunnel};
 use crate::model::log::Shadow;
 use crate::model::trailers::Announced;
 use crate::model::{Client, FailureReason, RejectReason, RequestHead, UnroutedReason};
@@ -148,6 +148,9 @@ impl Story {
         let named = Named::of(&plan, &routed, &self.parts.method, &self.id);
         self.exchange.routed(routed.route, named);
         let Some(route) = plan.routes.get(routed.route) else { return Err(unrouted(UnroutedReason::Match)) };
+        if let Some(limit) = &route.rate_limit {
+            rate::admit(&mut self.exchange, limit, &view)?;
+        }
         if route.filters.answer.is_none() {
             let now = worker.clock.unix().seconds();
             let choice = route.split.choose(&view, now, || worker.entropy());
@@ -194,7 +197,7 @@ impl Story {
             request.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         }
         let dress = PerArm::new(route, &request.headers, self.scan.te_trailers);
-        let mut outgoing = Some(Request::from_parts(request, body));
+        let mut outgoing = again::prepare(&self.exchange, route, request, body);
         let sent = forward(&mut self.exchange, route, choice.arm, &mut outgoing, &dress).await;
         let opened = match sent {
             Ok(sent) if sent.status() == StatusCode::SWITCHING_PROTOCOLS => {

@@ -3,6 +3,7 @@
 //! Read [`handle::handle`] first. Nothing here locks, logs, or allocates for a feature that is off;
 //! nothing here knows the control plane.
 
+pub mod again;
 pub mod body;
 pub mod compared;
 pub mod dress;
@@ -18,6 +19,7 @@ pub mod host;
 pub mod identity;
 pub mod logged;
 pub mod mirror;
+pub mod rate;
 pub mod respond;
 pub mod trace;
 pub mod tunnel;

@@ -158,6 +158,7 @@ pub async fn unread(
 /// An error of ours: a short fixed text and the request id, never a cause.
 pub fn refuse(error: ProxyError, mut exchange: Exchange, id: &HeaderValue) -> Response<Body> {
     exchange.refused(&error);
+    let wait = exchange.retry_after;
     exchange.complete();
     let (status, close) = error.kind.answer();
     let text = format!("{} {}: {}", status.as_u16(), reason_phrase(status), error.kind.label());
@@ -174,7 +175,9 @@ pub fn refuse(error: ProxyError, mut exchange: Exchange, id: &HeaderValue) -> Re
     };
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID, id.clone());
-    if matches!(error.kind, Kind::Upstream(FailureReason::Overflow | FailureReason::Breaker)) {
+    if wait > 0 {
+        headers.insert(RETRY_AFTER, HeaderValue::from(wait));
+    } else if matches!(error.kind, Kind::Upstream(FailureReason::Overflow | FailureReason::Breaker)) {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     if close {

@@ -6,6 +6,7 @@
 
 pub mod filter;
 pub mod health;
+pub mod limit;
 pub mod listener;
 pub mod mirror;
 pub mod notify;
@@ -70,13 +71,11 @@ impl File {
     #[must_use]
     pub fn later(&self) -> Vec<(String, Spot<&Later>)> {
         let mut found = spot::LaterKeys::default();
-        self.budgets.iter().for_each(|budgets| budgets.later(&mut found));
         found.add("", "state", self.state.as_ref());
         self.admin.iter().for_each(|admin| admin.later(&mut found));
         self.tracing.iter().for_each(|tracing| tracing.later(&mut found));
         self.listeners.iter().for_each(|listener| listener.later(&mut found));
         self.upstreams.iter().for_each(|(name, upstream)| upstream.later(name, &mut found));
-        self.routes.iter().for_each(|route| route.later(&mut found));
         found.into_inner()
     }
 }
@@ -86,7 +85,9 @@ impl File {
 pub fn schema() -> serde_json::Value {
     let mut schema = schemars::schema_for!(File).to_value();
     // What is compared with a request is text however it is written: `value: 1` is "1".
-    for block in ["/$defs/Predicate/properties", "/$defs/KeyPredicate/properties"] {
+    for block in
+        ["/$defs/Predicate/properties", "/$defs/KeyPredicate/properties", "/$defs/Retry/properties/when"]
+    {
         schema.pointer_mut(block).into_iter().for_each(text_in_any_form);
     }
     schema

@@ -38,19 +38,13 @@ pub struct Budgets {
     /// Bodies held for copies of requests, and answers held to be compared.
     pub mirror_bytes: Spot<Size>,
     /// Bodies held to be sent again.
-    pub replay_bytes: Option<Spot<Later>>,
+    pub replay_bytes: Spot<Size>,
 }
 
 impl Default for Budgets {
     fn default() -> Self {
-        Self { mirror_bytes: Spot::unwritten(Size(64 << 20)), replay_bytes: None }
-    }
-}
-
-impl Budgets {
-    /// Notes keys of later features.
-    pub fn later<'a>(&'a self, found: &mut LaterKeys<'a>) {
-        found.add("budgets", "replayBytes", self.replay_bytes.as_ref());
+        let most = Spot::unwritten(Size(64 << 20));
+        Self { mirror_bytes: most, replay_bytes: most }
     }
 }
 

@@ -5,8 +5,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::scalar::Percent;
-use super::spot::{Later, LaterKeys, Spot};
+use super::scalar::{Percent, Size, Span};
+use super::spot::Spot;
 
 /// Repeated attempts of one route.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
@@ -14,18 +14,19 @@ use super::spot::{Later, LaterKeys, Spot};
 pub struct Retry {
     /// Attempts beyond the first, 0 to 5.
     pub attempts: Spot<u32>,
-    /// `connect`: the request provably never left. `reset`: no byte of an answer came, and the
-    /// request is idempotent and has no body.
+    /// `connect`: the request provably never left. `reset`: no byte of an answer came. `503`, `5xx`:
+    /// it was answered so. But for `connect`, idempotent requests alone.
     pub when: Vec<Spot<String>>,
-    /// Bound of one attempt.
-    pub per_try: Option<Spot<Later>>,
+    /// How long one attempt may take to its response head; an idempotent request that takes longer is
+    /// sent again. 0 is for ever.
+    pub per_try: Spot<Span>,
     /// Who is asked again.
     pub to: Option<Spot<RetryTo>>,
     /// Retries in ten seconds, as a share of the requests of that time; ten a second are always
     /// allowed.
     pub budget: Percent,
     /// Largest request body kept to be sent again.
-    pub max_body: Option<Spot<Later>>,
+    pub max_body: Spot<Size>,
 }
 
 impl Default for Retry {
@@ -33,19 +34,11 @@ impl Default for Retry {
         Self {
             attempts: Spot::unwritten(1),
             when: vec![Spot::unwritten("connect".to_owned())],
-            per_try: None,
+            per_try: Spot::unwritten(Span::seconds(0)),
             to: None,
             budget: Percent { parts_per_million: 200_000 },
-            max_body: None,
+            max_body: Spot::unwritten(Size(64 << 10)),
         }
-    }
-}
-
-impl Retry {
-    /// Notes keys of later features.
-    pub fn later<'a>(&'a self, owner: &str, found: &mut LaterKeys<'a>) {
-        found.add(owner, "retry.perTry", self.per_try.as_ref());
-        found.add(owner, "retry.maxBody", self.max_body.as_ref());
     }
 }
 
@@ -55,6 +48,6 @@ impl Retry {
 pub enum RetryTo {
     /// The same arm, another endpoint if it has one.
     Same,
-    /// The default arm.
+    /// The default arm; the failure stays charged to the arm that was chosen.
     DefaultArm,
 }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::filter::Filter;
+use super::limit::RateLimit;
 use super::mirror::Mirrors;
 use super::retry::Retry;
 use super::rollout::Rollout;
@@ -11,7 +12,7 @@ use super::rule::Match;
 use super::scalar::Span;
 use super::slo::Slo;
 use super::split::{Arms, BlueGreen, Override, Sticky};
-use super::spot::{Later, LaterKeys, Spot};
+use super::spot::Spot;
 
 /// A rule that owns traffic.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
@@ -58,7 +59,7 @@ pub struct Route {
     #[serde(default)]
     pub filters: Vec<Spot<Filter>>,
     /// Request rates.
-    pub rate_limit: Option<Spot<Later>>,
+    pub rate_limit: Option<Spot<RateLimit>>,
     /// Copies of traffic.
     pub mirror: Option<Spot<Mirrors>>,
     /// Objectives.
@@ -67,15 +68,6 @@ pub struct Route {
     pub rollout: Option<Spot<Rollout>>,
     /// Two slots of which one serves.
     pub blue_green: Option<Spot<BlueGreen>>,
-}
-
-impl Route {
-    /// Notes keys of later features.
-    pub fn later<'a>(&'a self, found: &mut LaterKeys<'a>) {
-        let owner = format!("routes.{}", *self.name);
-        self.retry.iter().for_each(|retry| retry.later(&owner, found));
-        found.add(&owner, "rateLimit", self.rate_limit.as_ref());
-    }
 }
 
 /// What happens when the chosen arm has no endpoint.

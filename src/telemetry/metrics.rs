@@ -12,7 +12,8 @@ use super::guards::{self, GuardSeries};
 use super::process::Process;
 use crate::ledger::{Book, Cell, Totals};
 use crate::model::{
-    ChoiceReason, CodeClass, FailureReason, RejectReason, RetryReason, UnroutedReason, Verdict, names,
+    ChoiceReason, CodeClass, DeniedReason, FailureReason, RejectReason, RetryReason, UnroutedReason, Verdict,
+    names,
 };
 
 /// What is configured of one arm.
@@ -347,6 +348,12 @@ fn process_wide(out: &mut Exposition, scrape: &Scrape<'_>) {
     for reason in RejectReason::ALL {
         out.count(&names::REJECTED, &[reason.label()], cells.rejected(*reason));
     }
+    out.family(&names::RETRIES_DENIED);
+    for reason in DeniedReason::ALL {
+        out.count(&names::RETRIES_DENIED, &[reason.label()], cells.denied(*reason));
+    }
+    out.family(&names::RATE_LIMIT_FULL);
+    out.count(&names::RATE_LIMIT_FULL, &[], cells.unknown());
     out.family(&names::UNROUTED);
     for reason in UnroutedReason::ALL {
         out.count(&names::UNROUTED, &[reason.label()], cells.unrouted(*reason));

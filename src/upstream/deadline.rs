@@ -76,9 +76,15 @@ impl Deadline {
         self.restart(self.span);
     }
 
+    /// Whether the time has come.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.at <= self.owner.clock.tick()
+    }
+
     /// Ready once the time has come; registers the task otherwise.
     pub fn poll_over(&mut self, cx: &Context<'_>) -> Poll<()> {
-        if self.at <= self.owner.clock.tick() {
+        if self.is_over() {
             return Poll::Ready(());
         }
         if self.at == Tick(u32::MAX) {

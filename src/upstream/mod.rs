@@ -13,6 +13,7 @@ pub mod h1;
 pub mod h2;
 pub mod pool;
 pub mod probe;
+pub mod replay;
 pub mod upload;
 pub mod watching;
 
@@ -20,4 +21,5 @@ pub use arrived::{Arrived, Broken, Tunnel};
 pub use deadline::{Deadline, Deadlines, within, within_upload};
 pub use gate::Purpose;
 pub use pool::{Pool, Pools, Refused};
+pub use replay::Replay;
 pub use upload::{DRAIN_BYTES, RequestBody, Tap, Upload};

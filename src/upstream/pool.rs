@@ -157,6 +157,8 @@ pub struct Refused {
     pub cause: String,
     /// The origin cannot have seen any of the request.
     pub unsent: bool,
+    /// Some of an answer came.
+    pub answered: bool,
 }
 
 impl Pool {
@@ -235,6 +237,7 @@ impl Pool {
             reason: FailureReason::Overflow,
             cause: format!("too many requests wait for a connection to {}", endpoint.cell.url),
             unsent: true,
+            answered: false,
         };
         let pending = self.gate.wait(bounds).ok_or_else(overflow)?;
         let connection = loop {
@@ -386,7 +389,7 @@ impl Pool {
         };
         self.gate.connected(false, millis());
         self.avoid(now);
-        Err(Refused { reason, cause, unsent: true })
+        Err(Refused { reason, cause, unsent: true, answered: false })
     }
 
     /// Waits until a connect may be tried; after one that failed few may, and whoever waits hears of
@@ -396,7 +399,7 @@ impl Pool {
         while !self.gate.may_connect(millis()) {
             if self.gate.failures() != failures {
                 let cause = format!("connect to {} failed for another request", endpoint.cell.url);
-                return Err(Refused { reason: FailureReason::Connect, cause, unsent: true });
+                return Err(Refused { reason: FailureReason::Connect, cause, unsent: true, answered: false });
             }
             let mut pause = Deadline::new(&self.shared.deadlines, RECONNECT_PAUSE);
             within(None, &mut pause, std::future::pending::<()>()).await;
@@ -413,7 +416,7 @@ impl Pool {
 
 impl From<super::h1::Failed> for Refused {
     fn from(failed: super::h1::Failed) -> Self {
-        Self { reason: failed.reason, cause: failed.cause, unsent: failed.unsent }
+        Self { reason: failed.reason, cause: failed.cause, unsent: failed.unsent, answered: failed.answered }
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! It exists so that a client's fault is never charged to an arm. It must never buffer a frame.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -15,8 +16,10 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::deadline::Deadlines;
-use crate::model::Client;
+use super::replay::Cursor;
+use crate::ledger::UpstreamCell;
 use crate::model::trailers::Announced;
+use crate::model::{Client, WorkerId};
 
 /// Most bytes of a request body read only to be thrown away.
 pub const DRAIN_BYTES: u64 = 256 << 10;
@@ -32,6 +35,8 @@ pub enum RequestBody {
     Streaming(Incoming, Rc<Upload>),
     /// A body held in memory.
     Kept(VecDeque<Bytes>),
+    /// The client's body as it comes, kept so that it can be sent again.
+    Again(Cursor),
 }
 
 /// Sees a request body as it passes on. It must never wait, nor hold what it was not asked to.
@@ -63,6 +68,18 @@ pub struct Upload {
     pub trailers: Announced,
     /// Who else is to see the body; hardly ever anybody.
     pub tap: OnceCell<Rc<dyn Tap>>,
+    /// The upstream that admitted its request, until the body ends.
+    holds: RefCell<Option<Holds>>,
+}
+
+/// Counts a request body that has not ended with the upstream that admitted its request.
+#[derive(Debug)]
+struct Holds(Arc<UpstreamCell>, WorkerId);
+
+impl Drop for Holds {
+    fn drop(&mut self) {
+        self.0.uploading(self.1, true);
+    }
 }
 
 impl Upload {
@@ -79,12 +96,28 @@ impl Upload {
             too_large: Cell::new(false),
             trailers,
             tap: OnceCell::new(),
+            holds: RefCell::default(),
         }
+    }
+
+    /// Its request was admitted by an upstream, and by no other any more.
+    pub fn admitted(&self, by: &Arc<UpstreamCell>, worker: WorkerId) {
+        self.left();
+        if !self.ended.get() {
+            by.uploading(worker, false);
+            self.holds.replace(Some(Holds(Arc::clone(by), worker)));
+        }
+    }
+
+    /// Its request is admitted by no upstream any more.
+    pub fn left(&self) {
+        self.holds.take();
     }
 
     fn over(&self) {
         self.client.body_ended();
         self.ended.set(true);
+        self.left();
         self.tap.get().into_iter().for_each(|tap| tap.ended());
     }
 
@@ -130,6 +163,7 @@ impl Body for RequestBody {
         let (body, upload) = match self.get_mut() {
             Self::Streaming(body, upload) => (body, upload),
             Self::Kept(pieces) => return Poll::Ready(pieces.pop_front().map(|piece| Ok(Frame::data(piece)))),
+            Self::Again(cursor) => return cursor.poll_frame(cx),
             Self::Empty | Self::Tunnel => return Poll::Ready(None),
         };
         let mut polled = Pin::new(body).poll_frame(cx);
@@ -169,6 +203,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty | Self::Tunnel => true,
             Self::Kept(pieces) => pieces.is_empty(),
+            Self::Again(cursor) => cursor.is_over(),
             Self::Streaming(body, upload) => {
                 let ended = body.is_end_stream();
                 if ended {
@@ -183,6 +218,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty | Self::Tunnel => SizeHint::with_exact(0),
             Self::Streaming(body, _) => body.size_hint(),
+            Self::Again(cursor) => cursor.size_hint(),
             Self::Kept(pieces) => SizeHint::with_exact(pieces.iter().map(|piece| piece.len() as u64).sum()),
         }
     }

@@ -142,6 +142,70 @@ fn concurrent_streams_are_announced_as_written() {
 }
 
 #[test]
+fn the_limits_in_force_are_shown_and_are_those_of_the_reference() {
+    let origin = Origin::start("app");
+    let text = format!("{}routes: [{{ name: all, split: {{ app: 1 }} }}]\n", upstreams(&[&origin]));
+    let shown = Proxy::start(&text).read("/api/v1/limits");
+    let reference = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/README.md"));
+    let reference = reference.expect("the reference");
+    // The default that the reference gives for a key; sizes in bytes.
+    let default = |key: &str| {
+        let row = reference.lines().find(|line| line.starts_with(&format!("| `{key}` |")));
+        let row = row.unwrap_or_else(|| panic!("the reference does not name {key}"));
+        let text = row.split('|').nth(2).expect("a default").trim().trim_matches('`');
+        let sizes = [("KiB", 1_u64 << 10), ("MiB", 1 << 20)];
+        let size =
+            sizes.iter().find_map(|(unit, by)| Some(text.strip_suffix(unit)?.parse::<u64>().ok()? * by));
+        size.map_or_else(|| text.to_owned(), |size| size.to_string())
+    };
+    let blocks = [
+        ("limits", &shown["listeners"][0]["limits"]),
+        ("timeouts", &shown["listeners"][0]["timeouts"]),
+        ("limits", &shown["upstreams"][0]["limits"]),
+        ("connection", &shown["upstreams"][0]["connection"]),
+        ("timeouts", &shown["routes"][0]["timeouts"]),
+        ("", &shown["routes"][0]["retry"]),
+        ("budgets", &shown["budgets"]),
+    ];
+    for (block, values) in blocks {
+        let values = values.as_object().unwrap_or_else(|| panic!("no {block} in {shown:#}"));
+        for (name, value) in values {
+            let key = if block.is_empty() { name.clone() } else { format!("{block}.{name}") };
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned).replace("1m", "60s");
+            assert_eq!(text, default(&key), "{key}");
+        }
+    }
+}
+
+#[test]
+fn uploads_that_stop_make_no_arm_look_bad() {
+    let origin = Origin::start("app");
+    origin.on("/hang", Behaviour::Hang).on("/up", Behaviour::Swallow);
+    // What fills the upstream, and what becomes of the next request.
+    let upload = "POST /up HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf";
+    for (text, outcome) in [(upload, "client_closed"), ("GET /hang HTTP/1.1\r\nhost: a\r\n\r\n", "error")] {
+        let proxy = Proxy::start(&format!(
+            "upstreams: {{ app: {{ endpoints: [\"{}\"], limits: {{ maxRequests: 4 }} }} }}\n\
+             routes: [{{ name: all, split: {{ app: 1 }} }}]\nworkers: 1\n",
+            origin.url()
+        ));
+        let crowd: Vec<_> = (0..4)
+            .map(|_| {
+                let mut conn = proxy.conn();
+                conn.write(text.as_bytes()).expect("sent");
+                conn
+            })
+            .collect();
+        let in_flight = || proxy.metrics().count("switchback_requests_in_flight", &[("arm", "app")]);
+        eventually("the upstream is full", || in_flight() == 4);
+        proxy.ask(&get("/")).expect_status(503);
+        let metrics = proxy.settles("switchback_requests_total", &[("outcome", outcome)], 1);
+        assert_eq!(metrics.count("switchback_requests_total", &[]), 1, "{outcome}");
+        drop(crowd);
+    }
+}
+
+#[test]
 fn heads_are_bounded() {
     let origin = Origin::start("app");
     let proxy = strict_and_patient(

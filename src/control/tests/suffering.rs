@@ -98,7 +98,7 @@ impl Stage {
             failure: None,
             total_nanos: 1_000_000,
             upstream_nanos: None,
-            retries: [0, 0],
+            retries: [0; 4],
         });
     }
 

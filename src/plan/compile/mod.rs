@@ -7,6 +7,7 @@ mod checks;
 mod filters;
 mod guard;
 mod guided;
+mod limit;
 mod listeners;
 mod mirror;
 mod notify;
@@ -116,6 +117,8 @@ struct Context<'a> {
     generation: Generation,
     /// Bytes of bodies held for copies at most.
     mirror_bytes: u64,
+    /// Bytes of bodies held to be sent again at most.
+    replay_bytes: u64,
     /// Indices of the routes in force, by name.
     before: HashMap<&'a str, usize, FixedState>,
 }
@@ -128,8 +131,10 @@ pub fn compile(inputs: Inputs<'_>) -> Result<Compiled, Vec<Diagnostic>> {
     let generation = inputs.previous.map_or(Generation(1), |plan| plan.generation.next());
     let routes = inputs.previous.map(|plan| plan.routes.iter().zip(0..)).into_iter().flatten();
     let before = routes.map(|(route, at)| (&*route.name, at)).collect();
-    let mirror_bytes = crate::spec::process::Budgets::default().mirror_bytes.value.0;
-    let mut context = Context { inputs, findings: Findings::default(), generation, mirror_bytes, before };
+    let budgets = crate::spec::process::Budgets::default();
+    let (mirror_bytes, replay_bytes) = (budgets.mirror_bytes.value.0, budgets.replay_bytes.value.0);
+    let findings = Findings::default();
+    let mut context = Context { inputs, findings, generation, mirror_bytes, replay_bytes, before };
     let plan = build(&mut context);
     let mut found = context.findings.found;
     found.sort_by(|a, b| a.place.cmp(&b.place));
@@ -154,6 +159,7 @@ fn build(context: &mut Context<'_>) -> Option<Plan> {
     let upstreams = upstreams::compile(context);
     if let Some(budgets) = single(context, "budgets", |file| file.budgets.as_ref()) {
         context.mirror_bytes = budgets.mirror_bytes.value.0;
+        context.replay_bytes = budgets.replay_bytes.value.0;
     }
     let (routes, rules) = routes::compile(context, &listeners, &upstreams);
     let trusted = spec.files.iter().flat_map(|(_, file)| &file.trusted_proxies).map(|net| net.0).collect();
@@ -180,6 +186,7 @@ fn build(context: &mut Context<'_>) -> Option<Plan> {
         trace_sample: tracing.map(|tracing| tracing.sample.parts_per_million),
         process: process?,
         mirror_bytes: context.mirror_bytes,
+        replay_bytes: context.replay_bytes,
         notify: notify.into(),
     })
 }

@@ -24,9 +24,9 @@ pub fn reweigh(inputs: Inputs<'_>, names: &[&str]) -> Result<Option<Plan>, Vec<D
     let wanted: HashSet<&str, FixedState> = names.iter().copied().collect();
     let generation = before.generation.next();
     let known = names.iter().filter_map(|name| Some((*name, *before.names.get(*name)?))).collect();
-    let mirror_bytes = before.mirror_bytes;
-    let mut context =
-        Context { inputs, findings: Findings::default(), generation, mirror_bytes, before: known };
+    let (mirror_bytes, replay_bytes) = (before.mirror_bytes, before.replay_bytes);
+    let findings = Findings::default();
+    let mut context = Context { inputs, findings, generation, mirror_bytes, replay_bytes, before: known };
     let upstreams: Upstreams =
         before.upstreams.iter().map(|one| (Arc::clone(&one.name), Arc::clone(one))).collect();
     let mut all = before.routes.clone();
@@ -56,6 +56,7 @@ pub fn reweigh(inputs: Inputs<'_>, names: &[&str]) -> Result<Option<Plan>, Vec<D
         trace_sample: before.trace_sample,
         process: before.process.clone(),
         mirror_bytes,
+        replay_bytes,
         notify: before.notify.clone(),
     }))
 }

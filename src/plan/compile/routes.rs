@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::rules::Kind;
 use super::upstreams::Upstreams;
-use super::{Context, checks, each_file, filters, fingerprint, mirror, retry, rules, slo, slots, split};
+use super::{
+    Context, checks, each_file, filters, fingerprint, limit, mirror, retry, rules, slo, slots, split,
+};
 use crate::plan::rank::Rank;
 use crate::plan::router::{HostPattern, MatchRule, PathPattern};
 use crate::plan::{Listener, Route, Timeouts};
@@ -181,6 +183,7 @@ fn one(
     let arm_header_upstream = arm_header(context, &written.arm_header.upstream);
     let arm_header_client = arm_header(context, &written.arm_header.client);
     let retry = retry::compile(context, written.retry.as_ref());
+    let rate_limit = limit::compile(context, written.rate_limit.as_ref(), &name);
     let objectives = slo::compile(context, written.slo.as_ref());
     let division = split::compile(context, written, &name, upstreams, answers(written))?;
     let around = mirror::Around {
@@ -208,6 +211,7 @@ fn one(
             stream_idle: written.timeouts.stream_idle.0,
         },
         retry,
+        rate_limit,
         websocket: written.upgrades.iter().any(|one| one.value == Upgrade::Websocket),
         filters,
         arm_header_upstream,

@@ -354,21 +354,38 @@ fn mirrors() {
 
 #[test]
 #[rustfmt::skip]
+fn retries_and_rates() {
+    let rows: &[Row] = &[
+        ("bad-value", "routes: [{ name: a, split: { stable: 1 }, retry: { attempts: «6» } }]", &["0 to 5"]),
+        ("bad-value", "routes: [{ name: a, split: { stable: 1 }, retry: { when: [reset, «always»] } }]", &["`always`", "5xx"]),
+        ("bad-value", "routes: [{ name: a, split: { stable: 1 }, retry: { when: [«429»] } }]", &["`429`", "from 500 to 599"]),
+        ("bad-value", "routes: [{ name: a, split: { stable: 1 }, retry: { when: [«600»] } }]", &["`600`"]),
+        ("over-budget", "budgets: { replayBytes: 1KiB }\nroutes: [{ name: a, split: { stable: 1 }, retry: { maxBody: «2KiB» } }]", &["replayBytes"]),
+        ("bad-value", "routes: [{ name: a, split: { stable: 1 }, rateLimit: { requests: «0» } }]", &["`requests`"]),
+        ("bad-value", "routes: [{ name: a, split: { stable: 1 }, rateLimit: { requests: 1, burst: «1000001» } }]", &["`burst`"]),
+        ("bad-value", "routes: [{ name: a, split: { stable: 1 }, rateLimit: { requests: 1, per: «0» } }]", &["`per`", "24h"]),
+        ("bad-value", "routes: [{ name: a, split: { stable: 1 }, rateLimit: { requests: 1, per: «25h» } }]", &["`per`"]),
+    ];
+    check(rows, BASE, Severity::Error);
+    let text = "routes: [{ name: a, split: { stable: 1 }, retry: { when: [500, 599], to: defaultArm }, rateLimit: { requests: 100, per: 10s, burst: 3 } }]";
+    let plan = load(&format!("{BASE}{text}")).unwrap_or_else(|found| panic!("{found:#?}")).plan;
+    let retry = plan.routes[0].retry;
+    let again: Vec<u16> = (0..=u16::MAX).filter(|status| retry.again_after(*status)).collect();
+    assert_eq!((again, retry.default_arm, retry.connect), (vec![500, 599], true, false));
+    let rate = plan.routes[0].rate_limit.as_ref().expect("a limit").rate;
+    assert_eq!((rate.interval, rate.tolerance), (100_000_000, 200_000_000));
+}
+
+#[test]
+#[rustfmt::skip]
 fn not_yet() {
-    let route = |key: &str| format!("routes: [{{ name: a, split: {{ stable: 1 }}, {key} }}]");
     let upstream = |key: &str| format!("upstreams: {{ u: {{ endpoints: [\"http://a\"], {key} }} }}");
     let rows = [
-        ("budgets.replayBytes", "budgets: { replayBytes: «1MiB» }".to_owned()),
         ("state", "state: «{» etcd: {} }".to_owned()),
         ("tracing.otlp", "tracing: { otlp: «x», sample: 1% }".to_owned()),
         ("admin.tls", "admin: { tls: «{» cert: a, key: b } }".to_owned()),
         ("listeners.x.tls", "listeners: [{ name: x, address: \"[::]:1\", tls: «{»} }]".to_owned()),
         ("listeners.x.proxyProtocol", "listeners: [{ name: x, address: \"[::]:1\", proxyProtocol: «{»} }]".to_owned()),
-        ("routes.a.retry.perTry", route("retry: { perTry: «1s» }")),
-        ("routes.a.retry.maxBody", route("retry: { maxBody: «1KiB» }")),
-        ("not yet", route("retry: { to: «defaultArm» }")),
-        ("not yet", route("retry: { when: [reset, «503»] }")),
-        ("routes.a.rateLimit", route("rateLimit: «{»}")),
         ("upstreams.u.tls", upstream("tls: «{»}")),
         ("not yet", upstream("loadBalance: «consistentHash»")),
     ];

@@ -58,6 +58,8 @@ pub struct Failed {
     pub cause: String,
     /// The origin cannot have seen any of the request.
     pub unsent: bool,
+    /// Some of an answer came.
+    pub answered: bool,
 }
 
 impl Connection {
@@ -122,6 +124,7 @@ impl Connection {
             }
             Err(mut failed) => {
                 failed.unsent &= !sending.has_begun();
+                failed.answered = !wait.silent;
                 let again = wait.silent && sending.is_whole();
                 let (text, body) = sending.into_parts();
                 buffers.keep_head(text);
@@ -205,7 +208,7 @@ impl Wait {
 
 impl Failed {
     fn new(reason: FailureReason, cause: impl Into<String>, unsent: bool) -> Self {
-        Self { reason, cause: cause.into(), unsent }
+        Self { reason, cause: cause.into(), unsent, answered: false }
     }
 
     fn malformed(error: response::Malformed) -> Self {

@@ -50,6 +50,6 @@ impl Fault {
         *outgoing = body
             .filter(|body| self.unprocessed || reset && body.is_end_stream())
             .map(|body| Request::from_parts(parts, body));
-        Refused { reason: self.reason, cause: self.cause, unsent: self.unprocessed }
+        Refused { reason: self.reason, cause: self.cause, unsent: self.unprocessed, answered: false }
     }
 }

@@ -161,7 +161,7 @@ impl Session {
     {
         let Some(request) = outgoing.take() else {
             let cause = "nothing to send".to_owned();
-            return Err(Refused { reason: FailureReason::Reset, cause, unsent: true });
+            return Err(Refused { reason: FailureReason::Reset, cause, unsent: true, answered: false });
         };
         let (parts, body) = request.into_parts();
         let flight = Flight::new(self);

@@ -6,6 +6,7 @@
 //! not seen from outside: the API, the history, the metrics, and what clients and origins saw.
 
 mod causes;
+mod crowd;
 mod detection;
 mod kills;
 mod people;

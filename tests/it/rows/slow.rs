@@ -261,6 +261,18 @@ fn floods() {
         let opened = stage.up.connections() - before;
         assert!(opened <= 220, "{opened} upstream connections for one client connection");
     });
+    // Far from the protocol library's own bound, which is 1,024 for a whole connection.
+    table.row("D11", "streams that we must reset for the client's errors", || {
+        let mut conn = H2Raw::open(stage.proxy.web());
+        let cut = (0..18).any(|_| {
+            for _ in 0..50 {
+                let stream = conn.open_stream(&h2raw::request("GET", "shop.test", "/x"), true);
+                conn.frame(h2raw::WINDOW_UPDATE, 0, stream, &0x7fff_ffff_u32.to_be_bytes());
+            }
+            !conn.is_alive()
+        });
+        assert!(cut, "900 of them are let pass");
+    });
     assert!(neighbour.is_alive(), "nobody else is cut");
     table.end();
 }
