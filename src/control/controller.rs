@@ -207,6 +207,7 @@ impl Controller {
             let (retry_at, due) = (self.retry_at, self.due());
             tokio::select! {
                 command = commands.recv() => match command {
+                    Some(Command::Rest(asked)) => self.rest(asked, &mut done).await,
                     Some(command) => self.obey(command).await,
                     None => return,
                 },
@@ -244,6 +245,8 @@ impl Controller {
             Command::Drain { ask, reply } => self.drain(ask, reply).await,
             Command::Flip { ask, reply } => self.flip(ask, reply).await,
             Command::Rollout { ask, reply } => self.rollout(ask, reply).await,
+            // Only between two steps of the loop.
+            Command::Rest(asked) => drop(asked),
         }
     }
 

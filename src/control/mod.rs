@@ -29,6 +29,7 @@ pub mod putback;
 pub mod refusal;
 pub mod regular;
 pub mod report;
+mod rest;
 pub mod rollouts;
 pub mod secret;
 pub mod start;
@@ -39,7 +40,7 @@ mod weights;
 mod witness;
 pub mod writer;
 
-pub use boot::{Booted, Refused, boot};
+pub use boot::{Booted, Refused, boot, rehearse};
 pub use command::{
     By, Changed, Command, ControlHandle, DrainAsk, Expected, FlipAsk, ReloadDone, RolloutAsk, WeightsDone,
 };
@@ -49,6 +50,7 @@ pub use meters::Meters;
 pub use publisher::Publisher;
 pub use refusal::{Refusal, RefusalKind, find};
 pub use report::{Attempt, Report};
+pub use rest::Resting;
 pub use rollouts::RolloutReport;
 pub use rollouts::report::Conducted;
 pub use start::{Options, Running, start};
