@@ -10,12 +10,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::run::{Proxy, start_with};
 use super::sockets::Found;
+use super::upgrade::Own;
 use super::upgrade::new::Predecessor;
 use super::upgrade::old::{Replaced, hand_over};
-use super::upgrade::Own;
 use super::{activation, notify};
 use crate::cli::Exit;
-use crate::control::ControlHandle;
 
 /// Serves until told to stop; a second signal ends the process at once.
 ///
@@ -77,9 +76,6 @@ async fn begin(path: &Path, given: Vec<Found>) -> Result<Proxy, Exit> {
     }
     notify::say("READY=1");
     tokio::spawn(notify::keep_alive());
-    if notify::is_heard() {
-        tokio::spawn(tell_of_reloads(proxy.control().clone()));
-    }
     Ok(proxy)
 }
 
@@ -133,19 +129,6 @@ async fn end(proxy: Proxy, replaced: Option<Replaced>, told: &mut Told) {
     tokio::select! {
         () = leaving => tracing::info!("drained"),
         () = told.stop() => tracing::warn!("told twice: ending at once"),
-    }
-}
-
-/// Tells the service manager of every reload it asked for, and of its end.
-async fn tell_of_reloads(control: ControlHandle) {
-    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
-    while hangups.recv().await.is_some() {
-        notify::reloading();
-        // The controller does one thing after the other: this answer comes after the reload's own.
-        control.files_may_have_changed().await;
-        let ok = control.report().last.ok;
-        let status = if ok { "the configuration is in force" } else { "the last configuration was refused" };
-        notify::say(&format!("READY=1\nSTATUS={status}"));
     }
 }
 

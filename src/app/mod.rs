@@ -8,6 +8,7 @@ pub mod demo;
 pub mod life;
 mod notify;
 pub mod run;
+mod sinks;
 pub mod sockets;
 pub mod upgrade;
 pub mod worker;

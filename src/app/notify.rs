@@ -20,17 +20,17 @@ pub fn say(what: &str) {
     }
 }
 
-/// Whether somebody asked to hear anything.
-#[must_use]
-pub fn is_heard() -> bool {
-    std::env::var_os("NOTIFY_SOCKET").is_some()
-}
-
-/// Says that a reload begins, which the time must be said with.
-pub fn reloading() {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
-    say(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+/// Says that a reload begins, which the time must be said with, or how it ended.
+pub fn reloading(done: Option<bool>) {
+    match done {
+        None => {
+            let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+            let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
+            say(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+        }
+        Some(true) => say("READY=1\nSTATUS=the configuration is in force"),
+        Some(false) => say("READY=1\nSTATUS=the last configuration was refused"),
+    }
 }
 
 /// Says again and again that we are alive, as often as the unit's `WatchdogSec=` asks for.

@@ -14,27 +14,30 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
+use super::notify;
+use super::sinks::Sinks;
 use super::sockets::{Found, Label, Sockets, Taken};
 use super::upgrade::new::Predecessor;
 use super::worker::{self, Birth};
 use crate::admin::{self, Admin, Gate, Tokens};
 use crate::cli::Exit;
-use crate::control::{
-    self, Booted, ControlHandle, Health, Meters, Options, Resting, Running, SystemClock,
-};
+use crate::control::{self, Booted, ControlHandle, Health, Meters, Options, Resting, Running, SystemClock};
 use crate::ledger::{Book, Seen};
 use crate::model::time::Clock;
 use crate::model::{Diagnostic, Generation, WorkerId, names};
 use crate::plan::{Plan, Plans};
 use crate::spec::render::render;
 use crate::telemetry::access_log::Target;
-use crate::telemetry::{AccessLog, Cold};
+use crate::telemetry::{AccessLog, Cold, Spans};
 use crate::upstream::dns;
 
 /// Findings that mean "cannot start" rather than "refused": told in one line each, exit code 2.
 const CANNOT_START: [&str; 2] = ["unreadable", "bad-address"];
 /// How long workers may take beyond their grace before the process ends without them.
 const LAST_CALL: Duration = Duration::from_secs(1);
+
+/// How long the last spans may take.
+const LAST_SPANS: Duration = Duration::from_millis(500);
 
 /// A start that did not happen.
 #[derive(Debug)]
@@ -58,6 +61,8 @@ pub struct Proxy {
     state_dir: PathBuf,
     /// Every listening socket once more.
     passing: Vec<(Label, OwnedFd)>,
+    /// Where records and spans go.
+    sinks: Arc<Sinks>,
 }
 
 /// Starts a proxy on the present runtime.
@@ -142,6 +147,10 @@ impl Assembly {
         let cold = Arc::new(Cold::new());
         let log = Arc::new(AccessLog::new(cold.counter(&names::LOG_DROPPED, &[])));
         log.open(plan.access_log.as_ref().map(|log| Target::of(&log.path, &base)));
+        let collector = plans.clone();
+        let to = move || collector.load_full().otlp.as_ref().map(ToString::to_string);
+        let spans = Spans::start(cold.counter(&names::SPANS_DROPPED, &[]), to);
+        let sinks = Arc::new(Sinks { log: Arc::clone(&log), spans });
         let health = Arc::new(Health::default());
         let upkeep = Arc::clone(&cold);
         let options = Options {
@@ -149,6 +158,7 @@ impl Assembly {
             meters: Meters::new(cold.recorder()),
             clock: Arc::clone(&clock),
             upkeep: Arc::new(move || upkeep.upkeep()),
+            reloading: notify::reloading,
         };
         let mut running = control::start(booted, options);
         running.has_begun().await;
@@ -159,7 +169,7 @@ impl Assembly {
             plans: plans.clone(),
             published: published.clone(),
             book: Arc::clone(&book),
-            sink: Arc::clone(&log) as _,
+            sink: Arc::clone(&sinks) as _,
             pairs: Arc::clone(&running.pairs),
             seed: fastrand::u64(..),
             stop: stopped.clone(),
@@ -181,7 +191,7 @@ impl Assembly {
         let mut end_admin = vec![serve(admin_bound, admin.router(gate))];
         end_admin.extend(metrics_bound.map(|bound| serve(bound, admin.metrics_router())));
         health.listening();
-        Proxy { plans, book, running, health, log, stop, end_admin, workers, state_dir, passing }
+        Proxy { plans, book, running, health, log, stop, end_admin, workers, state_dir, passing, sinks }
     }
 }
 
@@ -321,6 +331,9 @@ impl Proxy {
         }
         self.running.stop();
         drop(self.end_admin);
+        if tokio::time::timeout(LAST_SPANS, self.sinks.spans.flush()).await.is_err() {
+            tracing::warn!("the collector did not take the last spans in time");
+        }
         let log = self.log;
         if tokio::task::spawn_blocking(move || log.close()).await.is_err() {
             tracing::warn!("the access log did not close");

@@ -18,6 +18,7 @@ pub mod identity;
 pub mod logged;
 pub mod mirror;
 pub mod respond;
+pub mod spans;
 pub mod trace;
 pub mod tunnel;
 pub mod worker;

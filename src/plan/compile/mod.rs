@@ -18,6 +18,7 @@ mod slo;
 mod slots;
 mod split;
 mod sticky;
+mod tracing;
 mod upstreams;
 
 use std::collections::BTreeMap;
@@ -160,6 +161,7 @@ fn build(context: &mut Context<'_>) -> Option<Plan> {
     let access_log = single(context, "accessLog", |file| file.access_log.as_ref())
         .and_then(|log| access_log(context, &log));
     let tracing = single(context, "tracing", |file| file.tracing.as_ref());
+    let otlp = tracing::collector(context, tracing.as_ref().and_then(|tracing| tracing.otlp.as_ref()));
     let notify = notify::compile(context);
     unused_upstreams(context);
     Some(Plan {
@@ -177,6 +179,7 @@ fn build(context: &mut Context<'_>) -> Option<Plan> {
         trusted_proxies: trusted,
         access_log,
         trace_sample: tracing.map(|tracing| tracing.sample.parts_per_million),
+        otlp,
         process: process?,
         mirror_bytes: context.mirror_bytes,
         notify: notify.into(),

@@ -360,7 +360,6 @@ fn not_yet() {
     let rows = [
         ("budgets.replayBytes", "budgets: { replayBytes: «1MiB» }".to_owned()),
         ("state", "state: «{» etcd: {} }".to_owned()),
-        ("tracing.otlp", "tracing: { otlp: «x», sample: 1% }".to_owned()),
         ("admin.tls", "admin: { tls: «{» cert: a, key: b } }".to_owned()),
         ("listeners.x.tls", "listeners: [{ name: x, address: \"[::]:1\", tls: «{»} }]".to_owned()),
         ("listeners.x.proxyProtocol", "listeners: [{ name: x, address: \"[::]:1\", proxyProtocol: «{»} }]".to_owned()),
