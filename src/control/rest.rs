@@ -6,8 +6,10 @@
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::ahead::WRITE_DEADLINE;
 use super::controller::Controller;
 use super::refusal::{Refusal, RefusalKind};
+use super::store::Store;
 use super::writer::Done;
 
 /// Somebody wants to take over.
@@ -27,9 +29,12 @@ impl Controller {
     /// Writes everything down, says so, and rests.
     pub(super) async fn rest(&mut self, asked: Rest, done: &mut watch::Receiver<Done>) {
         self.settle(done).await;
+        let (store, second) = (Store::at(&self.state_dir), self.clock.now().0 / 1_000);
+        let counted = self.rollouts.objectives.write_down(&store, second);
+        let late = tokio::time::timeout(WRITE_DEADLINE, counted).await.is_err();
         self.submit(Vec::new(), Vec::new(), Vec::new());
         self.settle(done).await;
-        if !self.rollouts.store {
+        if late || !self.rollouts.store {
             let why = format!("the state cannot be written: {}", self.report.load().state);
             let refusal = Refusal::new(RefusalKind::Conflict, "state-not-writable", why);
             let _ = asked.reply.send(Err(refusal.hint("repair the state folder, or restart instead")));

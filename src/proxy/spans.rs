@@ -54,7 +54,7 @@ impl Sampled {
 
     /// An attempt begins.
     pub fn attempt(&mut self, own: u64, endpoint: &Arc<str>) {
-        self.close();
+        self.close(self.started.elapsed());
         if self.attempts.len() == MAX_ATTEMPTS {
             return;
         }
@@ -81,14 +81,15 @@ impl Sampled {
     /// The exchange ended.
     #[must_use]
     pub fn end(mut self, record: AccessRecord) -> Span {
-        self.close();
+        // No part lasts longer than the whole.
+        self.close(record.duration);
         Span { ids: self.ids, start_nanos: self.start_nanos, record, attempts: self.attempts }
     }
 
-    fn close(&mut self) {
+    fn close(&mut self, at: Duration) {
         let open = std::mem::take(&mut self.open);
         if let Some(last) = self.attempts.last_mut().filter(|_| open) {
-            last.duration = self.started.elapsed().saturating_sub(last.after);
+            last.duration = at.saturating_sub(last.after);
         }
     }
 }

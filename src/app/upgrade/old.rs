@@ -54,7 +54,8 @@ async fn converse(proxy: &Proxy, channel: &Channel) -> Result<Resting, String> {
         hear(channel, "able", |word| matches!(word, Word::Able)).await
     };
     within(START, "able", able).await?;
-    let resting = proxy.control().rest().await.map_err(|refusal| refusal.message)?;
+    let rest = async { proxy.control().rest().await.map_err(|refusal| refusal.message) };
+    let resting = within(TAKEOVER, "given the state", rest).await?;
     let ready = async {
         channel.send(&Word::Yours, &[]).await.map_err(gone)?;
         hear(channel, "ready", |word| matches!(word, Word::Ready)).await
