@@ -144,7 +144,7 @@ fn tunnels_last_to_the_grace_and_end_in_order_whoever_is_sending() {
     let mut head = vec![0; AGREE.len() * 4];
     let mut read = 0;
     while !head[..read].ends_with(b"\r\n\r\n") {
-        read += wire.read(&mut head[read..read + 1]).expect("a head");
+        read += wire.read(&mut head[read..=read]).expect("a head");
     }
     // This one never stops sending.
     let (sending, stop) = (wire.try_clone().expect("one socket"), Arc::new(AtomicBool::new(false)));
