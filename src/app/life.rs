@@ -12,7 +12,7 @@ use super::run::{Proxy, start_with};
 use super::sockets::Found;
 use super::upgrade::Own;
 use super::upgrade::new::Predecessor;
-use super::upgrade::old::{Replaced, hand_over};
+use super::upgrade::old::hand_over;
 use super::{activation, notify};
 use crate::cli::Exit;
 
@@ -42,8 +42,8 @@ async fn live(path: &Path, own: &Own, given: Vec<Found>) -> Exit {
         Ok(proxy) => proxy,
         Err(exit) => return exit,
     };
-    let mut replaced = None;
-    while replaced.is_none() {
+    let mut replaced = false;
+    while !replaced {
         if !told.upgrade().await {
             break;
         }
@@ -68,10 +68,9 @@ async fn begin(path: &Path, given: Vec<Found>) -> Result<Proxy, Exit> {
         refused.exit
     })?;
     introduce(path, &proxy);
-    if let Some(Err(error)) = match predecessor {
-        Some(predecessor) => Some(predecessor.ready().await),
-        None => None,
-    } {
+    if let Some(predecessor) = predecessor
+        && let Err(error) = predecessor.ready().await
+    {
         tracing::warn!("the process that was replaced is gone already: {error}");
     }
     notify::say("READY=1");
@@ -98,32 +97,31 @@ fn introduce(path: &Path, proxy: &Proxy) {
     );
 }
 
-/// Has a new program take over; `None` when this one goes on.
-async fn upgrade(proxy: &Proxy, own: &Own) -> Option<Replaced> {
+/// Has a new program take over; false when this one goes on.
+async fn upgrade(proxy: &Proxy, own: &Own) -> bool {
     tracing::info!("starting a new process to take over");
     match hand_over(proxy, own).await {
-        Ok(replaced) => {
-            tracing::info!("process {} has taken over", replaced.by);
-            notify::say(&format!("MAINPID={}\nREADY=1", replaced.by));
-            Some(replaced)
+        Ok(process) => {
+            tracing::info!("process {process} has taken over");
+            notify::say(&format!("MAINPID={process}\nREADY=1"));
+            true
         }
         Err(why) => {
             tracing::error!("no upgrade, this process goes on: {why}");
             notify::say("STATUS=an upgrade failed; the old process serves");
-            None
+            false
         }
     }
 }
 
-async fn end(proxy: Proxy, replaced: Option<Replaced>, told: &mut Told) {
+async fn end(proxy: Proxy, replaced: bool, told: &mut Told) {
     tracing::info!("draining");
     let leaving = async {
-        match replaced {
-            Some(replaced) => proxy.leave(replaced.resting).await,
-            None => {
-                notify::say("STOPPING=1");
-                proxy.stop().await;
-            }
+        if replaced {
+            proxy.leave().await;
+        } else {
+            notify::say("STOPPING=1");
+            proxy.stop().await;
         }
     };
     tokio::select! {

@@ -21,7 +21,7 @@ use super::upgrade::new::Predecessor;
 use super::worker::{self, Birth};
 use crate::admin::{self, Admin, Gate, Tokens};
 use crate::cli::Exit;
-use crate::control::{self, Booted, ControlHandle, Health, Meters, Options, Resting, Running, SystemClock};
+use crate::control::{self, Booted, ControlHandle, Health, Meters, Options, Running, SystemClock};
 use crate::ledger::{Book, Seen};
 use crate::model::time::Clock;
 use crate::model::{Diagnostic, Generation, WorkerId, names};
@@ -308,14 +308,13 @@ impl Proxy {
     }
 
     /// Drains while another process serves: it answers the operator from now on.
-    pub async fn leave(mut self, resting: Resting) {
+    pub async fn leave(mut self) {
         self.health.draining();
         for end in self.end_admin.drain(..) {
             // A listener that ended already has nothing to keep.
             let _ = end.send(());
         }
         self.finish().await;
-        drop(resting);
     }
 
     async fn finish(self) {

@@ -25,6 +25,13 @@ pub struct Resting {
     _awake: oneshot::Sender<()>,
 }
 
+impl Resting {
+    /// The other process decides from now on: this one never does again, however it ends.
+    pub fn for_good(self) {
+        std::mem::forget(self);
+    }
+}
+
 impl Controller {
     /// Writes everything down, says so, and rests.
     pub(super) async fn rest(&mut self, asked: Rest, done: &mut watch::Receiver<Done>) {

@@ -22,20 +22,12 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 /// Time between two looks at it.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// What is left to do: go.
-#[derive(Debug)]
-pub struct Replaced {
-    /// The process that serves now.
-    pub by: u32,
-    /// As long as it is kept, this process decides nothing.
-    pub resting: Resting,
-}
-
-/// Has a new process take over. Dropped before its end, or failing, it leaves everything as it was.
+/// Has a new process take over; gives its number. Dropped before its end, or failing, it leaves
+/// everything as it was; else this process never decides again.
 ///
 /// # Errors
 /// Why this process goes on, in one sentence.
-pub async fn hand_over(proxy: &Proxy, own: &Own) -> Result<Replaced, String> {
+pub async fn hand_over(proxy: &Proxy, own: &Own) -> Result<u32, String> {
     if std::process::id() == 1 {
         return Err("process 1 cannot be replaced: its container would end with it".to_owned());
     }
@@ -43,7 +35,10 @@ pub async fn hand_over(proxy: &Proxy, own: &Own) -> Result<Replaced, String> {
     let mut newcomer = Newcomer::start(own, theirs)?;
     let replaced = converse(proxy, &channel).await;
     match replaced {
-        Ok(resting) => Ok(Replaced { by: newcomer.stays(), resting }),
+        Ok(resting) => {
+            resting.for_good();
+            Ok(newcomer.stays())
+        }
         Err(why) => Err(newcomer.ended(why).await),
     }
 }

@@ -16,9 +16,9 @@ mod routes;
 mod rules;
 mod slo;
 mod slots;
+mod spans;
 mod split;
 mod sticky;
-mod tracing;
 mod upstreams;
 
 use std::collections::BTreeMap;
@@ -161,7 +161,7 @@ fn build(context: &mut Context<'_>) -> Option<Plan> {
     let access_log = single(context, "accessLog", |file| file.access_log.as_ref())
         .and_then(|log| access_log(context, &log));
     let tracing = single(context, "tracing", |file| file.tracing.as_ref());
-    let otlp = tracing::collector(context, tracing.as_ref().and_then(|tracing| tracing.otlp.as_ref()));
+    let otlp = spans::collector(context, tracing.as_ref().and_then(|tracing| tracing.otlp.as_ref()));
     let notify = notify::compile(context);
     unused_upstreams(context);
     Some(Plan {
