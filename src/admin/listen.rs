@@ -127,11 +127,12 @@ fn bind_unix(path: &Path) -> io::Result<Bound> {
     Ok(Bound::Unix(listener, path.to_owned()))
 }
 
-/// Answers until `shutdown` completes, then finishes what is being answered.
+/// Answers until `shutdown` completes, then finishes what is being answered. `shutdown` says whether
+/// another process listens on the same socket from then on.
 ///
 /// # Errors
 /// When the listener cannot be handed to the runtime.
-pub async fn serve(bound: Bound, router: Router, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+pub async fn serve(bound: Bound, router: Router, shutdown: impl Future<Output = bool>) -> io::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let accepting = async {
@@ -166,11 +167,17 @@ pub async fn serve(bound: Bound, router: Router, shutdown: impl Future<Output = 
             }
         }
     };
+    let mut passed_on = false;
     let ended: io::Result<Infallible> = tokio::select! {
         ended = accepting => ended,
-        () = shutdown => Err(io::Error::from(io::ErrorKind::Interrupted)),
+        passed = shutdown => {
+            passed_on = passed;
+            Err(io::Error::from(io::ErrorKind::Interrupted))
+        }
     };
-    if let Bound::Unix(_, path) = &bound {
+    if let Bound::Unix(_, path) = &bound
+        && !passed_on
+    {
         // A socket file that is gone already is what we want.
         let _ = std::fs::remove_file(path);
     }

@@ -57,6 +57,7 @@ impl Site {
             meters: Meters::new(cold.recorder()),
             clock: Arc::clone(&clock),
             upkeep: Arc::new(|| {}),
+            reloading: |_| {},
         };
         let running = control::start(booted, options);
         let admin = Admin::new(Parts {

@@ -3,8 +3,14 @@
 //! It turns a verb into a running program. It must never hold logic of its own beyond putting
 //! parts together.
 
+mod activation;
 pub mod demo;
+pub mod life;
+mod notify;
 pub mod run;
+mod sinks;
+pub mod sockets;
+pub mod upgrade;
 pub mod worker;
 
 use std::process::ExitCode;
@@ -17,7 +23,7 @@ use crate::cli::{Cli, Command, Exit};
 #[must_use]
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Run(args) => run::until_told(&args.config),
+        Command::Run(args) => life::until_told(&args.config),
         Command::Demo(args) => demo::play(args.stay).map(|good| if good { Exit::Ok } else { Exit::Refused }),
         Command::Local(verb) => Ok(verb.run_here()),
         Command::Remote(verb) => Ok(verb.run()),

@@ -4,16 +4,20 @@
 //! start fails before the first request is taken; it must never bind anything after that.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::notify;
+use super::sinks::Sinks;
+use super::sockets::{Found, Label, Sockets, Taken};
+use super::upgrade::new::Predecessor;
 use super::worker::{self, Birth};
 use crate::admin::{self, Admin, Gate, Tokens};
 use crate::cli::Exit;
@@ -21,11 +25,10 @@ use crate::control::{self, Booted, ControlHandle, Health, Meters, Options, Runni
 use crate::ledger::{Book, Seen};
 use crate::model::time::Clock;
 use crate::model::{Diagnostic, Generation, WorkerId, names};
-use crate::net::bind;
 use crate::plan::{Plan, Plans};
 use crate::spec::render::render;
 use crate::telemetry::access_log::Target;
-use crate::telemetry::{AccessLog, Cold};
+use crate::telemetry::{AccessLog, Cold, Spans};
 use crate::upstream::watching::Turned;
 use crate::upstream::{dns, watching};
 
@@ -35,6 +38,9 @@ const CANNOT_START: [&str; 2] = ["unreadable", "bad-address"];
 const TURNS: usize = 64;
 /// How long workers may take beyond their grace before the process ends without them.
 const LAST_CALL: Duration = Duration::from_secs(1);
+
+/// How long the last spans may take.
+const LAST_SPANS: Duration = Duration::from_millis(500);
 
 /// A start that did not happen.
 #[derive(Debug)]
@@ -56,6 +62,10 @@ pub struct Proxy {
     end_admin: Vec<oneshot::Sender<()>>,
     workers: Vec<JoinHandle<()>>,
     state_dir: PathBuf,
+    /// Every listening socket once more.
+    passing: Vec<(Label, OwnedFd)>,
+    /// Where records and spans go.
+    sinks: Arc<Sinks>,
 }
 
 /// Starts a proxy on the present runtime.
@@ -63,37 +73,53 @@ pub struct Proxy {
 /// # Errors
 /// Why it cannot start, ready to be printed.
 pub async fn start(path: &Path) -> Result<Proxy, Refused> {
+    start_with(path, Vec::new(), None).await
+}
+
+/// The same with sockets that were given, in the place of a process that still serves.
+///
+/// # Errors
+/// Why it cannot start, ready to be printed.
+pub async fn start_with(
+    path: &Path,
+    found: Vec<Found>,
+    predecessor: Option<&Predecessor>,
+) -> Result<Proxy, Refused> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let env = control::environment();
-    let booted = control::boot(path, &env, worker_count, clock.now()).map_err(|refused| {
-        let control::Refused { diagnostics, sources } = *refused;
-        let plain = diagnostics.iter().all(|one| CANNOT_START.contains(&one.code));
-        let lines = || diagnostics.iter().map(Diagnostic::to_string).collect::<Vec<_>>().join("\n");
-        if plain {
-            Refused { text: lines(), exit: Exit::Usage }
-        } else {
-            Refused { text: render(&diagnostics, &sources, false), exit: Exit::Refused }
-        }
-    })?;
+    let mut sockets = Sockets::of(found);
+    if let Some(predecessor) = predecessor {
+        // Whatever can fail fails while the other one still decides; its state is not touched.
+        let (plan, workers) =
+            control::rehearse(path, &env, worker_count, clock.now()).map_err(|why| told(*why))?;
+        sockets.hold(&plan, workers).map_err(cannot)?;
+        let lost = |error| cannot(format!("the process to be replaced does not let go: {error}"));
+        predecessor.able().await.map_err(lost)?;
+    }
+    let booted = control::boot(path, &env, worker_count, clock.now()).map_err(|why| told(*why))?;
     for warning in &booted.warnings {
         tracing::warn!("{warning}");
     }
     let plan = booted.plan();
-    let sockets = bind_all(&plan, booted.book.workers())?;
-    let admin_bound =
-        admin::bind(&plan.process.admin_address).map_err(|why| cannot(format!("admin.address: {why}")))?;
-    let metrics_bound = match plan.process.metrics_address {
-        Some(address) => {
-            Some(admin::bind(&address.to_string()).map_err(|why| cannot(format!("metrics.address: {why}")))?)
-        }
-        None => None,
-    };
+    sockets.hold(&plan, booted.book.workers()).map_err(cannot)?;
+    let sockets = sockets.take(&plan).map_err(|error| cannot(error.to_string()))?;
     let base = control::load::base(path);
     let tokens = Tokens::open(&plan.process.admin, &base, &booted.state_dir).map_err(cannot)?;
     for failure in dns::resolve(&plan).await {
         tracing::warn!("name lookup failed, its endpoint has no address yet: {failure}");
     }
-    Ok(Assembly { booted, clock, base }.spawn(sockets, admin_bound, metrics_bound, tokens).await)
+    Ok(Assembly { booted, clock, base }.spawn(sockets, tokens).await)
+}
+
+fn told(refused: control::Refused) -> Refused {
+    let control::Refused { diagnostics, sources } = refused;
+    let plain = diagnostics.iter().all(|one| CANNOT_START.contains(&one.code));
+    let lines = || diagnostics.iter().map(Diagnostic::to_string).collect::<Vec<_>>().join("\n");
+    if plain {
+        Refused { text: lines(), exit: Exit::Usage }
+    } else {
+        Refused { text: render(&diagnostics, &sources, false), exit: Exit::Refused }
+    }
 }
 
 fn cannot(text: String) -> Refused {
@@ -107,16 +133,6 @@ fn worker_count(configured: u16) -> usize {
     }
 }
 
-/// One socket per worker for every listener, by listener.
-fn bind_all(plan: &Plan, workers: usize) -> Result<Vec<Vec<TcpListener>>, Refused> {
-    let bound = plan.listeners.iter().map(|listener| {
-        bind::bind(listener.address, workers).map_err(|error| {
-            cannot(format!("listener {} cannot bind {}: {error}", listener.name, listener.address))
-        })
-    });
-    bound.collect()
-}
-
 /// Everything known before the first thread is started.
 struct Assembly {
     booted: Booted,
@@ -125,13 +141,8 @@ struct Assembly {
 }
 
 impl Assembly {
-    async fn spawn(
-        self,
-        sockets: Vec<Vec<TcpListener>>,
-        admin_bound: admin::Bound,
-        metrics_bound: Option<admin::Bound>,
-        tokens: Tokens,
-    ) -> Proxy {
+    async fn spawn(self, sockets: Taken, tokens: Tokens) -> Proxy {
+        let Taken { listeners, admin: admin_bound, metrics: metrics_bound, passing } = sockets;
         let Self { booted, clock, base } = self;
         let (plans, published) = (booted.publisher.plans(), booted.publisher.wake());
         let (book, plan) = (Arc::clone(&booted.book), booted.plan());
@@ -139,6 +150,10 @@ impl Assembly {
         let cold = Arc::new(Cold::new());
         let log = Arc::new(AccessLog::new(cold.counter(&names::LOG_DROPPED, &[])));
         log.open(plan.access_log.as_ref().map(|log| Target::of(&log.path, &base)));
+        let collector = plans.clone();
+        let to = move || collector.load_full().otlp.as_ref().map(ToString::to_string);
+        let spans = Spans::start(cold.counter(&names::SPANS_DROPPED, &[]), to);
+        let sinks = Arc::new(Sinks { log: Arc::clone(&log), spans });
         let health = Arc::new(Health::default());
         let upkeep = Arc::clone(&cold);
         let options = Options {
@@ -146,17 +161,18 @@ impl Assembly {
             meters: Meters::new(cold.recorder()),
             clock: Arc::clone(&clock),
             upkeep: Arc::new(move || upkeep.upkeep()),
+            reloading: notify::reloading,
         };
         let mut running = control::start(booted, options);
         running.has_begun().await;
         let (stop, stopped) = watch::channel(false);
-        let workers = spawn_workers(sockets, |id, sockets| Birth {
+        let workers = spawn_workers(listeners, book.workers(), |id, sockets| Birth {
             id,
             sockets,
             plans: plans.clone(),
             published: published.clone(),
             book: Arc::clone(&book),
-            sink: Arc::clone(&log) as _,
+            sink: Arc::clone(&sinks) as _,
             pairs: Arc::clone(&running.pairs),
             seed: fastrand::u64(..),
             stop: stopped.clone(),
@@ -181,19 +197,22 @@ impl Assembly {
         let mut end_admin = vec![serve(admin_bound, admin.router(gate))];
         end_admin.extend(metrics_bound.map(|bound| serve(bound, admin.metrics_router())));
         health.listening();
-        Proxy { plans, book, running, health, log, stop, end_admin, workers, state_dir }
+        Proxy { plans, book, running, health, log, stop, end_admin, workers, state_dir, passing, sinks }
     }
 }
 
 fn spawn_workers(
     sockets: Vec<Vec<TcpListener>>,
+    count: usize,
     birth: impl Fn(WorkerId, Vec<(usize, TcpListener)>) -> Birth,
 ) -> Vec<JoinHandle<()>> {
-    let count = sockets.first().map_or(0, Vec::len);
     let mut per_worker: Vec<Vec<(usize, TcpListener)>> = (0..count).map(|_| Vec::new()).collect();
     for (listener, sockets) in sockets.into_iter().enumerate() {
-        for (worker, socket) in per_worker.iter_mut().zip(sockets) {
-            worker.push((listener, socket));
+        // More sockets than workers are given by a process that had more of them.
+        for (at, socket) in sockets.into_iter().enumerate() {
+            if let Some(worker) = per_worker.get_mut(at % count.max(1)) {
+                worker.push((listener, socket));
+            }
         }
     }
     let threads = per_worker.into_iter().enumerate().filter_map(|(id, sockets)| {
@@ -213,8 +232,8 @@ fn serve(bound: admin::Bound, router: axum::Router) -> oneshot::Sender<()> {
     let (end, ended) = oneshot::channel::<()>();
     let address = bound.address();
     tokio::spawn(async move {
-        // A dropped sender ends it as well as a sent word.
-        let shutdown = async { drop(ended.await) };
+        // A dropped sender ends it; a sent word says that another process listens on.
+        let shutdown = async { ended.await.is_ok() };
         if let Err(error) = admin::serve(bound, router, shutdown).await {
             tracing::error!("the admin listener on {address} ended: {error}");
         }
@@ -282,106 +301,54 @@ impl Proxy {
         arms
     }
 
+    /// Where what is remembered is.
+    #[must_use]
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    /// Every listening socket, to be passed on.
+    #[must_use]
+    pub fn passing(&self) -> &[(Label, OwnedFd)] {
+        &self.passing
+    }
+
     /// Drains: readiness fails, the delay passes, sockets close, exchanges finish.
     pub async fn stop(self) {
-        let process = self.plan().process.clone();
         self.health.draining();
-        tokio::time::sleep(process.shutdown_delay).await;
+        tokio::time::sleep(self.plan().process.shutdown_delay).await;
+        self.finish().await;
+    }
+
+    /// Drains while another process serves: it answers the operator from now on.
+    pub async fn leave(mut self) {
+        self.health.draining();
+        for end in self.end_admin.drain(..) {
+            // A listener that ended already has nothing to keep.
+            let _ = end.send(());
+        }
+        self.finish().await;
+    }
+
+    async fn finish(self) {
+        let grace = self.plan().process.shutdown_grace;
+        // Held any longer, they would take connections that nobody accepts.
+        drop(self.passing);
         self.stop.send_replace(true);
         let workers = self.workers;
         let joined =
             tokio::task::spawn_blocking(move || workers.into_iter().for_each(|worker| drop(worker.join())));
-        if tokio::time::timeout(process.shutdown_grace + LAST_CALL, joined).await.is_err() {
+        if tokio::time::timeout(grace + LAST_CALL, joined).await.is_err() {
             tracing::warn!("workers did not finish in their grace; what they still served is cut");
         }
         self.running.stop();
         drop(self.end_admin);
+        if tokio::time::timeout(LAST_SPANS, self.sinks.spans.flush()).await.is_err() {
+            tracing::warn!("the collector did not take the last spans in time");
+        }
         let log = self.log;
         if tokio::task::spawn_blocking(move || log.close()).await.is_err() {
             tracing::warn!("the access log did not close");
         }
-    }
-}
-
-/// Serves until told to stop; a second signal ends the process at once.
-///
-/// # Errors
-/// The runtime could not be set up.
-pub fn until_told(path: &Path) -> io::Result<Exit> {
-    crate::telemetry::logging::init();
-    raise_file_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let exit = runtime.block_on(async {
-        // Before anything is ready: whoever sees us ready may already tell us to stop.
-        let mut told = match Told::listen() {
-            Ok(told) => told,
-            Err(error) => return cannot_listen(&error),
-        };
-        let proxy = match start(path).await {
-            Ok(proxy) => proxy,
-            Err(refused) => {
-                eprintln!("{}", refused.text);
-                return refused.exit;
-            }
-        };
-        let plan = proxy.plan();
-        for listener in plan.listeners.iter() {
-            tracing::info!("listener {} on {}", listener.name, listener.address);
-        }
-        for route in plan.routes.iter().filter(|route| route.operator.is_some()) {
-            let weights: Vec<String> =
-                route.arms.iter().map(|arm| format!("{}={}", arm.name, arm.weight)).collect();
-            tracing::warn!("operator weights are in force on route {}: {}", route.name, weights.join(" "));
-        }
-        let (config, state) = (path.display(), proxy.state_dir.display());
-        tracing::info!(
-            "admin on {}, configuration {config}, state {state}, generation {}, ready",
-            plan.process.admin_address,
-            plan.generation
-        );
-        drop(plan);
-        told.stop().await;
-        tracing::info!("draining");
-        tokio::select! {
-            () = proxy.stop() => tracing::info!("drained"),
-            () = told.stop() => tracing::warn!("told twice: ending at once"),
-        }
-        Exit::Ok
-    });
-    runtime.shutdown_background();
-    Ok(exit)
-}
-
-fn cannot_listen(error: &io::Error) -> Exit {
-    eprintln!("signals cannot be received: {error}");
-    Exit::Usage
-}
-
-/// SIGTERM and SIGINT, received from its creation on.
-struct Told {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Told {
-    fn listen() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-/// Takes as many descriptors as the system allows: every connection needs one.
-fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
-    {
-        tracing::warn!("the limit on open files cannot be raised: {error}");
     }
 }

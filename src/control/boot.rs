@@ -146,6 +146,30 @@ pub fn boot(
     })
 }
 
+/// Loads and compiles as [`boot`] does, without a look at the state: whether a start would go well. Gives
+/// the plan and the number of workers.
+///
+/// # Errors
+/// Every finding when there is no configuration to start with.
+pub fn rehearse(
+    path: &Path,
+    env: &Env,
+    workers: impl FnOnce(u16) -> usize,
+    now: UnixMillis,
+) -> Result<(Plan, usize), Box<Refused>> {
+    let loaded = read(path, env)?;
+    let listeners = loaded.spec.files.iter().map(|(_, file)| file.listeners.len()).sum();
+    let written = loaded.spec.files.iter().find_map(|(_, file)| file.workers.as_ref());
+    let book = Arc::new(Book::new(workers(written.map_or(0, |spot| spot.value)), listeners));
+    let (spec, lists, overlay, now) = (&loaded.spec, &loaded.lists, &Overlay::default(), now.seconds());
+    let compiled = compile(Inputs { spec, lists, env, overlay, book: &book, previous: None, now });
+    let refused = |diagnostics| {
+        let sources = loaded.spec.files.iter().map(|(source, _)| source.clone()).collect();
+        Box::new(Refused { diagnostics, sources })
+    };
+    compiled.map(|compiled| (compiled.plan, book.workers())).map_err(refused)
+}
+
 fn read(path: &Path, env: &Env) -> Result<Box<Loaded>, Box<Refused>> {
     match load::look(path, env, None, SystemTime::now()) {
         Look::Loaded(loaded) => Ok(loaded),

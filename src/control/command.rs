@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::differences::Differences;
 use super::refusal::Refusal;
 use super::report::Report;
+use super::rest::{Rest, Resting};
 use super::rollouts::report::Conducted;
 use crate::ledger::guard::breaker::Turn;
 use crate::model::{Diagnostic, Generation};
@@ -118,6 +119,8 @@ pub enum Command {
         /// How.
         turn: Turn,
     },
+    /// Write everything down and decide nothing more: another process is to take over.
+    Rest(Rest),
     /// Move a rollout.
     Rollout {
         /// What is asked.
@@ -348,6 +351,15 @@ impl ControlHandle {
     #[must_use]
     pub fn rollouts(&self) -> Arc<Conducted> {
         self.conducted.load_full()
+    }
+
+    /// Has everything written down and nothing decided as long as the answer is kept. What is asked
+    /// meanwhile waits.
+    ///
+    /// # Errors
+    /// When the state cannot be written; decisions go on.
+    pub async fn rest(&self) -> Result<Resting, Refusal> {
+        self.ask(|reply| Command::Rest(Rest { reply })).await
     }
 
     async fn ask<T>(

@@ -207,6 +207,7 @@ impl Controller {
             let (retry_at, due) = (self.retry_at, self.due());
             tokio::select! {
                 command = commands.recv() => match command {
+                    Some(Command::Rest(asked)) => self.rest(asked, &mut done).await,
                     Some(command) => self.obey(command).await,
                     None => return,
                 },
@@ -252,6 +253,8 @@ impl Controller {
             }
             Command::BreakerTurned { upstream, turn } => self.breaker_turned(&upstream, turn),
             Command::Rollout { ask, reply } => self.rollout(ask, reply).await,
+            // Only between two steps of the loop.
+            Command::Rest(asked) => drop(asked),
         }
     }
 

@@ -32,6 +32,7 @@ pub mod refusal;
 pub mod regular;
 mod reload;
 pub mod report;
+mod rest;
 pub mod rollouts;
 pub mod secret;
 pub mod start;
@@ -42,7 +43,7 @@ mod weights;
 mod witness;
 pub mod writer;
 
-pub use boot::{Booted, Refused, boot};
+pub use boot::{Booted, Refused, boot, rehearse};
 pub use command::{
     BreakerAsk, BreakerDone, By, Changed, Command, ControlHandle, DrainAsk, Expected, FlipAsk, ReloadDone,
     RolloutAsk, WeightsDone,
@@ -53,6 +54,7 @@ pub use meters::Meters;
 pub use publisher::Publisher;
 pub use refusal::{Refusal, RefusalKind, find};
 pub use report::{Attempt, Report};
+pub use rest::Resting;
 pub use rollouts::RolloutReport;
 pub use rollouts::report::Conducted;
 pub use start::{Options, Running, start};

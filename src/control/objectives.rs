@@ -163,9 +163,26 @@ impl Objectives {
             return;
         }
         self.forget(second);
+        self.begin(store, second);
+    }
+
+    fn begin(&mut self, store: &Store, second: u64) {
         let burns = self.burns.iter().take(MAX_WRITTEN);
         let burns = burns.map(|(name, burn)| (name.clone(), Arc::clone(burn))).collect();
         self.writer.begin(store, burns, second);
+    }
+
+    /// Writes what was counted, and waits until it is written: another process counts on from there.
+    pub async fn write_down(&mut self, store: &Store, second: u64) {
+        for last in [false, true] {
+            if let Some(running) = self.writer.running.take() {
+                // One that failed has said so.
+                let _ = running.await;
+            }
+            if !last && self.writer.dirty {
+                self.begin(store, second);
+            }
+        }
     }
 
     /// Lets go of what nobody counts any more.

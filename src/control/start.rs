@@ -25,6 +25,8 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Called once a second on a thread that may wait.
     pub upkeep: Arc<dyn Fn() + Send + Sync>,
+    /// Told when a reload by SIGHUP begins, and how it ended.
+    pub reloading: fn(Option<bool>),
 }
 
 impl std::fmt::Debug for Options {
@@ -83,6 +85,7 @@ pub(super) fn start_comparing(booted: Booted, options: Options, lookup: differen
     let book = Arc::clone(&booted.book);
     let clock = Arc::clone(&options.clock);
     let upkeep = Arc::clone(&options.upkeep);
+    let reloading = options.reloading;
     let (differences, pairs) = differences::start(lookup);
     let mut controller = Controller::new(booted, options);
     controller.rollouts.differences = differences.clone();
@@ -91,7 +94,7 @@ pub(super) fn start_comparing(booted: Booted, options: Options, lookup: differen
     let tasks = vec![
         tokio::spawn(controller.run(commands, begun)),
         tokio::spawn(watcher::run(control.clone(), seen)),
-        tokio::spawn(watcher::hangups(control.clone())),
+        tokio::spawn(watcher::hangups(control.clone(), reloading)),
         tokio::spawn(ticker::run(book, Arc::clone(&recent), clock, upkeep)),
     ];
     Running { control, recent, pairs, tasks, begun: Some(has_begun) }

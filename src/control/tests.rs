@@ -75,6 +75,7 @@ impl Site {
                 meters: Meters::new(cold.recorder()),
                 clock: Arc::new(SystemClock),
                 upkeep: Arc::new(|| {}),
+                reloading: |_| {},
             },
         );
         Started { plans, wake, health, cold, running }

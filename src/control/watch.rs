@@ -55,7 +55,7 @@ pub async fn run(control: ControlHandle, seen: watch::Receiver<Arc<Seen>>) {
 }
 
 /// Reloads on every SIGHUP until it is dropped.
-pub async fn hangups(control: ControlHandle) {
+pub async fn hangups(control: ControlHandle, reloading: fn(Option<bool>)) {
     let kind = tokio::signal::unix::SignalKind::hangup();
     let mut hangups = match tokio::signal::unix::signal(kind) {
         Ok(hangups) => hangups,
@@ -66,7 +66,9 @@ pub async fn hangups(control: ControlHandle) {
     };
     while hangups.recv().await.is_some() {
         // What was refused is in the report, the log and the metrics.
-        let _ = control.reload(false, By::actor("signal"), Expected::Any).await;
+        reloading(None);
+        let done = control.reload(false, By::actor("signal"), Expected::Any).await;
+        reloading(Some(done.is_ok()));
     }
 }
 

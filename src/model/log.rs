@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::outcome::ChoiceReason;
+use super::span::Span;
 
 /// One exchange as the access log tells it. Strings of the request are refcounted bytes.
 #[derive(Clone, Debug)]
@@ -88,4 +89,10 @@ impl Shadow {
 pub trait AccessSink: Send + Sync {
     /// Hands over one record. Must never block; may drop and count.
     fn record(&self, record: AccessRecord);
+
+    /// Hands over one sampled exchange. Must never block; may drop and count. A sink without a
+    /// collector has no use for it.
+    fn span(&self, span: Span) {
+        drop(span);
+    }
 }

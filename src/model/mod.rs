@@ -14,6 +14,7 @@ pub mod names;
 pub mod outcome;
 pub mod overlay;
 pub mod shadow;
+pub mod span;
 pub mod time;
 pub mod trailers;
 

@@ -68,6 +68,7 @@ families! {
     CONNECTIONS = "switchback_connections", "gauge", ["listener"], "Open client connections.";
     BUILD_INFO = "switchback_build_info", "gauge", ["version"], "1, with the version of the program.";
     LOG_DROPPED = "switchback_access_log_dropped_total", "counter", [], "Access log lines dropped because the writer could not keep up.";
+    SPANS_DROPPED = "switchback_spans_dropped_total", "counter", [], "Spans dropped because the collector was away or could not keep up.";
     PROCESS_CPU = "process_cpu_seconds_total", "counter", [], "User and system CPU time of the process.";
     PROCESS_RSS = "process_resident_memory_bytes", "gauge", [], "Resident memory of the process.";
     PROCESS_FDS = "process_open_fds", "gauge", [], "Open file descriptors.";

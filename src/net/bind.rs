@@ -7,7 +7,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Connections the kernel queues before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -34,6 +34,25 @@ pub fn bind_alone(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// At least `count` sockets out of some that listen already: more are bound beside them where the
+/// system shares their address, else the same ones are accepted from by several workers.
+///
+/// # Errors
+/// The system's.
+pub fn enough(mut listening: Vec<TcpListener>, count: usize) -> io::Result<Vec<TcpListener>> {
+    let given = listening.len();
+    while listening.len() < count {
+        let Some(one) = listening.get(listening.len() % given.max(1)) else { break };
+        let more = if SockRef::from(one).reuse_port().unwrap_or(false) {
+            bind_shared(one.local_addr()?)
+        } else {
+            one.try_clone()
+        };
+        listening.push(more?);
+    }
+    Ok(listening)
 }
 
 fn bind_shared(address: SocketAddr) -> io::Result<TcpListener> {

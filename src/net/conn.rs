@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -197,12 +197,8 @@ async fn tunnel<H: Handler>(io: ClientIo, client: &Rc<Client>, serving: &Serving
     client.begin(serving.clock.tick(), false);
     client.answered();
     let (stream, ahead) = io.into_parts();
-    let mut running = pin!(Rc::clone(&serving.handler).tunnel(left, stream, ahead));
-    poll_fn(|cx| {
-        client.wake_with(cx.waker());
-        if client.kill.get().is_some() { Poll::Ready(()) } else { running.as_mut().poll(cx) }
-    })
-    .await;
+    // It ends itself when the connection is told to: both of its sides must hear of that.
+    Rc::clone(&serving.handler).tunnel(left, stream, ahead).await;
     client.end(serving.clock.tick());
 }
 

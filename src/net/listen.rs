@@ -20,6 +20,8 @@ use crate::model::{Client, RejectReason};
 
 /// Pause after an accept failed for want of resources.
 const BACKOFF: Duration = Duration::from_millis(100);
+/// Connections taken at most after the word to stop: as many as wait for an accept.
+const LAST_ACCEPTS: usize = 4096;
 /// Sent when the listener is full.
 const FULL_ANSWER: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 1\r\nconnection: close\r\n\r\n";
@@ -54,8 +56,10 @@ pub async fn accept<H: Handler>(
             Err(_) => {}
         }
     }
-    // What the kernel accepted for us would be reset with the socket.
-    while let Some(Ok((stream, peer))) = now_or_never(listener.accept()).await {
+    // What the kernel accepted for us would be reset with the socket; where another process holds it as
+    // well, more keeps coming.
+    for _ in 0..LAST_ACCEPTS {
+        let Some(Ok((stream, peer))) = now_or_never(listener.accept()).await else { break };
         accepting.take(stream, peer);
     }
 }

@@ -36,7 +36,8 @@ pub trait Handler: 'static {
     ) -> impl Future<Output = Response<Self::Body>> + 'static;
 
     /// Passes bytes both ways until either side ends; `left` is what the last exchange left in its
-    /// client's `tunnel`, `ahead` what was read of the client's bytes already.
+    /// client's `tunnel`, `ahead` what was read of the client's bytes already. It ends itself when the
+    /// client is told to by its `kill`.
     fn tunnel(
         self: Rc<Self>,
         left: Box<dyn Any>,

@@ -114,7 +114,7 @@ fn settings(old: &Plan, new: &Plan) -> Vec<Change> {
     if old.access_log != new.access_log {
         texts.push("the access log changes".to_owned());
     }
-    if old.trace_sample != new.trace_sample {
+    if (old.trace_sample, &old.otlp) != (new.trace_sample, &new.otlp) {
         texts.push("tracing changes".to_owned());
     }
     texts.into_iter().map(|text| Change::plain("", text)).collect()

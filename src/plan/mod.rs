@@ -78,6 +78,8 @@ pub struct Plan {
     /// Share of the traces begun here that are marked as sampled, in parts per million; `None` begins
     /// none.
     pub trace_sample: Option<u32>,
+    /// Collector that spans of sampled exchanges go to; `None` makes none.
+    pub otlp: Option<Arc<str>>,
     /// What only a start reads.
     pub process: Process,
     /// Bytes of bodies held for copies at most, in the process.

@@ -16,6 +16,7 @@ use super::compared::Named;
 use super::error::{Kind, ProxyError};
 use super::logged::Request;
 use super::mirror::{Captured, Pairing, Primary};
+use super::spans::Sampled;
 use super::worker::{PlanRef, Worker};
 use super::{compared, grpc};
 use crate::ledger::Cell;
@@ -70,6 +71,8 @@ pub struct Exchange {
     /// The answer as it passes, where a copy's answer is to be held against it.
     captured: Option<Box<Captured>>,
     log: Option<Box<Request>>,
+    /// Its spans, when it is sampled.
+    sampled: Option<Box<Sampled>>,
 }
 
 impl Exchange {
@@ -113,6 +116,7 @@ impl Exchange {
             failed_at: None,
             captured: None,
             log,
+            sampled: None,
         }
     }
 
@@ -120,6 +124,11 @@ impl Exchange {
     #[must_use]
     pub const fn started(&self) -> Instant {
         self.started
+    }
+
+    /// Spans are made of it, or not.
+    pub fn sampled(&mut self, sampled: Option<Box<Sampled>>) {
+        self.sampled = sampled;
     }
 
     /// The route owns it; `named` is asked for where arms are compared.
@@ -187,6 +196,12 @@ impl Exchange {
         self.attempts += 1;
         self.answered = arm;
         self.endpoint = Some(endpoint);
+        if let Some(sampled) = &mut self.sampled {
+            let arm = self.route.and_then(|at| self.plan.routes.get(at)?.arm(arm));
+            if let Some(endpoint) = arm.and_then(|arm| arm.upstream.endpoints.get(endpoint)) {
+                sampled.attempt(self.worker.entropy(), &endpoint.cell.url);
+            }
+        }
     }
 
     /// An attempt on an arm failed; the first failure of the chosen arm is what it deserved.
@@ -203,6 +218,7 @@ impl Exchange {
             self.failed_at = self.endpoint.filter(|_| reason != FailureReason::NoEndpoint);
         }
         self.error = reason.label();
+        self.sampled.iter_mut().for_each(|sampled| sampled.failed(reason.label()));
     }
 
     /// The request is sent again.
@@ -222,6 +238,7 @@ impl Exchange {
     pub fn head(&mut self, status: StatusCode, after: Duration) {
         self.status = status.as_u16();
         self.upstream_time = Some(after);
+        self.sampled.iter_mut().for_each(|sampled| sampled.head(status.as_u16()));
         if status.is_server_error() {
             if self.failure.is_none() && self.choice.is_some_and(|choice| choice.arm == self.answered) {
                 self.own = Some((self.status, after));
@@ -436,11 +453,24 @@ impl Exchange {
             let at = if self.failure.is_some() { self.failed_at } else { self.endpoint };
             compared::count(&self.plan, route, self.worker.id, &seen, self.named.as_ref(), at);
         }
-        if let Some(settings) = &self.plan.access_log
-            && let Some(request) = self.log.take()
-            && self.is_logged(settings, &request, verdict)
-        {
-            let record = self.access_record(*request, total);
+        if let Some(request) = self.log.take() {
+            self.tell(*request, verdict, total);
+        }
+    }
+
+    /// Hands over what the access log and tracing want to know.
+    fn tell(&mut self, request: Request, verdict: Verdict, total: Duration) {
+        let settings = self.plan.access_log.as_ref();
+        let logged = settings.is_some_and(|settings| self.is_logged(settings, &request, verdict));
+        let sampled = self.sampled.take();
+        if !logged && sampled.is_none() {
+            return;
+        }
+        let record = self.access_record(request, total);
+        if let Some(sampled) = sampled {
+            self.worker.sink.span(sampled.end(record.clone()));
+        }
+        if logged {
             self.worker.sink.record(record);
         }
     }

@@ -24,6 +24,7 @@ use super::identity::{self, X_REQUEST_ID};
 use super::logged::Request as Logged;
 use super::mirror::Original;
 use super::respond::{issue_cookie, refuse, respond, switch, unread};
+use super::spans::Sampled;
 use super::worker::{PlanRef, Worker};
 use super::{again, grpc, guard, mirror, rate, trace, tunnel};
 use crate::model::log::Shadow;
@@ -80,15 +81,21 @@ impl Story {
         started: Instant,
     ) -> Result<Self, Refusal> {
         let scan = head::scan(&parts.headers);
+        let mut sampled = None;
         if scan.trace || plan.trace_sample.is_some() {
-            trace::settle(&mut parts.headers, scan.trace, plan.trace_sample, || worker.entropy());
+            let (headers, sample) = (&mut parts.headers, plan.trace_sample);
+            let kept = trace::settle(headers, scan.trace, sample, || worker.entropy());
+            if plan.otlp.is_some() {
+                sampled = Sampled::adopt(headers, kept, started, || worker.entropy());
+            }
         }
         let client_ip = identity::client_ip(&parts.headers, client.peer.ip(), &plan.trusted_proxies);
         let id = match parts.headers.get(X_REQUEST_ID).filter(|_| scan.request_id) {
             Some(id) if identity::is_request_id(id) => id.clone(),
             _ => identity::request_id(worker.clock.unix().0, [worker.entropy(), worker.entropy()]),
         };
-        let log = plan.access_log.as_ref().map(|log| {
+        let log = (plan.access_log.is_some() || sampled.is_some()).then(|| {
+            let debug = plan.access_log.as_ref().and_then(|log| log.debug_header.as_ref());
             Box::new(Logged {
                 method: parts.method.clone(),
                 host: asked_host(&parts),
@@ -97,11 +104,13 @@ impl Story {
                 listener: client.listener,
                 id: id.clone(),
                 trace: Logged::trace_of(&parts.headers),
-                debug: log.debug_header.as_ref().is_some_and(|name| parts.headers.contains_key(name)),
+                debug: debug.is_some_and(|name| parts.headers.contains_key(name)),
                 shadow: Shadow::No,
+                span: sampled.as_ref().map(|sampled| sampled.ids),
             })
         });
         let mut exchange = Exchange::new(Rc::clone(worker), Rc::clone(&plan), started, client_ip, log);
+        exchange.sampled(sampled);
         if grpc::is_asked(&parts) {
             exchange.speaks_grpc();
         }

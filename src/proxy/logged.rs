@@ -1,11 +1,12 @@
-//! What the access log tells of a request as it was asked.
+//! What the access log and tracing tell of a request as it was asked.
 //!
-//! Taken before a route is known, and only while the log is on. It must never hold what was edited.
+//! Taken before a route is known, and only while the log is on or the request is sampled. It must never hold what was edited.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 
 use crate::model::log::Shadow;
+use crate::model::span::SpanIds;
 
 /// What is known before a route is: kept for the access log alone.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Request {
     pub debug: bool,
     /// Whether it was copied.
     pub shadow: Shadow,
+    /// Its span, when it is sampled.
+    pub span: Option<SpanIds>,
 }
 
 impl Request {

@@ -21,6 +21,7 @@ pub mod logged;
 pub mod mirror;
 pub mod rate;
 pub mod respond;
+pub mod spans;
 pub mod trace;
 pub mod tunnel;
 pub mod tunnels;

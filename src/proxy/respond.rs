@@ -76,7 +76,7 @@ pub fn respond(
 pub fn switch(
     sent: Response<Arrived>,
     mut exchange: Exchange,
-    client: &Client,
+    client: &Rc<Client>,
     route: &Route,
     id: &HeaderValue,
 ) -> Response<Body> {
@@ -94,8 +94,8 @@ pub fn switch(
     parts.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     let deadlines = Rc::clone(&exchange.worker().deadlines);
     let claim = exchange.cell().map(|cell| Claim::new(exchange.worker(), cell));
-    let opened: Box<dyn Any> =
-        Box::new(Opened { upstream, deadlines, idle: route.timeouts.stream_idle, claim });
+    let (owner, idle) = (Rc::clone(client), route.timeouts.stream_idle);
+    let opened: Box<dyn Any> = Box::new(Opened { upstream, client: owner, deadlines, idle, claim });
     client.tunnel.replace(Some(opened));
     exchange.complete();
     Response::from_parts(parts, Body::Fixed(None, exchange))

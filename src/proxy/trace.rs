@@ -6,7 +6,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// The header that says which trace a request belongs to.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Length of a version 00 traceparent (W3C Trace Context section 3.2.2).
@@ -21,14 +22,21 @@ const MAX_STATE_MEMBERS: usize = 32;
 const WHOLE: u64 = 1_000_000;
 
 /// Removes a broken trace context and, when `sample` is written, begins one where none is left;
-/// `sample` is the share marked as sampled, in millionths. `came` says whether any came at all.
-pub fn settle(headers: &mut HeaderMap, came: bool, sample: Option<u32>, mut entropy: impl FnMut() -> u64) {
+/// `sample` is the share marked as sampled, in millionths. `came` says whether any came at all; gives
+/// whether one that came is kept.
+pub fn settle(
+    headers: &mut HeaderMap,
+    came: bool,
+    sample: Option<u32>,
+    mut entropy: impl FnMut() -> u64,
+) -> bool {
     let kept = came && keep_valid(headers);
     if let Some(share) = sample.filter(|_| !kept)
         && let Ok(parent) = HeaderValue::try_from(begin(share, &mut entropy))
     {
         headers.insert(TRACEPARENT, parent);
     }
+    kept
 }
 
 /// Whether a valid traceparent is left.

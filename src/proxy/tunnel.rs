@@ -16,21 +16,27 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Version};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional_with_sizes};
 use tokio::net::TcpStream;
 
 use super::tunnels::Claim;
+use crate::model::Client;
 use crate::model::time::{TICK_MILLIS, Tick};
 use crate::upstream::{Deadline, Deadlines, Tunnel};
 
 /// Bytes on their way in each direction.
 const BUFFER: usize = 16 << 10;
 
+/// How long the two sides may take to end after they were told.
+const PARTING: Duration = Duration::from_millis(300);
+
 /// A tunnel whose two ends agreed.
 #[derive(Debug)]
 pub struct Opened {
     /// The upstream's end.
     pub upstream: Tunnel,
+    /// The connection it came on.
+    pub client: Rc<Client>,
     /// The worker's deadlines.
     pub deadlines: Rc<Deadlines>,
     /// How long it may be without a byte either way; zero is for ever.
@@ -65,7 +71,7 @@ pub fn is_websocket(headers: &HeaderMap) -> bool {
 /// Passes bytes both ways until both sides ended, one broke, nothing passed for long,
 /// or its arm is drained. `ahead` is what the client sent before the answer.
 pub async fn run(opened: Opened, client: TcpStream, ahead: Bytes) {
-    let Opened { upstream, deadlines, idle, claim } = opened;
+    let Opened { upstream, client: owner, deadlines, idle, claim } = opened;
     let Tunnel { mut stream, ahead: first, .. } = upstream;
     let last = Rc::new(Cell::new(deadlines.clock().tick()));
     let mut client = Watched { stream: client, last: Rc::clone(&last), deadlines: Rc::clone(&deadlines) };
@@ -76,16 +82,56 @@ pub async fn run(opened: Opened, client: TcpStream, ahead: Bytes) {
     };
     tokio::select! {
         // However it ended, both transports are closed now.
-        _ = passing => {}
+        _ = passing => return,
         () = quiet(&deadlines, &last, idle) => {}
+        () = told_to_end(&owner) => {}
         () = drained(claim.as_ref()) => {}
     }
+    part(client.stream, stream, &deadlines).await;
 }
 
 async fn drained(claim: Option<&Claim>) {
     match claim {
         Some(claim) => claim.over().await,
         None => pending().await,
+    }
+}
+
+/// Ready once the client's connection is to end.
+async fn told_to_end(client: &Client) {
+    poll_fn(|cx| {
+        client.wake_with(cx.waker());
+        if client.kill.get().is_some() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+/// Ends both sides in order: what was passed arrives before the end does. Closing at once would reset
+/// a side that still sends, and a reset takes away what it has not read.
+async fn part(
+    mut client: TcpStream,
+    mut upstream: impl AsyncRead + AsyncWrite + Unpin,
+    deadlines: &Rc<Deadlines>,
+) {
+    let ending = async {
+        // A side that is gone needs no end.
+        let _ = client.shutdown().await;
+        let _ = upstream.shutdown().await;
+        let (mut ours, mut theirs) = ([0_u8; 2048], [0_u8; 2048]);
+        let (mut client_ended, mut upstream_ended) = (false, false);
+        while !client_ended || !upstream_ended {
+            tokio::select! {
+                read = client.read(&mut ours), if !client_ended => client_ended = !matches!(read, Ok(1..)),
+                read = upstream.read(&mut theirs), if !upstream_ended => {
+                    upstream_ended = !matches!(read, Ok(1..));
+                }
+            }
+        }
+    };
+    let mut deadline = Deadline::new(deadlines, PARTING);
+    tokio::select! {
+        () = ending => {}
+        () = poll_fn(|cx| deadline.poll_over(cx)) => {}
     }
 }
 

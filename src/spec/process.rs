@@ -104,20 +104,13 @@ impl Default for AccessLog {
 }
 
 /// Traces that requests belong to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Tracing {
-    /// Where spans are sent.
-    pub otlp: Option<Spot<Later>>,
+    /// Collector that spans of sampled traces are sent to, by OTLP over HTTP; `/v1/traces` is added.
+    pub otlp: Option<Spot<String>>,
     /// Share of the traces begun here that are marked as sampled.
     pub sample: Percent,
-}
-
-impl Tracing {
-    /// Notes keys of later features.
-    pub fn later<'a>(&'a self, found: &mut LaterKeys<'a>) {
-        found.add("tracing", "otlp", self.otlp.as_ref());
-    }
 }
 
 /// Line format of the access log.

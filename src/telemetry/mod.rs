@@ -10,8 +10,11 @@ pub mod guards;
 pub mod line;
 pub mod logging;
 pub mod metrics;
+pub mod otlp;
 pub mod process;
+pub mod spans;
 
 pub use access_log::{AccessLog, Target};
 pub use cold::Cold;
 pub use metrics::{ArmSeries, Scrape};
+pub use spans::Spans;

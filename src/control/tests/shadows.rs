@@ -39,6 +39,7 @@ fn started(site: &Site) -> Stage {
         meters: Meters::new(cold.recorder()),
         clock: Arc::new(SystemClock),
         upkeep: Arc::new(|| {}),
+        reloading: |_| {},
     };
     let rules = CompareRules { body: BodyRule::Json, ..CompareRules::default() };
     let wanted = Wanted { to: "canary".into(), rules: Some(rules), live: true };

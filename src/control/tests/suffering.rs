@@ -42,6 +42,7 @@ fn start_with(site: &Site, clock: &Arc<Hand>) -> Stage {
             meters: Meters::new(cold.recorder()),
             clock: Arc::clone(clock) as Arc<dyn Clock>,
             upkeep: Arc::new(|| {}),
+            reloading: |_| {},
         },
     );
     Stage { plans, running, clock: Arc::clone(clock), turn: 0 }

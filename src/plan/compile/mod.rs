@@ -18,6 +18,7 @@ mod routes;
 mod rules;
 mod slo;
 mod slots;
+mod spans;
 mod split;
 mod sticky;
 mod upstreams;
@@ -167,6 +168,7 @@ fn build(context: &mut Context<'_>) -> Option<Plan> {
     let access_log = single(context, "accessLog", |file| file.access_log.as_ref())
         .and_then(|log| access_log(context, &log));
     let tracing = single(context, "tracing", |file| file.tracing.as_ref());
+    let otlp = spans::collector(context, tracing.as_ref().and_then(|tracing| tracing.otlp.as_ref()));
     let notify = notify::compile(context);
     unused_upstreams(context);
     Some(Plan {
@@ -184,6 +186,7 @@ fn build(context: &mut Context<'_>) -> Option<Plan> {
         trusted_proxies: trusted,
         access_log,
         trace_sample: tracing.map(|tracing| tracing.sample.parts_per_million),
+        otlp,
         process: process?,
         mirror_bytes: context.mirror_bytes,
         replay_bytes: context.replay_bytes,

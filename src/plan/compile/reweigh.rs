@@ -54,6 +54,7 @@ pub fn reweigh(inputs: Inputs<'_>, names: &[&str]) -> Result<Option<Plan>, Vec<D
         trusted_proxies: before.trusted_proxies.clone(),
         access_log: before.access_log.clone(),
         trace_sample: before.trace_sample,
+        otlp: before.otlp.clone(),
         process: before.process.clone(),
         mirror_bytes,
         replay_bytes,

@@ -382,7 +382,6 @@ fn not_yet() {
     let upstream = |key: &str| format!("upstreams: {{ u: {{ endpoints: [\"http://a\"], {key} }} }}");
     let rows = [
         ("state", "state: «{» etcd: {} }".to_owned()),
-        ("tracing.otlp", "tracing: { otlp: «x», sample: 1% }".to_owned()),
         ("admin.tls", "admin: { tls: «{» cert: a, key: b } }".to_owned()),
         ("listeners.x.tls", "listeners: [{ name: x, address: \"[::]:1\", tls: «{»} }]".to_owned()),
         ("listeners.x.proxyProtocol", "listeners: [{ name: x, address: \"[::]:1\", proxyProtocol: «{»} }]".to_owned()),

@@ -26,6 +26,7 @@ use crate::proxy::exchange::nanos;
 use crate::proxy::forward::choose_endpoint;
 use crate::proxy::grpc;
 use crate::proxy::logged::Request as Logged;
+use crate::proxy::spans;
 use crate::proxy::worker::PlanRef;
 use crate::upstream::{Arrived, Deadline, RequestBody, within};
 
@@ -174,18 +175,22 @@ impl Copy {
 
     /// A line of its own, found by the original's request id.
     fn log(&mut self, result: ShadowResult, answer: &Answer, bytes_in: u64, duration: Duration) {
-        let (Some(settings), Some(request)) = (&self.plan.access_log, self.log.take()) else { return };
+        let Some(request) = self.log.take() else { return };
         let worker = &self.ticket.worker;
         let failed = result != ShadowResult::Ok;
-        let wanted = request.debug || failed && settings.errors_always;
-        let share = u64::from(settings.sample_canary);
-        if !wanted && share < 1_000_000 && worker.entropy() % 1_000_000 >= share {
+        let logged = self.plan.access_log.as_ref().is_some_and(|settings| {
+            let wanted = request.debug || failed && settings.errors_always;
+            let share = u64::from(settings.sample_canary);
+            wanted || share >= 1_000_000 || worker.entropy() % 1_000_000 < share
+        });
+        let span = request.span;
+        if !logged && span.is_none() {
             return;
         }
         let none: Arc<str> = Arc::from("");
         let named = |name: Option<&Arc<str>>| name.map_or_else(|| Arc::clone(&none), Arc::clone);
         let endpoint = answer.endpoint.and_then(|at| self.upstream.endpoints.get(at));
-        worker.sink.record(AccessRecord {
+        let record = AccessRecord {
             at_millis: worker.clock.unix().0,
             request_id: Bytes::copy_from_slice(request.id.as_bytes()),
             path: request.path(),
@@ -210,7 +215,13 @@ impl Copy {
             attempts: u32::from(!result.is_drop()),
             error: if failed { result.label() } else { "" },
             shadow: request.shadow,
-        });
+        };
+        if let Some(original) = span {
+            worker.sink.span(spans::of_copy(original, worker.entropy(), record.clone()));
+        }
+        if logged {
+            worker.sink.record(record);
+        }
     }
 }
 

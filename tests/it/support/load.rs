@@ -96,6 +96,25 @@ impl Load {
         })
     }
 
+    /// A new connection for every request: one that is refused or reset is a failure.
+    pub fn fresh(
+        addr: SocketAddr,
+        clients: usize,
+        pace: Duration,
+        request: impl Fn(usize) -> Request + Send + Sync + 'static,
+    ) -> Self {
+        let request: Ask = Arc::new(request);
+        Self::threads(clients, move |index, stop| {
+            let mut report = Report::default();
+            run_paced(stop, pace, |round| {
+                let asked =
+                    Conn::try_open(addr).and_then(|mut conn| conn.send(&request(index + round * clients)));
+                judge(&mut report, asked);
+            });
+            report
+        })
+    }
+
     /// HTTP/2: several streams at a time on each connection.
     pub fn h2c(
         addr: SocketAddr,

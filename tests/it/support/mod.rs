@@ -9,6 +9,7 @@ pub mod crowd;
 pub mod h2_origin;
 pub mod h2c;
 pub mod h2raw;
+pub mod lineage;
 pub mod load;
 pub mod netns;
 pub mod nginx;
