@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -27,6 +27,7 @@ use crate::spec::render::render;
 use crate::telemetry::access_log::Target;
 use crate::telemetry::{AccessLog, Cold};
 use crate::upstream::dns;
+use crate::upstream::resolver::{NAMESERVER, Resolver};
 
 /// Findings that mean "cannot start" rather than "refused": told in one line each, exit code 2.
 const CANNOT_START: [&str; 2] = ["unreadable", "bad-address"];
@@ -87,10 +88,19 @@ pub async fn start(path: &Path) -> Result<Proxy, Refused> {
     };
     let base = control::load::base(path);
     let tokens = Tokens::open(&plan.process.admin, &base, &booted.state_dir).map_err(cannot)?;
-    for failure in dns::resolve(&plan).await {
+    let mut names = dns::Names::new(Resolver::new(nameserver(&env)?));
+    for failure in names.resolve(&plan).await {
         tracing::warn!("name lookup failed, its endpoint has no address yet: {failure}");
     }
-    Ok(Assembly { booted, clock, base }.spawn(sockets, admin_bound, metrics_bound, tokens).await)
+    Ok(Assembly { booted, clock, base, names }.spawn(sockets, admin_bound, metrics_bound, tokens).await)
+}
+
+/// The name server that is asked instead of the system's, if one is set.
+fn nameserver(env: &control::load::Env) -> Result<Option<SocketAddr>, Refused> {
+    let written = env.get(NAMESERVER).map(|text| {
+        text.parse().map_err(|_| cannot(format!("{NAMESERVER}: `{text}` is not an address with a port")))
+    });
+    written.transpose()
 }
 
 fn cannot(text: String) -> Refused {
@@ -119,6 +129,7 @@ struct Assembly {
     booted: Booted,
     clock: Arc<dyn Clock>,
     base: PathBuf,
+    names: dns::Names,
 }
 
 impl Assembly {
@@ -129,7 +140,7 @@ impl Assembly {
         metrics_bound: Option<admin::Bound>,
         tokens: Tokens,
     ) -> Proxy {
-        let Self { booted, clock, base } = self;
+        let Self { booted, clock, base, names } = self;
         let (plans, published) = (booted.publisher.plans(), booted.publisher.wake());
         let (book, plan) = (Arc::clone(&booted.book), booted.plan());
         let state_dir = booted.state_dir.clone();
@@ -159,7 +170,7 @@ impl Assembly {
             stop: stopped.clone(),
             grace: plan.process.shutdown_grace,
         });
-        tokio::spawn(dns::keep_resolving(plans.clone(), published.clone()));
+        tokio::spawn(names.keep_resolving(plans.clone(), published.clone()));
         tokio::spawn(follow_log(Arc::clone(&log), plans.clone(), published.clone(), base));
         tokio::spawn(reopen_log(Arc::clone(&log)));
         let admin = Admin::new(admin::Parts {

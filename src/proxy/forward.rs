@@ -14,7 +14,8 @@ use super::exchange::Exchange;
 use super::worker::Worker;
 use crate::model::{ArmIx, FailureReason, RetryReason};
 use crate::plan::pick::{View, pick};
-use crate::plan::{Retry, Route, Upstream};
+use crate::plan::rendezvous;
+use crate::plan::{LoadBalance, Retry, Route, Upstream};
 use crate::upstream::{Arrived, Deadline, Pools, Refused, RequestBody, within_upload};
 
 /// A request on its way: taken out when it is sent, put back when it provably never left. Passed by
@@ -57,7 +58,10 @@ pub async fn forward(
         let absent = matches!(
             error.kind,
             Kind::Upstream(
-                FailureReason::Connect | FailureReason::ConnectTimeout | FailureReason::NoEndpoint
+                FailureReason::Connect
+                    | FailureReason::ConnectTimeout
+                    | FailureReason::Tls
+                    | FailureReason::NoEndpoint
             )
         );
         match route.substitute(tried) {
@@ -87,10 +91,11 @@ async fn on_arm(
         let cause = format!("upstream {} is at its limit", upstream.name);
         return Err(fail(exchange, arm, FailureReason::Overflow, cause));
     }
+    let key = exchange.key();
     let mut avoid = None;
     let mut left = route.retry.attempts;
     loop {
-        let Some(at) = choose_endpoint(worker, &worker.pools, upstream, avoid) else {
+        let Some(at) = choose_endpoint(worker, &worker.pools, upstream, avoid, key) else {
             return Err(fail(exchange, arm, FailureReason::NoEndpoint, String::new()));
         };
         exchange.attempt(arm, at);
@@ -193,12 +198,13 @@ impl View for Seen<'_> {
     }
 }
 
-/// An endpoint that did not refuse lately; when all did, any: looking dead is not being dead.
+/// An endpoint that did not refuse lately, by the user's key where that decides; when all did, any: looking dead is not being dead.
 pub(super) fn choose_endpoint(
     worker: &Worker,
     pools: &Pools,
     upstream: &Upstream,
     avoid: Option<usize>,
+    key: Option<u64>,
 ) -> Option<usize> {
     if upstream.endpoints.len() == 1 && avoid.is_none() {
         return Some(0);
@@ -206,5 +212,9 @@ pub(super) fn choose_endpoint(
     let (entropy, turn) = (worker.entropy(), upstream.cell.turn(worker.id));
     let strict = Seen { worker, pools, upstream, avoid, strict: true };
     let any = Seen { worker, pools, upstream, avoid, strict: false };
+    if let Some(key) = key.filter(|_| upstream.load_balance == LoadBalance::ConsistentHash) {
+        let first = rendezvous::pick(upstream, &strict, key);
+        return first.or_else(|| rendezvous::pick(upstream, &any, key));
+    }
     pick(upstream, &strict, entropy, turn).or_else(|| pick(upstream, &any, entropy, turn))
 }

@@ -27,7 +27,7 @@ pub struct Upstream {
     /// Connection handling.
     pub connection: Connection,
     /// TLS towards the endpoints.
-    pub tls: Option<Spot<Later>>,
+    pub tls: Option<Spot<Tls>>,
     /// Ramp of a new endpoint.
     pub slow_start: Option<Spot<Later>>,
 }
@@ -39,7 +39,6 @@ impl Upstream {
         found.add(&owner, "healthCheck", self.health_check.as_ref());
         found.add(&owner, "outlier", self.outlier.as_ref());
         found.add(&owner, "breaker", self.breaker.as_ref());
-        found.add(&owner, "tls", self.tls.as_ref());
         found.add(&owner, "slowStart", self.slow_start.as_ref());
     }
 }
@@ -56,7 +55,7 @@ impl Short for Upstream {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Endpoint {
-    /// `http://host:port`.
+    /// `http://host:port` or `https://host:port`.
     pub url: Spot<String>,
     /// Relative share of the upstream's requests, from 1.
     #[serde(default = "one")]
@@ -80,10 +79,31 @@ impl Short for Endpoint {
 pub enum UpstreamProtocol {
     /// HTTP/1.1.
     Http1,
-    /// HTTP/2, with prior knowledge.
+    /// HTTP/2: agreed on under TLS, with prior knowledge without.
     H2,
-    /// HTTP/1.1 without TLS.
+    /// Under TLS what the endpoint prefers of both, HTTP/1.1 without.
     Auto,
+}
+
+/// TLS towards the endpoints of an upstream; what is left out is the usual.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Tls {
+    /// PEM file of the certificates that are trusted instead of the system's.
+    pub ca: Option<Spot<String>>,
+    /// Name that certificates must have and that is asked for, instead of the endpoint's host.
+    pub server_name: Option<Spot<String>>,
+    /// PEM file of the certificate shown to endpoints, with those between it and its root.
+    pub client_cert: Option<Spot<String>>,
+    /// PEM file of its key.
+    pub client_key: Option<Spot<String>>,
+}
+
+impl Tls {
+    /// Every file named in it.
+    pub fn files(&self) -> impl Iterator<Item = &Spot<String>> {
+        [&self.ca, &self.client_cert, &self.client_key].into_iter().flatten()
+    }
 }
 
 /// How an endpoint is picked.

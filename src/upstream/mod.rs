@@ -7,11 +7,17 @@ pub mod arrived;
 pub mod buffers;
 pub mod connect;
 pub mod deadline;
+pub mod destinations;
 pub mod dns;
 pub mod gate;
 pub mod h1;
 pub mod h2;
+pub mod open;
 pub mod pool;
+pub mod resolver;
+pub mod shared;
+pub mod stream;
+pub mod tls;
 pub mod upload;
 
 pub use arrived::{Arrived, Broken, Tunnel};

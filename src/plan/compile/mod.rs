@@ -18,6 +18,7 @@ mod slo;
 mod slots;
 mod split;
 mod sticky;
+mod tls;
 mod upstreams;
 
 use std::collections::BTreeMap;
