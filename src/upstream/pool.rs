@@ -99,7 +99,10 @@ impl Pools {
         for (slot, id) in self.pools.borrow_mut().iter_mut().zip(0_u32..) {
             let Some(pool) = slot else { continue };
             match settings(id) {
-                Some(settings) => pool.destinations.sweep(&settings, now),
+                Some(settings) => {
+                    pool.destinations.follow(pool.gate.addresses());
+                    pool.destinations.sweep(&settings, now);
+                }
                 None => {
                     pool.destinations.clear();
                     if Rc::strong_count(pool) == 1 {

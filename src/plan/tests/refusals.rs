@@ -372,9 +372,7 @@ fn not_yet() {
         ("upstreams.u.healthCheck", upstream("healthCheck: «{»}")),
         ("upstreams.u.outlier", upstream("outlier: «{»}")),
         ("upstreams.u.breaker", upstream("breaker: «{»}")),
-        ("upstreams.u.tls", upstream("tls: «{»}")),
         ("upstreams.u.slowStart", upstream("slowStart: «1s»")),
-        ("not yet", upstream("loadBalance: «consistentHash»")),
     ];
     for (says, marked) in rows {
         let (text, (line, column, _)) = unmark(&marked);
