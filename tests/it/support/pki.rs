@@ -31,23 +31,23 @@ impl Authority {
 
     /// A certificate for a name, of which it gives the file without its ending `.crt` or `.key`.
     pub fn signs(&self, name: &str) -> PathBuf {
-        self.signs_for(name, ["20200101000000Z", "20991231000000Z"])
+        self.signs_for(name, name, ["20200101000000Z", "20991231000000Z"])
     }
 
     /// The same, over since long.
     pub fn signed_long_ago(&self, name: &str) -> PathBuf {
-        self.signs_for(name, ["20200101000000Z", "20200201000000Z"])
+        self.signs_for(&format!("{name}.old"), name, ["20200101000000Z", "20200201000000Z"])
     }
 
-    fn signs_for(&self, name: &str, [from, to]: [&str; 2]) -> PathBuf {
+    fn signs_for(&self, file: &str, name: &str, [from, to]: [&str; 2]) -> PathBuf {
         let extensions = format!("subjectAltName=DNS:{name}\nbasicConstraints=CA:FALSE\n");
         for (file, content) in
             [("ca.cnf", SIGNING), ("extensions", &*extensions), ("index.txt", ""), ("serial", "01\n")]
         {
             fs::write(self.path(file), content).expect("write a file for openssl");
         }
-        let (key, asked, subject) = (format!("{name}.key"), format!("{name}.csr"), format!("/CN={name}"));
-        let certificate = format!("{name}.crt");
+        let (key, asked, subject) = (format!("{file}.key"), format!("{file}.csr"), format!("/CN={name}"));
+        let certificate = format!("{file}.crt");
         self.openssl(
             &[&["req", "-new", "-keyout", &key, "-out", &asked, "-subj", &subject][..], &KEY].concat(),
         );
@@ -72,7 +72,7 @@ impl Authority {
             "-out",
             &certificate,
         ]);
-        self.path(name)
+        self.path(file)
     }
 
     fn openssl(&self, arguments: &[&str]) {
