@@ -141,6 +141,10 @@ impl Pool {
             }
             None => (FailureReason::ConnectTimeout, format!("connect to {url} took too long")),
         };
+        // Told once, not for every request that meets it.
+        if reason == FailureReason::Tls && self.failures.get() == 0 {
+            tracing::warn!("{cause}");
+        }
         self.avoid(self.shared.now());
         Err(Refused { reason, cause, unsent: true })
     }

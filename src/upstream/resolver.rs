@@ -38,7 +38,7 @@ impl Resolver {
     #[must_use]
     pub fn new(nameserver: Option<SocketAddr>) -> Self {
         let built = direct(nameserver);
-        let direct = built.map_err(|why| tracing::warn!("names are looked up by the system: {why}")).ok();
+        let direct = built.map_err(|why| tracing::debug!("names are looked up by the system: {why}")).ok();
         Self { nameserver, stamp: stamp(), direct }
     }
 

@@ -117,10 +117,9 @@ fn explain(error: &io::Error, own: bool) -> String {
         Some(Error::AlertReceived(AlertDescription::CertificateRequired)) => {
             "it asks for a certificate: `tls.clientCert` and `tls.clientKey` show one"
         }
-        Some(Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
-            "it does not speak the upstream's `protocol`"
-        }
-        Some(Error::NoApplicationProtocol) => "it does not speak the upstream's `protocol`",
+        Some(
+            Error::AlertReceived(AlertDescription::NoApplicationProtocol) | Error::NoApplicationProtocol,
+        ) => "it does not speak the upstream's `protocol`",
         Some(Error::InvalidMessage(_)) => "it does not speak TLS",
         _ => return error.to_string(),
     };

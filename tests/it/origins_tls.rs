@@ -69,7 +69,7 @@ fn only_who_can_be_trusted_gets_a_request_and_the_reason_is_told() {
             let metrics = proxy.settles("switchback_upstream_duration_seconds_count", &all, 1);
             assert_eq!(metrics.count("switchback_upstream_failures_total", &label("reason", "tls")), 0);
             continue;
-        };
+        }
         assert_eq!(answer.status, 502, "{name}");
         let metrics = proxy.settles("switchback_upstream_failures_total", &label("reason", "tls"), 1);
         // It counts as connecting, never as an answer that took its time.
