@@ -4,7 +4,7 @@
 //! start fails before the first request is taken; it must never bind anything after that.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +29,7 @@ use crate::plan::{Plan, Plans};
 use crate::spec::render::render;
 use crate::telemetry::access_log::Target;
 use crate::telemetry::{AccessLog, Cold, Spans};
+use crate::upstream::resolver::{NAMESERVER, Resolver};
 use crate::upstream::watching::Turned;
 use crate::upstream::{dns, watching};
 
@@ -105,10 +106,11 @@ pub async fn start_with(
     let sockets = sockets.take(&plan).map_err(|error| cannot(error.to_string()))?;
     let base = control::load::base(path);
     let tokens = Tokens::open(&plan.process.admin, &base, &booted.state_dir).map_err(cannot)?;
-    for failure in dns::resolve(&plan).await {
+    let mut names = dns::Names::new(Resolver::new(nameserver(&env)?));
+    for failure in names.resolve(&plan).await {
         tracing::warn!("name lookup failed, its endpoint has no address yet: {failure}");
     }
-    Ok(Assembly { booted, clock, base }.spawn(sockets, tokens).await)
+    Ok(Assembly { booted, clock, base, names }.spawn(sockets, tokens).await)
 }
 
 fn told(refused: control::Refused) -> Refused {
@@ -120,6 +122,14 @@ fn told(refused: control::Refused) -> Refused {
     } else {
         Refused { text: render(&diagnostics, &sources, false), exit: Exit::Refused }
     }
+}
+
+/// The name server that is asked instead of the system's, if one is set.
+fn nameserver(env: &control::load::Env) -> Result<Option<SocketAddr>, Refused> {
+    let written = env.get(NAMESERVER).map(|text| {
+        text.parse().map_err(|_| cannot(format!("{NAMESERVER}: `{text}` is not an address with a port")))
+    });
+    written.transpose()
 }
 
 fn cannot(text: String) -> Refused {
@@ -138,12 +148,13 @@ struct Assembly {
     booted: Booted,
     clock: Arc<dyn Clock>,
     base: PathBuf,
+    names: dns::Names,
 }
 
 impl Assembly {
     async fn spawn(self, sockets: Taken, tokens: Tokens) -> Proxy {
         let Taken { listeners, admin: admin_bound, metrics: metrics_bound, passing } = sockets;
-        let Self { booted, clock, base } = self;
+        let Self { booted, clock, base, names } = self;
         let (plans, published) = (booted.publisher.plans(), booted.publisher.wake());
         let (book, plan) = (Arc::clone(&booted.book), booted.plan());
         let state_dir = booted.state_dir.clone();
@@ -178,7 +189,7 @@ impl Assembly {
             stop: stopped.clone(),
             grace: plan.process.shutdown_grace,
         });
-        tokio::spawn(dns::keep_resolving(plans.clone(), published.clone()));
+        tokio::spawn(names.keep_resolving(plans.clone(), published.clone()));
         let (turned, turns) = mpsc::channel(TURNS);
         tokio::spawn(watching::keep_watching(plans.clone(), published.clone(), turned));
         tokio::spawn(note_breakers(turns, running.control.clone()));

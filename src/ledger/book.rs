@@ -9,11 +9,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use super::addresses::Addresses;
 use super::cell::Cell;
 use super::counter::Counter;
 use super::guard::Guards;
@@ -95,7 +95,7 @@ pub struct EndpointCell {
     /// `scheme://host:port`.
     pub url: Arc<str>,
     /// Addresses the host resolves to; one for a literal address, empty until resolved.
-    pub addresses: ArcSwap<Vec<SocketAddr>>,
+    pub addresses: Addresses,
     /// What serves clients.
     pub lane: Lane,
     /// What carries copies: counted apart, so that copies take no place from clients.
@@ -352,21 +352,40 @@ impl Book {
     /// The live state of an endpoint; a literal address is resolved at once.
     #[must_use]
     pub fn endpoint(&self, url: &Arc<str>, literal: Option<SocketAddr>) -> Arc<EndpointCell> {
+        self.endpoint_as(url, url, literal)
+    }
+
+    /// The same for an endpoint whose connections are not for everybody: it shares live state with
+    /// nobody of another `identity`, but takes over the addresses of another of the same url.
+    #[must_use]
+    pub fn endpoint_as(
+        &self,
+        identity: &Arc<str>,
+        url: &Arc<str>,
+        literal: Option<SocketAddr>,
+    ) -> Arc<EndpointCell> {
         let mut inner = self.inner();
-        if let Some(found) = inner.endpoints.get(url) {
+        if let Some(found) = inner.endpoints.get(identity) {
             return Arc::clone(found);
         }
+        let addresses = match literal {
+            Some(address) => Arc::new(vec![address]),
+            None if identity == url => Arc::default(),
+            None => {
+                let known = inner.endpoints.values().find(|cell| cell.url == *url);
+                known.map(|cell| cell.addresses.get()).unwrap_or_default()
+            }
+        };
         let id = EndpointId(inner.next_endpoint);
         inner.next_endpoint += 1;
-        let addresses = ArcSwap::from_pointee(literal.into_iter().collect());
         let cell = Arc::new(EndpointCell {
             id,
             url: Arc::clone(url),
-            addresses,
+            addresses: Addresses::new(addresses),
             lane: Lane::default(),
             shadow_lane: Lane::default(),
         });
-        inner.endpoints.insert(Arc::clone(url), Arc::clone(&cell));
+        inner.endpoints.insert(Arc::clone(identity), Arc::clone(&cell));
         cell
     }
 

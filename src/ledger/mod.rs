@@ -5,6 +5,7 @@
 //! never lock on the request path, and never hold a number twice: metrics, admin and analysis all
 //! read these.
 
+pub mod addresses;
 pub mod bins;
 pub mod book;
 pub mod cell;
@@ -19,6 +20,7 @@ pub mod shadow;
 mod slots;
 pub mod trial;
 
+pub use addresses::Addresses;
 pub use bins::{BinCounts, Bins};
 pub use book::{Book, EndpointCell, Lane, RuleCell, UpstreamCell};
 pub use cell::{Cell, Shard, Totals};

@@ -103,6 +103,8 @@ labels! {
         Connect => "connect",
         /// The connection was not accepted in time.
         ConnectTimeout => "connect_timeout",
+        /// No secure connection: the certificate, the protocol or our own certificate was refused.
+        Tls => "tls",
         /// The connection broke before a response head.
         Reset => "reset",
         /// The response head was not valid HTTP.

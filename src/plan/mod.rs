@@ -18,7 +18,9 @@ pub mod pick;
 pub mod plans;
 pub mod rank;
 pub mod receiver;
+pub mod rendezvous;
 pub mod router;
+pub mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -47,10 +49,12 @@ pub use mirror::Mirror;
 pub use plans::{PlanCache, Plans};
 pub use receiver::{Receiver, Way};
 pub use router::{Routed, Router};
+pub use tls::Tls;
 
 pub use crate::spec::listener::{Paths, Policy, Timeouts as ClientTimeouts};
 pub use crate::spec::process::Admin as AdminSettings;
 pub use crate::spec::upstream::Connection as ConnectionSettings;
+pub use crate::spec::upstream::LoadBalance;
 pub use crate::spec::upstream::UpstreamProtocol;
 
 /// Indices of routes by name.
@@ -397,6 +401,8 @@ pub struct Endpoint {
     pub weight: u32,
     /// What is known of it, where it is watched.
     pub guard: Option<Arc<EndpointGuard>>,
+    /// How its connections are secured; `None` is plaintext.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// Access log settings of the data plane.

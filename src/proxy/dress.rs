@@ -40,7 +40,7 @@ impl Dress for PerArm<'_> {
             headers.insert(name.clone(), arm.header_value.clone());
         }
         arm.request_ops.apply(headers);
-        if self.te_trailers && arm.upstream.protocol == UpstreamProtocol::H2 {
+        if self.te_trailers && arm.upstream.protocol != UpstreamProtocol::Http1 {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         } else if self.te_trailers {
             headers.remove(TE);

@@ -96,7 +96,8 @@ impl Kind {
                 UnroutedReason::NoWeight => (StatusCode::SERVICE_UNAVAILABLE, false),
             },
             Self::Upstream(reason) => match reason {
-                FailureReason::Reset
+                FailureReason::Tls
+                | FailureReason::Reset
                 | FailureReason::BadResponse
                 | FailureReason::Truncated
                 | FailureReason::Status
@@ -140,6 +141,7 @@ impl Kind {
             Self::Upstream(reason) => match reason {
                 FailureReason::Connect
                 | FailureReason::ConnectTimeout
+                | FailureReason::Tls
                 | FailureReason::NoEndpoint
                 | FailureReason::Overflow
                 | FailureReason::Breaker

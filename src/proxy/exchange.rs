@@ -252,6 +252,12 @@ impl Exchange {
         self.grpc = true;
     }
 
+    /// Hash of the user's sticky key, if there is one.
+    #[must_use]
+    pub fn key(&self) -> Option<u64> {
+        self.choice.and_then(|choice| choice.key_hash)
+    }
+
     /// Whether the client speaks gRPC.
     #[must_use]
     pub const fn is_grpc(&self) -> bool {

@@ -20,7 +20,7 @@ use super::guard::{self, Barred, Demand};
 use super::worker::Worker;
 use crate::model::{ArmIx, DeniedReason, FailureReason, RetryReason};
 use crate::plan::pick::{View, pick};
-use crate::plan::{Endpoint, Retry, Route, Upstream};
+use crate::plan::{Endpoint, LoadBalance, Retry, Route, Upstream, rendezvous};
 use crate::upstream::{Arrived, Deadline, Pools, Refused, RequestBody, within, within_upload};
 
 /// Most bytes read of an answer that is not passed on, so that its connection can be used again.
@@ -107,6 +107,7 @@ pub async fn forward(
             Kind::Upstream(
                 FailureReason::Connect
                     | FailureReason::ConnectTimeout
+                    | FailureReason::Tls
                     | FailureReason::NoEndpoint
                     | FailureReason::Breaker
             )
@@ -139,9 +140,10 @@ async fn on_arm(
         let cause = format!("upstream {} is at its limit", upstream.name);
         return Ended::Failed(fail(exchange, arm, FailureReason::Overflow, cause));
     }
+    let key = exchange.key();
     let mut avoid = None;
     loop {
-        let Some(at) = choose_endpoint(worker, &worker.pools, upstream, avoid) else {
+        let Some(at) = choose_endpoint(worker, &worker.pools, upstream, avoid, key) else {
             return Ended::Failed(fail(exchange, arm, FailureReason::NoEndpoint, String::new()));
         };
         guard::chose(worker, upstream, at);
@@ -347,17 +349,23 @@ impl View for Seen<'_> {
     }
 }
 
-/// An endpoint that is not out and did not refuse lately; when all are or did, any: looking dead is not being dead.
+/// An endpoint that is not out and did not refuse lately, by the user's key where that decides; when
+/// all are or did, any: looking dead is not being dead.
 pub(super) fn choose_endpoint(
     worker: &Worker,
     pools: &Pools,
     upstream: &Upstream,
     avoid: Option<usize>,
+    key: Option<u64>,
 ) -> Option<usize> {
     if upstream.endpoints.len() == 1 && avoid.is_none() {
         return Some(0);
     }
     let (entropy, turn) = (worker.entropy(), upstream.cell.turn(worker.id));
     let seen = |demand: &Demand| Seen { worker, pools, upstream, avoid, demand: *demand, entropy };
-    Demand::of(upstream).iter().find_map(|demand| pick(upstream, &seen(demand), entropy, turn))
+    let mut demands = Demand::of(upstream).iter();
+    match key.filter(|_| upstream.load_balance == LoadBalance::ConsistentHash) {
+        Some(key) => demands.find_map(|demand| rendezvous::pick(upstream, &seen(demand), key)),
+        None => demands.find_map(|demand| pick(upstream, &seen(demand), entropy, turn)),
+    }
 }

@@ -154,7 +154,7 @@ pub async fn stand_in(
         let cause = format!("upstream {} is at its limit", upstream.name);
         return Err(fail(exchange, arm, FailureReason::Overflow, cause));
     }
-    let Some(at) = choose_endpoint(worker, &worker.pools, upstream, None) else {
+    let Some(at) = choose_endpoint(worker, &worker.pools, upstream, None, exchange.key()) else {
         return Err(fail(exchange, arm, FailureReason::NoEndpoint, String::new()));
     };
     chose(worker, upstream, at);

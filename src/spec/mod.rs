@@ -74,7 +74,6 @@ impl File {
         found.add("", "state", self.state.as_ref());
         self.admin.iter().for_each(|admin| admin.later(&mut found));
         self.listeners.iter().for_each(|listener| listener.later(&mut found));
-        self.upstreams.iter().for_each(|(name, upstream)| upstream.later(name, &mut found));
         found.into_inner()
     }
 }

@@ -54,6 +54,9 @@ impl Spec {
                 .chain(pins.map(|pin| &pin.key_file));
             names.extend(written.map(|file| file.value.clone()));
         }
+        for upstream in self.files.iter().flat_map(|(_, file)| file.upstreams.values()) {
+            names.extend(upstream.tls.iter().flat_map(|tls| tls.files()).map(|file| file.value.clone()));
+        }
         names.sort();
         names.dedup();
         names

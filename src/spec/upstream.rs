@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::health::{Breaker, HealthCheck, Outlier};
 use super::scalar::Span;
-use super::spot::{Later, LaterKeys, Short, ShortOr, Spot};
+use super::spot::{Short, ShortOr, Spot};
 
 /// A named group of equal addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
@@ -28,17 +28,9 @@ pub struct Upstream {
     /// Connection handling.
     pub connection: Connection,
     /// TLS towards the endpoints.
-    pub tls: Option<Spot<Later>>,
+    pub tls: Option<Spot<Tls>>,
     /// Time over which a new endpoint, or one that returns, gets its whole share.
     pub slow_start: Option<Spot<Span>>,
-}
-
-impl Upstream {
-    /// Notes keys of later features.
-    pub fn later<'a>(&'a self, name: &str, found: &mut LaterKeys<'a>) {
-        let owner = format!("upstreams.{name}");
-        found.add(&owner, "tls", self.tls.as_ref());
-    }
 }
 
 impl Short for Upstream {
@@ -53,7 +45,7 @@ impl Short for Upstream {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Endpoint {
-    /// `http://host:port`.
+    /// `http://host:port` or `https://host:port`.
     pub url: Spot<String>,
     /// Relative share of the upstream's requests, from 1.
     #[serde(default = "one")]
@@ -77,10 +69,31 @@ impl Short for Endpoint {
 pub enum UpstreamProtocol {
     /// HTTP/1.1.
     Http1,
-    /// HTTP/2, with prior knowledge.
+    /// HTTP/2: agreed on under TLS, with prior knowledge without.
     H2,
-    /// HTTP/1.1 without TLS.
+    /// Under TLS what the endpoint prefers of both, HTTP/1.1 without.
     Auto,
+}
+
+/// TLS towards the endpoints of an upstream; what is left out is the usual.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct Tls {
+    /// PEM file of the certificates that are trusted instead of the system's.
+    pub ca: Option<Spot<String>>,
+    /// Name that certificates must have and that is asked for, instead of the endpoint's host.
+    pub server_name: Option<Spot<String>>,
+    /// PEM file of the certificate shown to endpoints, with those between it and its root.
+    pub client_cert: Option<Spot<String>>,
+    /// PEM file of its key.
+    pub client_key: Option<Spot<String>>,
+}
+
+impl Tls {
+    /// Every file named in it.
+    pub fn files(&self) -> impl Iterator<Item = &Spot<String>> {
+        [&self.ca, &self.client_cert, &self.client_key].into_iter().flatten()
+    }
 }
 
 /// How an endpoint is picked.

@@ -9,12 +9,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::net::TcpStream;
 
+use super::destinations::Stay;
 use super::gate::Place;
 use super::h1;
 use super::h2::StreamBody;
 use super::pool::Home;
+use super::stream::Stream;
 
 /// The body of an upstream's response.
 #[derive(Debug)]
@@ -35,10 +36,10 @@ enum Way {
 #[derive(Debug)]
 pub struct Tunnel {
     /// The transport.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// What was read of it already.
     pub ahead: Bytes,
-    _held: (Home, Place),
+    _held: (Home, (Place, Stay)),
 }
 
 /// Why a body did not end as it should.

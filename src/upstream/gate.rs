@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::deadline::{Deadline, Deadlines, within};
-use crate::ledger::{EndpointCell, Lane};
+use crate::ledger::{Addresses, EndpointCell, Lane};
 
 /// How long a request waits before it looks again whether another worker let go of a connection.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -55,6 +55,12 @@ impl Gate {
     #[must_use]
     pub fn new(shared: Arc<EndpointCell>, purpose: Purpose) -> Rc<Self> {
         Rc::new(Self { shared, purpose, waiting: Cell::new(0), freed: Notify::new() })
+    }
+
+    /// Where the endpoint is.
+    #[must_use]
+    pub fn addresses(&self) -> &Addresses {
+        &self.shared.addresses
     }
 
     fn lane(&self) -> &Lane {

@@ -12,11 +12,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HOST, TE, USER_AGENT};
 use http::{Method, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use super::connect::connect;
+use super::connect::connect_any;
+use super::stream::Stream;
+use super::tls::Handshakes;
 use crate::plan::guard::{Probe, ProbeAsk};
-use crate::plan::{ConnectionSettings, Endpoint, Upstream, UpstreamProtocol};
+use crate::plan::{ConnectionSettings, Endpoint, Tls, Upstream, UpstreamProtocol};
 
 /// Longest status line that is read, in bytes.
 const STATUS_LINE: usize = 1 << 10;
@@ -34,6 +35,7 @@ pub struct Question {
     authority: String,
     probe: Probe,
     settings: ConnectionSettings,
+    tls: Option<Arc<Tls>>,
     h2: bool,
 }
 
@@ -43,10 +45,11 @@ impl Question {
     pub fn of(upstream: &Upstream, endpoint: &Endpoint, probe: &Probe) -> Self {
         let url = &endpoint.cell.url;
         Self {
-            addresses: endpoint.cell.addresses.load_full(),
+            addresses: endpoint.cell.addresses.get(),
             authority: url.split_once("://").map_or(&**url, |(_, authority)| authority).to_owned(),
             probe: probe.clone(),
             settings: upstream.connection,
+            tls: endpoint.tls.clone(),
             h2: upstream.protocol == UpstreamProtocol::H2,
         }
     }
@@ -65,13 +68,20 @@ impl Question {
         if self.addresses.is_empty() {
             return Err("no address yet".to_owned());
         }
-        let connected = connect(&self.addresses, 0, &self.settings).await;
+        let connected = connect_any(&self.addresses, &self.settings).await;
         let stream = connected.map_err(|error| format!("cannot connect: {error}"))?;
+        let stream = match &self.tls {
+            None => Stream::Plain(stream),
+            Some(tls) => {
+                let shaken = Handshakes::new(tls).begin(stream, false).await;
+                Stream::Tls(shaken.map_err(|why| format!("no TLS: {why}"))?)
+            }
+        };
         match &self.probe.ask {
             ProbeAsk::Tcp => Ok(()),
             ProbeAsk::Grpc(service) => self.grpc(stream, service).await,
             ProbeAsk::Http(path, good) => {
-                let status = if self.h2 {
+                let status = if stream.speaks_h2() || self.h2 {
                     self.get_h2(stream, path.as_str()).await?
                 } else {
                     self.get_h1(stream, path.as_str()).await.map_err(|error| error.to_string())?
@@ -81,7 +91,7 @@ impl Question {
         }
     }
 
-    async fn get_h1(&self, mut stream: TcpStream, path: &str) -> io::Result<u16> {
+    async fn get_h1(&self, mut stream: Stream, path: &str) -> io::Result<u16> {
         let host = &self.authority;
         let head = format!(
             "GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: {AGENT}\r\naccept: */*\r\nconnection: close\r\n\r\n"
@@ -96,13 +106,13 @@ impl Question {
         status_of(&line).ok_or_else(|| io::Error::other("the answer is not HTTP"))
     }
 
-    async fn get_h2(&self, stream: TcpStream, path: &str) -> Result<u16, String> {
+    async fn get_h2(&self, stream: Stream, path: &str) -> Result<u16, String> {
         let request = self.request(Method::GET, path)?;
         let (status, _, _) = over_h2(stream, request, None).await?;
         Ok(status)
     }
 
-    async fn grpc(&self, stream: TcpStream, service: &str) -> Result<(), String> {
+    async fn grpc(&self, stream: Stream, service: &str) -> Result<(), String> {
         let mut request = self.request(Method::POST, "/grpc.health.v1.Health/Check")?;
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, http::HeaderValue::from_static("application/grpc"));
@@ -124,7 +134,7 @@ impl Question {
     }
 
     fn request(&self, method: Method, path: &str) -> Result<Request<()>, String> {
-        let uri = format!("http://{}{path}", self.authority);
+        let uri = format!("{}://{}{path}", if self.tls.is_some() { "https" } else { "http" }, self.authority);
         let built = Request::builder().method(method).uri(uri).header(USER_AGENT, AGENT).body(());
         let mut request = built.map_err(|error| error.to_string())?;
         request.headers_mut().remove(HOST);
@@ -136,7 +146,7 @@ impl Question {
 type Answer = (u16, Option<u16>, Bytes);
 
 /// One request on an HTTP/2 connection of its own.
-async fn over_h2(stream: TcpStream, request: Request<()>, body: Option<Bytes>) -> Result<Answer, String> {
+async fn over_h2(stream: Stream, request: Request<()>, body: Option<Bytes>) -> Result<Answer, String> {
     let words = |error: h2::Error| error.to_string();
     let (mut sender, connection) = h2::client::handshake(stream).await.map_err(words)?;
     let exchange = async {

@@ -272,7 +272,7 @@ impl Controller {
         let scene = Scene {
             monotonic: millis(now.monotonic),
             wall: now.wall,
-            idle_alive: endpoints.into_iter().any(|endpoint| !endpoint.cell.addresses.load().is_empty()),
+            idle_alive: endpoints.into_iter().any(|endpoint| !endpoint.cell.addresses.get().is_empty()),
             rollout_live: rollout.is_some_and(|live| live.rollout.is_live()),
             before: if asks { live.before(&self.book, &route.name) } else { Left::default() },
         };

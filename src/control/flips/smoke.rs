@@ -42,7 +42,7 @@ impl Trial {
         let arm = route.arms.iter().find(|arm| *arm.name == *slot);
         let endpoints = arm.into_iter().flat_map(|arm| &arm.upstream.endpoints).map(|endpoint| {
             let target = Target::Tcp { host: endpoint.host.to_string(), port: endpoint.port };
-            (target, endpoint.cell.addresses.load().to_vec())
+            (target, endpoint.cell.addresses.get().to_vec())
         });
         Self { slot: slot.to_owned(), endpoints: endpoints.collect(), rules: route.flip.clone() }
     }

@@ -244,7 +244,7 @@ impl Rollouts {
         let alive = |name: &str| {
             let arm = route.arms.iter().find(|arm| &*arm.name == name);
             let endpoints = arm.into_iter().flat_map(|arm| &*arm.upstream.endpoints);
-            endpoints.into_iter().any(|endpoint| !endpoint.cell.addresses.load().is_empty())
+            endpoints.into_iter().any(|endpoint| !endpoint.cell.addresses.get().is_empty())
         };
         let all = &live.policy.conduct.windows;
         let window_open = windows::is_open(all, now.wall, offset);

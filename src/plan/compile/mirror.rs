@@ -140,7 +140,7 @@ fn to_itself(context: &mut Context<'_>, written: &Written, upstream: &Upstream, 
         context.findings.error(&written.to, "mirror-to-itself", message, "name another upstream");
     }
     for endpoint in &upstream.endpoints {
-        let addresses = endpoint.cell.addresses.load();
+        let addresses = endpoint.cell.addresses.get();
         let back = around.listeners.iter().find(|one| addresses.iter().any(|to| reaches(*to, one.address)));
         if let Some(listener) = back {
             let message = format!(

@@ -21,6 +21,7 @@ mod slots;
 mod spans;
 mod split;
 mod sticky;
+mod tls;
 mod upstreams;
 
 use std::collections::BTreeMap;

@@ -35,6 +35,8 @@ const ANSWER_BYTES: u64 = 256 << 10;
 
 /// A copy, ready but for its body.
 pub struct Copy {
+    /// Hash of the user's sticky key, if there is one.
+    pub key: Option<u64>,
     /// Its place and its result.
     pub ticket: Ticket,
     /// Largest request body.
@@ -99,7 +101,7 @@ impl Copy {
     async fn exchange(&mut self, mirror: &Mirror, body: Vec<Bytes>, answer: &mut Answer) -> ShadowResult {
         let worker = Rc::clone(&self.ticket.worker);
         let pools = &worker.shadows.pools;
-        answer.endpoint = choose_endpoint(&worker, pools, &self.upstream, None);
+        answer.endpoint = choose_endpoint(&worker, pools, &self.upstream, None, self.key);
         let Some(endpoint) = answer.endpoint.and_then(|at| self.upstream.endpoints.get(at)) else {
             return ShadowResult::Connect;
         };
@@ -229,6 +231,7 @@ fn of_failure(reason: FailureReason) -> ShadowResult {
     match reason {
         FailureReason::Connect
         | FailureReason::ConnectTimeout
+        | FailureReason::Tls
         | FailureReason::NoEndpoint
         | FailureReason::Breaker => ShadowResult::Connect,
         FailureReason::Reset => ShadowResult::Reset,

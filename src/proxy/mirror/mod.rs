@@ -169,7 +169,7 @@ fn one(
     let headers = &mut parts.headers;
     headers.remove(TRAILER);
     headers.remove(TE);
-    if original.te_trailers && to.upstream.protocol == UpstreamProtocol::H2 {
+    if original.te_trailers && to.upstream.protocol != UpstreamProtocol::Http1 {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     match to.noise.and_then(|arm| route.arm(arm)) {
@@ -192,6 +192,7 @@ fn one(
     Copy {
         max_body: mirror.max_body,
         log: exchange.mirrored(&to.upstream.name),
+        key: original.choice.key_hash,
         ticket: Ticket::new(exchange.worker(), to.cell, pairing),
         plan: Rc::clone(exchange.plan()),
         route: original.route,

@@ -4,14 +4,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::net::Shutdown;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use socket2::SockRef;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
@@ -21,7 +18,9 @@ use super::response::Framing;
 use super::{Connection, poll_read};
 use crate::upstream::arrived::Broken;
 use crate::upstream::buffers::{Buffers, READ_BYTES};
+use crate::upstream::destinations::Stay;
 use crate::upstream::gate::Place;
+use crate::upstream::stream::Stream;
 
 /// Room for a read of a large body, in bytes.
 const LARGE_READ: usize = 64 << 10;
@@ -98,9 +97,9 @@ impl Body {
 
     /// The transport of a response that made it a tunnel, and what was read of it already.
     #[must_use]
-    pub fn into_tunnel(self) -> Option<(TcpStream, Bytes, Place)> {
-        let Connection { io, inbox, place, .. } = self.connection;
-        Rc::try_unwrap(io).ok().map(|io| (io.into_inner(), inbox.freeze(), place))
+    pub fn into_tunnel(self) -> Option<(Stream, Bytes, (Place, Stay))> {
+        let Connection { io, inbox, place, stay, .. } = self.connection;
+        Rc::try_unwrap(io).ok().map(|io| (io.into_inner(), inbox.freeze(), (place, stay)))
     }
 
     /// The next frame.
@@ -173,7 +172,7 @@ struct Going {
 
 impl Rest {
     /// Lets the request go on; `cut` when the origin takes no more of it.
-    pub(super) fn go_on(mut sending: Sending, io: &Rc<RefCell<TcpStream>>, cut: bool) -> Self {
+    pub(super) fn go_on(mut sending: Sending, io: &Rc<RefCell<Stream>>, cut: bool) -> Self {
         let going = Rc::new(Going::default());
         let (told, io) = (Rc::clone(&going), Rc::clone(io));
         spawn_local(async move {
@@ -183,7 +182,7 @@ impl Rest {
                         Ok(()) => told.done.set(true),
                         // The origin must not take the broken body for a whole one, nor wait for its end.
                         Err(Stopped::Client(_)) => {
-                            told.broken.set(true); let _ = SockRef::from(&*io.borrow()).shutdown(Shutdown::Both); }
+                            told.broken.set(true); io.borrow().cut(); }
                         Err(Stopped::Transport) => {}
                     },
                     () = told.stop.notified() => {}

@@ -12,22 +12,21 @@ mod response;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use socket2::SockRef;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 
 use self::body::Rest;
 use self::request::{Sending, Stopped};
 use self::response::{Head, take};
 use super::buffers::{Buffers, READ_BYTES};
+use super::destinations::{Spot, Stay};
 use super::gate::Place;
+use super::stream::Stream;
 use super::upload::RequestBody;
 use crate::model::FailureReason;
 use crate::model::time::Tick;
@@ -42,11 +41,12 @@ const LEAST_ROOM: usize = 1 << 10;
 /// A connection between two exchanges.
 #[derive(Debug)]
 pub struct Connection {
-    io: Rc<RefCell<TcpStream>>,
+    io: Rc<RefCell<Stream>>,
     inbox: BytesMut,
     /// When it was made.
     pub born: Tick,
     place: Place,
+    stay: Stay,
 }
 
 /// Why there is no response.
@@ -65,18 +65,20 @@ pub struct Failed {
 impl Connection {
     /// A fresh connection.
     #[must_use]
-    pub fn new(stream: TcpStream, born: Tick, place: Place) -> Self {
-        Self { io: Rc::new(RefCell::new(stream)), inbox: BytesMut::new(), born, place }
+    pub fn new(stream: Stream, born: Tick, place: Place, stay: Stay) -> Self {
+        Self { io: Rc::new(RefCell::new(stream)), inbox: BytesMut::new(), born, place, stay }
+    }
+
+    /// Where it leads.
+    #[must_use]
+    pub fn spot(&self) -> &Rc<Spot> {
+        self.stay.spot()
     }
 
     /// Whether the origin closed it or sent something nobody asked for: one look without waiting.
     #[must_use]
     pub fn is_spoilt(&self) -> bool {
-        let mut byte = [MaybeUninit::uninit()];
-        match SockRef::from(&*self.io.borrow()).peek(&mut byte) {
-            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
-            Ok(_) => true,
-        }
+        self.io.borrow_mut().is_spoilt()
     }
 
     /// Sends the request taken out of `outgoing` and waits for the head of its response; the rest of
@@ -218,7 +220,7 @@ impl Failed {
 
 /// Reads what is there into the inbox, with room for `room` bytes when it has to grow.
 fn poll_read(
-    io: &mut TcpStream,
+    io: &mut Stream,
     inbox: &mut BytesMut,
     room: usize,
     cx: &mut Context<'_>,

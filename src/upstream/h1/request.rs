@@ -13,8 +13,8 @@ use http::request::Parts;
 use http::{HeaderValue, Method};
 use http_body::Body;
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
+use crate::upstream::stream::Stream;
 use crate::upstream::upload::{RequestBody, UploadError};
 
 /// How the body is framed.
@@ -40,6 +40,8 @@ pub struct Sending {
     begun: bool,
     /// A piece of the body was taken: it cannot be sent again.
     touched: bool,
+    /// The transport may hold back some of what it took.
+    held: bool,
 }
 
 /// Why a request did not go out whole.
@@ -62,7 +64,18 @@ impl Sending {
         };
         write_head(&mut text, parts, &body);
         let over = framing == Framing::None;
-        Self { text, at: 0, data: Bytes::new(), tail: b"", body, framing, over, begun: false, touched: false }
+        Self {
+            text,
+            at: 0,
+            data: Bytes::new(),
+            tail: b"",
+            body,
+            framing,
+            over,
+            begun: false,
+            touched: false,
+            held: false,
+        }
     }
 
     /// Whether the connection is asked to become a tunnel.
@@ -74,7 +87,7 @@ impl Sending {
     /// Everything went out.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.over && self.is_flushed()
+        self.over && self.is_flushed() && !self.held
     }
 
     /// The origin may have seen a part of it.
@@ -99,7 +112,7 @@ impl Sending {
     ///
     /// # Errors
     /// The transport or the client's body broke.
-    pub fn poll(&mut self, io: &mut TcpStream, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
+    pub fn poll(&mut self, io: &mut Stream, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
         loop {
             // The first piece of a body goes out with the head, in one call.
             let waiting = if self.over || !self.data.is_empty() || !self.tail.is_empty() {
@@ -109,6 +122,10 @@ impl Sending {
             };
             while !self.is_flushed() {
                 ready!(self.write(io, cx)).map_err(|_| Stopped::Transport)?;
+            }
+            if self.held {
+                ready!(Pin::new(&mut *io).poll_flush(cx)).map_err(|_| Stopped::Transport)?;
+                self.held = false;
             }
             if waiting {
                 return Poll::Pending;
@@ -169,7 +186,7 @@ impl Sending {
         Ok(Poll::Ready(()))
     }
 
-    fn write(&mut self, io: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn write(&mut self, io: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let text = &self.text[self.at..];
         let io = Pin::new(io);
         let count = if self.data.is_empty() && self.tail.is_empty() {
@@ -182,6 +199,7 @@ impl Sending {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
         self.begun = true;
+        self.held = true;
         self.advance(count);
         Poll::Ready(Ok(()))
     }

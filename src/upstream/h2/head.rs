@@ -18,14 +18,14 @@ const HOP_BY_HOP: [HeaderName; 5] = [
 ];
 
 /// The head as it goes up; the given one stays whole, to be sent again.
-pub(super) fn up(parts: &Parts) -> Request<()> {
+pub(super) fn up(parts: &Parts, scheme: Scheme) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = parts.method.clone();
     *request.headers_mut() = parts.headers.clone();
     strip(request.headers_mut());
     let host = request.headers_mut().remove(HOST);
     let authority = host.as_ref().and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    match absolute(&parts.uri, authority) {
+    match absolute(&parts.uri, authority, scheme) {
         Some(uri) => {
             *request.uri_mut() = uri;
             *request.version_mut() = Version::HTTP_2;
@@ -39,9 +39,9 @@ pub(super) fn up(parts: &Parts) -> Request<()> {
     request
 }
 
-fn absolute(target: &Uri, authority: Option<Authority>) -> Option<Uri> {
+fn absolute(target: &Uri, authority: Option<Authority>, scheme: Scheme) -> Option<Uri> {
     let mut parts = uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
+    parts.scheme = Some(scheme);
     parts.authority = Some(authority?);
     let slash = || PathAndQuery::from_static("/");
     parts.path_and_query = Some(target.path_and_query().cloned().unwrap_or_else(slash));
@@ -74,7 +74,7 @@ mod tests {
         for (name, value) in headers {
             parts.headers.append(*name, HeaderValue::from_static(value));
         }
-        up(&parts)
+        up(&parts, Scheme::HTTP)
     }
 
     #[test]

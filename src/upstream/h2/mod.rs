@@ -11,7 +11,7 @@ mod keep_alive;
 mod pool;
 mod upload;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -21,6 +21,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::Bytes;
 use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
+use http::uri::Scheme;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -30,6 +31,7 @@ pub use body::StreamBody;
 pub use pool::{MAX_SESSIONS, Sessions};
 
 use super::deadline::Deadlines;
+use super::destinations::Spot;
 use super::pool::Refused;
 use crate::model::FailureReason;
 use crate::model::time::Tick;
@@ -63,6 +65,8 @@ pub struct Session {
     state: Rc<State>,
     deadlines: Rc<Deadlines>,
     born: Tick,
+    /// Where it leads, and whether it is secured.
+    place: OnceCell<(Rc<Spot>, bool)>,
 }
 
 /// What a connection's task and its exchanges tell each other.
@@ -102,7 +106,14 @@ impl Session {
         });
         let pings = KeepAlive::new(connection.ping_pong(), deadlines);
         tokio::task::spawn_local(serve(connection, pings, Rc::clone(&state)));
-        Ok(Rc::new(Self { sender: RefCell::new(sender), state, deadlines: Rc::clone(deadlines), born: now }))
+        let (sender, deadlines, place) = (RefCell::new(sender), Rc::clone(deadlines), OnceCell::new());
+        Ok(Rc::new(Self { sender, state, deadlines, born: now, place }))
+    }
+
+    /// Says where it leads, and whether TLS secures it; the first word counts.
+    pub fn is_at(&self, spot: &Rc<Spot>, secured: bool) {
+        // Another word was first: it stays.
+        let _ = self.place.set((Rc::clone(spot), secured));
     }
 
     /// When it was opened.
@@ -117,11 +128,13 @@ impl Session {
         self.state.closed.get()
     }
 
-    /// Whether the connection takes no more exchanges: it is gone, or the origin said GOAWAY.
+    /// Whether the connection takes no more exchanges: it or its address is gone, or the origin said
+    /// GOAWAY.
     #[must_use]
     pub fn is_leaving(&self) -> bool {
         let cx = &mut Context::from_waker(Waker::noop());
-        self.is_closed() || matches!(self.sender.borrow_mut().poll_ready(cx), Poll::Ready(Err(_)))
+        let gone = self.place.get().is_some_and(|(spot, _)| spot.is_gone());
+        gone || self.is_closed() || matches!(self.sender.borrow_mut().poll_ready(cx), Poll::Ready(Err(_)))
     }
 
     /// Whether it may take one more exchange.
@@ -166,7 +179,9 @@ impl Session {
         let (parts, body) = request.into_parts();
         let flight = Flight::new(self);
         let mark = self.state.written.get();
-        let (response, stream) = match self.begin(head::up(&parts), body.is_end_stream()) {
+        let secured = self.place.get().is_some_and(|(_, secured)| *secured);
+        let scheme = if secured { Scheme::HTTPS } else { Scheme::HTTP };
+        let (response, stream) = match self.begin(head::up(&parts, scheme), body.is_end_stream()) {
             Ok(begun) => begun,
             Err(error) => {
                 let fault = Fault::of(&error, true);

@@ -95,6 +95,12 @@ impl Sessions {
         self.open.borrow_mut().clear();
     }
 
+    /// Exchanges under way on all of them.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.open.borrow().iter().map(|session| session.in_flight()).sum()
+    }
+
     /// Connections that take new exchanges.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod crowd;
+pub mod dns;
 pub mod h2_origin;
 pub mod h2c;
 pub mod h2raw;
@@ -15,6 +16,7 @@ pub mod netns;
 pub mod nginx;
 pub mod origin;
 pub mod parsers;
+pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod prometheus;

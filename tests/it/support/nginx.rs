@@ -23,10 +23,22 @@ pub struct Nginx {
 impl Nginx {
     /// One server per name. The caller has checked that nginx is installed.
     pub fn start(names: &[&str]) -> Self {
+        let plain = |name: &&str| {
+            let answers =
+                format!("location / {{ add_header x-origin {name} always; return 200 \"{name}\\n\"; }}");
+            ((*name).to_owned(), String::new(), answers)
+        };
+        Self::serving(&names.iter().map(plain).collect::<Vec<_>>())
+    }
+
+    /// Servers by name, what follows their port, and their directives.
+    pub fn serving(servers: &[(String, String, String)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder for nginx");
-        let servers: Vec<_> = names.iter().map(|name| ((*name).to_owned(), free_port())).collect();
+        let directives: Vec<_> =
+            servers.iter().map(|(_, listen, body)| (listen.clone(), body.clone())).collect();
+        let servers: Vec<_> = servers.iter().map(|(name, ..)| (name.clone(), free_port())).collect();
         let file = folder.path().join("nginx.conf");
-        fs::write(&file, configuration(&folder, &servers)).expect("write nginx.conf");
+        fs::write(&file, configuration(&folder, &servers, &directives)).expect("write nginx.conf");
         let process = Command::new(find("nginx").expect("nginx was checked for"))
             .arg("-c")
             .arg(&file)
@@ -39,6 +51,11 @@ impl Nginx {
         let nginx = Self { folder, process, servers };
         nginx.await_ports();
         nginx
+    }
+
+    pub fn port(&self, name: &str) -> u16 {
+        let found = self.servers.iter().find(|(known, _)| known == name);
+        found.expect("a server of that name").1
     }
 
     /// The `upstreams:` line of a configuration in which every server has its own name.
@@ -68,18 +85,16 @@ impl Drop for Nginx {
     }
 }
 
-fn configuration(folder: &TempDir, servers: &[(String, u16)]) -> String {
+fn configuration(folder: &TempDir, servers: &[(String, u16)], directives: &[(String, String)]) -> String {
     let folder = folder.path().display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("  {kind}_temp_path {folder}/{kind};\n"))
         .concat();
     let servers: String = servers
         .iter()
-        .map(|(name, port)| {
-            format!(
-                "  server {{ listen 127.0.0.1:{port};\n    \
-                 location / {{ add_header x-origin {name} always; return 200 \"{name}\\n\"; }} }}\n"
-            )
+        .zip(directives)
+        .map(|((_, port), (listen, body))| {
+            format!("  server {{ listen 127.0.0.1:{port} {listen};\n    {body} }}\n")
         })
         .collect();
     // A single process, so that killing it leaves no worker behind.

@@ -135,10 +135,14 @@ pub struct Origin {
 
 impl Origin {
     pub fn start(name: &str) -> Self {
+        Self::start_on(name, SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// At an address of the test's own, on loopback.
+    pub fn start_on(name: &str, addr: SocketAddr) -> Self {
         let state = Arc::new(State { name: name.to_owned(), ..State::default() });
         let (stop, stopped) = watch::channel(false);
-        let listener =
-            runtime().block_on(TcpListener::bind("127.0.0.1:0")).expect("a loopback port for an origin");
+        let listener = runtime().block_on(TcpListener::bind(addr)).expect("a loopback port for an origin");
         let addr = listener.local_addr().expect("a bound address");
         runtime().spawn(accept(listener, Arc::clone(&state), stopped));
         Self { addr, state, stop }

@@ -1,0 +1,127 @@
+//! TLS towards one endpoint: what is offered, whom to trust, and what went wrong in words.
+//!
+//! Each pool keeps its own sessions to resume, so that nothing of one identity is ever offered under
+//! another. It must never skip a check, nor read files on a worker.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::client::Resumption;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::sign::SingleCertAndKey;
+use tokio_rustls::rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore};
+
+use crate::plan::{Tls, UpstreamProtocol};
+
+/// Sessions kept by one worker for one endpoint, to resume.
+const SESSIONS: usize = 32;
+
+/// Whom the system trusts, once it could be loaded; until then every asker tries again.
+static SYSTEM: OnceCell<Arc<RootCertStore>> = OnceCell::const_new();
+
+/// Shakes hands with one endpoint, again and again.
+#[derive(Debug)]
+pub struct Handshakes {
+    tls: Arc<Tls>,
+    /// What is offered as a rule, and to what becomes a tunnel.
+    made: OnceCell<[Arc<ClientConfig>; 2]>,
+}
+
+impl Handshakes {
+    /// None yet.
+    #[must_use]
+    pub fn new(tls: &Arc<Tls>) -> Self {
+        Self { tls: Arc::clone(tls), made: OnceCell::new() }
+    }
+
+    /// Shakes hands; `tunnel` offers HTTP/1.1 alone, which alone can become one.
+    ///
+    /// # Errors
+    /// Why the other side cannot be trusted, or does not speak TLS, in a sentence.
+    pub async fn begin(&self, stream: TcpStream, tunnel: bool) -> Result<Box<TlsStream<TcpStream>>, String> {
+        let [usual, plain] = self.made.get_or_try_init(|| self.make()).await?;
+        let connector = TlsConnector::from(Arc::clone(if tunnel { plain } else { usual }));
+        let stream = connector.connect(self.tls.name.clone(), stream).await;
+        let stream = stream.map_err(|error| explain(&error, self.tls.trusted.is_some()))?;
+        if self.tls.protocol == UpstreamProtocol::H2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return Err("it does not speak HTTP/2: write `protocol: auto` or `http1`".to_owned());
+        }
+        Ok(Box::new(stream))
+    }
+
+    async fn make(&self) -> Result<[Arc<ClientConfig>; 2], String> {
+        let roots = match &self.tls.trusted {
+            Some(roots) => Arc::clone(roots),
+            None => Arc::clone(SYSTEM.get_or_try_init(load).await?),
+        };
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots);
+        let mut config = match &self.tls.shown {
+            Some(shown) => {
+                config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(shown))))
+            }
+            None => config.with_no_client_auth(),
+        };
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        let (h1, h2) = (b"http/1.1".to_vec(), b"h2".to_vec());
+        config.alpn_protocols = vec![h1.clone()];
+        let plain = config.clone();
+        config.alpn_protocols = match self.tls.protocol {
+            UpstreamProtocol::Http1 => vec![h1],
+            UpstreamProtocol::H2 => vec![h2],
+            UpstreamProtocol::Auto => vec![h2, h1],
+        };
+        Ok([Arc::new(config), Arc::new(plain)])
+    }
+}
+
+async fn load() -> Result<Arc<RootCertStore>, String> {
+    let loaded = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
+    let loaded = loaded.map_err(|error| format!("certificates cannot be loaded: {error}"))?;
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(loaded.certs);
+    if roots.is_empty() {
+        let why = loaded.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+        return Err(format!(
+            "this machine trusts no certificate{why}: install ca-certificates, or write `tls.ca`"
+        ));
+    }
+    Ok(Arc::new(roots))
+}
+
+/// The library's error in words that say what to do; `own` when the roots are those of `tls.ca`.
+fn explain(error: &io::Error, own: bool) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    let said = match inner {
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) if own => {
+            "its certificate comes from nobody in `tls.ca`"
+        }
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "its certificate comes from nobody this machine trusts: name its root in `tls.ca`"
+        }
+        Some(Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) => "its certificate is for another name: `tls.serverName` says which is meant",
+        Some(Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        )) => "its certificate has expired",
+        Some(Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        )) => "its certificate is not valid yet",
+        Some(Error::AlertReceived(AlertDescription::CertificateRequired)) => {
+            "it asks for a certificate: `tls.clientCert` and `tls.clientKey` show one"
+        }
+        Some(
+            Error::AlertReceived(AlertDescription::NoApplicationProtocol) | Error::NoApplicationProtocol,
+        ) => "it does not speak the upstream's `protocol`",
+        Some(Error::InvalidMessage(_)) => "it does not speak TLS",
+        _ => return error.to_string(),
+    };
+    said.to_owned()
+}
