@@ -3,6 +3,7 @@
 //! It turns a verb into a running program. It must never hold logic of its own beyond putting
 //! parts together.
 
+mod certificates;
 pub mod demo;
 pub mod run;
 pub mod worker;

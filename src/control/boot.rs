@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::audit::{HISTORY, Journal};
+use super::certified;
 use super::load::{self, Env, Loaded, Look};
 use super::order;
 use super::publisher::Publisher;
@@ -16,9 +17,10 @@ use super::rollouts::report::Line;
 use super::store::{Kept, Opened, Store};
 use super::witness;
 use super::writer::Disk;
+use crate::certs::Certificates;
 use crate::ledger::Book;
 use crate::model::time::UnixMillis;
-use crate::model::{Diagnostic, Guided, Overlay};
+use crate::model::{Diagnostic, Guided, Overlay, Severity};
 use crate::plan::{Inputs, Plan, Process, compile};
 use crate::spec::{Source, Spec};
 
@@ -29,6 +31,8 @@ pub struct Booted {
     pub publisher: Publisher,
     /// Live cells.
     pub book: Arc<Book>,
+    /// Certificates of listeners, read.
+    pub certificates: Arc<Certificates>,
     /// What somebody should look at, already in order.
     pub warnings: Vec<Diagnostic>,
     /// Folder of the state.
@@ -99,6 +103,11 @@ pub fn boot(
     };
     // A configuration that is refused leaves no trace on the disk, so the folder is opened after.
     let mut compiled = compile_with(&Overlay::default()).map_err(refused)?;
+    let (certificates, unusable) = certified::first(&loaded.spec, &load::base(path), &compiled.plan, now);
+    let certificates = certificates.map_err(|why| refused(vec![why]))?;
+    if unusable.iter().any(|one| one.severity == Severity::Error) {
+        return Err(refused(unusable));
+    }
     let mut state = Store::open(&state_dir, now);
     let (history, journal) = Journal::new(Some(state_dir.clone()), HISTORY).read::<Line>();
     if let Some(why) = &journal {
@@ -126,9 +135,11 @@ pub fn boot(
     let ended = order::drop_stale(&mut overlay, |name| fingerprints.get(name).copied());
     let mut warnings = loaded.warnings.clone();
     warnings.extend(compiled.warnings);
+    warnings.extend(unusable);
     Ok(Booted {
         publisher: Publisher::new(compiled.plan),
         book,
+        certificates,
         warnings,
         state_dir,
         path: path.to_owned(),

@@ -30,6 +30,7 @@ use super::rollouts::report::{Conducted, Decisions};
 use super::rollouts::{Rollouts, recall};
 use super::start::Options;
 use super::writer::{Journals, Lines, Which, Writer};
+use crate::certs::Certificates;
 use crate::ledger::Book;
 use crate::model::time::{Clock, UnixMillis};
 use crate::model::{Diagnostic, Overlay};
@@ -49,6 +50,8 @@ const MAX_KEPT: usize = 1_000;
 pub(super) struct Controller {
     pub(super) path: PathBuf,
     pub(super) book: Arc<Book>,
+    /// What listeners are encrypted with.
+    pub(super) certificates: Arc<Certificates>,
     pub(super) publisher: Publisher,
     pub(super) loaded: Arc<Loaded>,
     pub(super) overlay: Overlay,
@@ -143,6 +146,7 @@ impl Controller {
         let mut controller = Self {
             path: booted.path,
             book: booted.book,
+            certificates: booted.certificates,
             publisher: booted.publisher,
             loaded: booted.loaded,
             overlay: booted.overlay,
@@ -306,7 +310,8 @@ impl Controller {
             }
         };
         let Candidate { plan, mut warnings, changes } = candidate;
-        let refusals = self.refused_by_rollouts(&plan, &loaded);
+        let mut refusals = self.refused_by_rollouts(&plan, &loaded);
+        warnings.extend(self.certify(&loaded, &mut refusals).await?);
         if !refusals.is_empty() {
             if !dry_run {
                 self.refuse(loaded.seen.clone(), &by, &refusals);
@@ -322,6 +327,7 @@ impl Controller {
         let ended = order::drop_stale(&mut self.overlay, |name| fingerprints.get(name).copied());
         let before = generation.0;
         let old = self.publisher.current();
+        self.certificates.follow(&plan);
         let generation = self.publish(plan);
         self.loaded = Arc::clone(&loaded);
         self.warnings.clone_from(&warnings);

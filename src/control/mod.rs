@@ -9,6 +9,7 @@ mod ahead;
 pub mod audit;
 mod batch;
 pub mod boot;
+mod certified;
 pub mod checks;
 pub mod command;
 mod conduct;

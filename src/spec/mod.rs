@@ -20,6 +20,7 @@ pub mod scalar;
 pub mod slo;
 pub mod split;
 pub mod spot;
+pub mod tls;
 pub mod upstream;
 
 use std::collections::BTreeMap;
@@ -71,9 +72,7 @@ impl File {
         let mut found = spot::LaterKeys::default();
         self.budgets.iter().for_each(|budgets| budgets.later(&mut found));
         found.add("", "state", self.state.as_ref());
-        self.admin.iter().for_each(|admin| admin.later(&mut found));
         self.tracing.iter().for_each(|tracing| tracing.later(&mut found));
-        self.listeners.iter().for_each(|listener| listener.later(&mut found));
         self.upstreams.iter().for_each(|(name, upstream)| upstream.later(name, &mut found));
         self.routes.iter().for_each(|route| route.later(&mut found));
         found.into_inner()

@@ -58,3 +58,4 @@ mod strangers;
 mod streaming;
 mod suffering;
 mod support;
+mod tls;
