@@ -20,7 +20,7 @@ use super::writer::Disk;
 use crate::certs::Certificates;
 use crate::ledger::Book;
 use crate::model::time::UnixMillis;
-use crate::model::{Diagnostic, Guided, Overlay, Severity};
+use crate::model::{Diagnostic, Guided, Overlay};
 use crate::plan::{Inputs, Plan, Process, compile};
 use crate::spec::{Source, Spec};
 
@@ -103,11 +103,9 @@ pub fn boot(
     };
     // A configuration that is refused leaves no trace on the disk, so the folder is opened after.
     let mut compiled = compile_with(&Overlay::default()).map_err(refused)?;
-    let (certificates, unusable) = certified::first(&loaded.spec, &load::base(path), &compiled.plan, now);
-    let certificates = certificates.map_err(|why| refused(vec![why]))?;
-    if unusable.iter().any(|one| one.severity == Severity::Error) {
-        return Err(refused(unusable));
-    }
+    let base = load::base(path);
+    let (certificates, expired) =
+        certified::first(&loaded.spec, base, &compiled.plan, now).map_err(refused)?;
     let mut state = Store::open(&state_dir, now);
     let (history, journal) = Journal::new(Some(state_dir.clone()), HISTORY).read::<Line>();
     if let Some(why) = &journal {
@@ -135,7 +133,7 @@ pub fn boot(
     let ended = order::drop_stale(&mut overlay, |name| fingerprints.get(name).copied());
     let mut warnings = loaded.warnings.clone();
     warnings.extend(compiled.warnings);
-    warnings.extend(unusable);
+    warnings.extend(expired);
     Ok(Booted {
         publisher: Publisher::new(compiled.plan),
         book,

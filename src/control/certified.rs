@@ -2,7 +2,7 @@
 //!
 //! It exists so that a start and a reload read them the same way. It must never put a plan in force.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::controller::{Controller, blocking};
@@ -14,21 +14,23 @@ use crate::model::{Diagnostic, Severity};
 use crate::plan::Plan;
 use crate::spec::Spec;
 
-/// The certificates that a first configuration names, served as its plan says, and what is wrong
-/// with them; `Err` when this machine can have none.
+/// The certificates that a first configuration names, served as its plan says, and warnings.
+///
+/// # Errors
+/// What cannot be used, or that this machine can have none.
 pub(super) fn first(
     spec: &Spec,
-    base: &Path,
+    base: PathBuf,
     plan: &Plan,
     now: UnixMillis,
-) -> (Result<Arc<Certificates>, Diagnostic>, Vec<Diagnostic>) {
-    let certificates = match Certificates::new(base.to_owned()) {
-        Ok(certificates) => Arc::new(certificates),
-        Err(why) => return (Err(Diagnostic::error("no-tls", why)), Vec::new()),
-    };
+) -> Result<(Arc<Certificates>, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let certificates = Certificates::new(base).map_err(|why| vec![Diagnostic::error("no-tls", why)])?;
     let found = certificates.prepare(spec, now.seconds());
+    if found.iter().any(|one| one.severity == Severity::Error) {
+        return Err(found);
+    }
     certificates.follow(plan);
-    (Ok(certificates), found)
+    Ok((Arc::new(certificates), found))
 }
 
 impl Controller {
