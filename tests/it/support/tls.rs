@@ -52,10 +52,6 @@ impl Authority {
         authority
     }
 
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
     pub fn path(&self, name: &str) -> String {
         self.folder.path().join(name).display().to_string()
     }
