@@ -5,7 +5,7 @@
 //! [`model`] shared words · [`spec`] what the operator writes · [`wire`] the admin API's JSON ·
 //! [`split`] who gets which arm · [`ledger`] live numbers · [`analysis`] is the canary harmful? ·
 //! [`rollout`] what to do about it ·
-//! [`plan`] the compiled snapshot ·
+//! [`plan`] the compiled snapshot · [`certs`] our own certificates ·
 //! [`fetch`] the small HTTP client · [`upstream`] talking to origins · [`net`] accepting clients ·
 //! [`proxy`] the request path · [`control`] the only writer · [`telemetry`] metrics and logs ·
 //! [`admin`] the operator's listener · [`cli`] the command line · [`app`] the composition root.
@@ -42,6 +42,7 @@ pub mod rollout;
 
 pub mod plan;
 
+pub mod certs;
 pub mod fetch;
 
 pub mod net;

@@ -135,6 +135,7 @@ fn proxy(origin: SocketAddr, mirror: &str) -> SocketAddr {
             plans,
             published,
             book,
+            certificates: Arc::new(switchback::certs::Certificates::new(".".into()).unwrap()),
             sink: Arc::new(NoLog),
             pairs: Arc::new(Nobody),
             seed: 1,

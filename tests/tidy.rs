@@ -21,11 +21,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     // analysis beyond the drawn table: a plan holds rollout policies, so that a policy that cannot
     // decide is refused with every other error of the file.
     ("plan", &["model", "spec", "split", "ledger", "analysis"]),
+    // Certificates are read for every room that serves or checks them: what a file and a plan name.
+    ("certs", &["model", "spec", "plan"]),
     ("fetch", &["model"]),
     ("upstream", &["model", "plan", "ledger"]),
-    ("net", &["model", "plan"]),
+    ("net", &["model", "plan", "certs"]),
     ("proxy", &["model", "split", "plan", "ledger", "upstream"]),
-    ("control", &["model", "spec", "plan", "ledger", "analysis", "rollout", "fetch"]),
+    ("control", &["model", "spec", "plan", "certs", "ledger", "analysis", "rollout", "fetch"]),
     ("telemetry", &["model", "ledger", "fetch"]),
     // spec and split beyond the drawn table: the admin block is read as written, and `explain`
     // turns a key into the header, cookie or parameter the split reads it from. analysis and rollout
@@ -38,6 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "wire",
             "split",
             "plan",
+            "certs",
             "ledger",
             "analysis",
             "rollout",

@@ -18,13 +18,20 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
+
+use crate::certs::{Certificates, Served};
 
 /// Connections at once; more wait in the backlog.
 const MAX_CONNECTIONS: usize = 64;
 /// From the start of a connection or the last answer to the end of the next head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// From accept to the end of the TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest request head, in bytes.
 const MAX_HEAD: usize = 32 << 10;
 /// Pause after a failed accept, such as with no file descriptor left.
@@ -127,12 +134,18 @@ fn bind_unix(path: &Path) -> io::Result<Bound> {
     Ok(Bound::Unix(listener, path.to_owned()))
 }
 
-/// Answers until `shutdown` completes, then finishes what is being answered. `shutdown` says whether
-/// another process listens on the same socket from then on.
+/// Answers until `shutdown` completes, then finishes what is being answered; over TCP with TLS where
+/// there are certificates. `shutdown` says whether another process listens on the same socket from
+/// then on.
 ///
 /// # Errors
 /// When the listener cannot be handed to the runtime.
-pub async fn serve(bound: Bound, router: Router, shutdown: impl Future<Output = bool>) -> io::Result<()> {
+pub async fn serve(
+    bound: Bound,
+    router: Router,
+    encrypted: Option<Arc<Certificates>>,
+    shutdown: impl Future<Output = bool>,
+) -> io::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let accepting = async {
@@ -146,7 +159,18 @@ pub async fn serve(bound: Bound, router: Router, shutdown: impl Future<Output = 
                             // A socket that refuses the option is only slower.
                             let _ = stream.set_nodelay(true);
                             let peer = Peer { address: Some(peer.ip().to_canonical()) };
-                            tokio::spawn(converse(stream, peer, router.clone(), stopped.clone(), permit));
+                            let (router, stopped) = (router.clone(), stopped.clone());
+                            match &encrypted {
+                                None => drop(tokio::spawn(converse(stream, peer, router, stopped, permit))),
+                                Some(certificates) => {
+                                    let Some(served) = certificates.admin_tls() else { continue };
+                                    tokio::spawn(async move {
+                                        if let Some(stream) = encrypt(stream, &served).await {
+                                            converse(stream, peer, router, stopped, permit).await;
+                                        }
+                                    });
+                                }
+                            }
                         }
                         Err(error) => pause(&error).await,
                     }
@@ -190,6 +214,12 @@ pub async fn serve(bound: Bound, router: Router, shutdown: impl Future<Output = 
         Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
         _ => Ok(()),
     }
+}
+
+/// The handshake; nobody is told why it failed, because nobody is known yet.
+async fn encrypt(stream: TcpStream, served: &Served) -> Option<TlsStream<TcpStream>> {
+    let accepting = TlsAcceptor::from(Arc::clone(&served.config)).accept(stream);
+    tokio::time::timeout(HANDSHAKE_TIMEOUT, accepting).await.ok()?.ok()
 }
 
 async fn permit(room: &Arc<Semaphore>) -> io::Result<OwnedSemaphorePermit> {

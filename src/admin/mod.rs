@@ -30,6 +30,7 @@ use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::certs::Certificates;
 use crate::control::{ControlHandle, Health};
 use crate::ledger::{Book, Recent};
 use crate::model::time::Clock;
@@ -57,6 +58,8 @@ pub struct Parts {
     pub recent: Arc<Mutex<Recent>>,
     /// The controller.
     pub control: ControlHandle,
+    /// Certificates of listeners.
+    pub certificates: Arc<Certificates>,
     /// Shared readiness.
     pub health: Arc<Health>,
     /// Rare numbers.

@@ -11,6 +11,7 @@ use super::views::blocking;
 use super::{Admin, differences, guards, objectives, rollouts, views};
 use crate::control::Conducted;
 use crate::plan::{Plan, Route};
+use crate::telemetry::certificates::CertificateSeries;
 use crate::telemetry::metrics::{self, ArmSeries, Scrape};
 
 /// Content type of Prometheus' text format.
@@ -68,7 +69,23 @@ pub fn scrape(admin: &Admin) -> String {
         guards: &guards::series(&plan),
         limits: &limits,
         listeners: &listeners,
+        certificates: &certificates(admin),
     })
+}
+
+/// One series per file: a certificate may be named with two keys.
+fn certificates(admin: &Admin) -> Vec<CertificateSeries> {
+    let held = admin.0.certificates.held().into_iter();
+    let mut series: Vec<CertificateSeries> = held
+        .map(|held| CertificateSeries {
+            file: held.cert,
+            not_after: held.not_after,
+            refused: held.trouble.is_some(),
+        })
+        .collect();
+    series.sort_by(|a, b| a.file.cmp(&b.file));
+    series.dedup_by(|a, b| a.file == b.file);
+    series
 }
 
 fn arms(admin: &Admin, plan: &Plan, conducted: &Conducted) -> Vec<ArmSeries> {

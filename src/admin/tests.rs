@@ -51,6 +51,7 @@ impl Site {
         let booted = control::boot(&file, &Arc::default(), |_| 1, clock.now()).expect("good");
         let (plans, book) = (booted.publisher.plans(), Arc::clone(&booted.book));
         let state_dir = booted.state_dir.clone();
+        let certificates = Arc::clone(&booted.certificates);
         let (cold, health) = (Arc::new(Cold::new()), Arc::new(Health::default()));
         let options = control::Options {
             health: Arc::clone(&health),
@@ -65,6 +66,7 @@ impl Site {
             book,
             recent: Arc::clone(&running.recent),
             control: running.control.clone(),
+            certificates,
             health: Arc::clone(&health),
             cold,
             clock,
@@ -80,11 +82,11 @@ impl Site {
             let tokens = Tokens::open(&settings, site.dir.path(), &state_dir).expect("tokens");
             let gate = Gate::new(bound.exposure(), tokens, &["Proxy.Example".to_owned()]);
             site.bound.push((name.to_owned(), bound.address()));
-            tokio::spawn(serve(bound, site.admin.router(gate), std::future::pending()));
+            tokio::spawn(serve(bound, site.admin.router(gate), None, std::future::pending()));
         }
         let bound = bind("127.0.0.1:0").expect("bound");
         site.bound.push(("metrics".to_owned(), bound.address()));
-        tokio::spawn(serve(bound, site.admin.metrics_router(), std::future::pending()));
+        tokio::spawn(serve(bound, site.admin.metrics_router(), None, std::future::pending()));
         site.token = fs::read_to_string(state_dir.join(auth::FILE)).expect("a token").trim().to_owned();
         site
     }

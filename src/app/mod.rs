@@ -4,6 +4,7 @@
 //! parts together.
 
 mod activation;
+mod certificates;
 pub mod demo;
 pub mod life;
 mod notify;

@@ -14,12 +14,14 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::certificates;
 use super::notify;
 use super::sinks::Sinks;
 use super::sockets::{Found, Label, Sockets, Taken};
 use super::upgrade::new::Predecessor;
 use super::worker::{self, Birth};
 use crate::admin::{self, Admin, Gate, Tokens};
+use crate::certs::Certificates;
 use crate::cli::Exit;
 use crate::control::{self, Booted, ControlHandle, Health, Meters, Options, Running, SystemClock};
 use crate::ledger::{Book, Seen};
@@ -157,7 +159,7 @@ impl Assembly {
         let Self { booted, clock, base, names } = self;
         let (plans, published) = (booted.publisher.plans(), booted.publisher.wake());
         let (book, plan) = (Arc::clone(&booted.book), booted.plan());
-        let state_dir = booted.state_dir.clone();
+        let (state_dir, certificates) = (booted.state_dir.clone(), Arc::clone(&booted.certificates));
         let cold = Arc::new(Cold::new());
         let log = Arc::new(AccessLog::new(cold.counter(&names::LOG_DROPPED, &[])));
         log.open(plan.access_log.as_ref().map(|log| Target::of(&log.path, &base)));
@@ -183,6 +185,7 @@ impl Assembly {
             plans: plans.clone(),
             published: published.clone(),
             book: Arc::clone(&book),
+            certificates: Arc::clone(&certificates),
             sink: Arc::clone(&sinks) as _,
             pairs: Arc::clone(&running.pairs),
             seed: fastrand::u64(..),
@@ -195,18 +198,22 @@ impl Assembly {
         tokio::spawn(note_breakers(turns, running.control.clone()));
         tokio::spawn(follow_log(Arc::clone(&log), plans.clone(), published.clone(), base));
         tokio::spawn(reopen_log(Arc::clone(&log)));
+        let (kept, well) = (Arc::clone(&certificates), Arc::clone(&health));
+        tokio::spawn(certificates::run(kept, well, Arc::clone(&clock), published.clone()));
         let admin = Admin::new(admin::Parts {
             plans: plans.clone(),
             book: Arc::clone(&book),
             recent: Arc::clone(&running.recent),
             control: running.control.clone(),
+            certificates: Arc::clone(&certificates),
             health: Arc::clone(&health),
             cold,
             clock,
         });
         let gate = Gate::new(admin_bound.exposure(), tokens, &plan.process.admin.allowed_hosts);
-        let mut end_admin = vec![serve(admin_bound, admin.router(gate))];
-        end_admin.extend(metrics_bound.map(|bound| serve(bound, admin.metrics_router())));
+        let encrypted = plan.process.admin.pair().map(|_| certificates);
+        let mut end_admin = vec![serve(admin_bound, admin.router(gate), encrypted)];
+        end_admin.extend(metrics_bound.map(|bound| serve(bound, admin.metrics_router(), None)));
         health.listening();
         Proxy { plans, book, running, health, log, stop, end_admin, workers, state_dir, passing, sinks }
     }
@@ -239,13 +246,17 @@ fn spawn_workers(
     threads.collect()
 }
 
-fn serve(bound: admin::Bound, router: axum::Router) -> oneshot::Sender<()> {
+fn serve(
+    bound: admin::Bound,
+    router: axum::Router,
+    encrypted: Option<Arc<Certificates>>,
+) -> oneshot::Sender<()> {
     let (end, ended) = oneshot::channel::<()>();
     let address = bound.address();
     tokio::spawn(async move {
         // A dropped sender ends it; a sent word says that another process listens on.
         let shutdown = async { ended.await.is_ok() };
-        if let Err(error) = admin::serve(bound, router, shutdown).await {
+        if let Err(error) = admin::serve(bound, router, encrypted, shutdown).await {
             tracing::error!("the admin listener on {address} ended: {error}");
         }
     });

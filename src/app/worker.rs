@@ -14,16 +14,16 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use crate::certs::Certificates;
 use crate::ledger::Book;
 use crate::model::log::AccessSink;
 use crate::model::time::{CoarseClock, TICK_MILLIS, Tick, UnixMillis};
 use crate::model::{Client, Generation, PairSink, RejectReason, WorkerId};
 use crate::net::listen::{Accepting, accept};
 use crate::net::sweep::{Registry, SWEEP_TICKS};
-use crate::net::{Handler, Settings};
+use crate::net::{Encryption, Handler, Settings, Transport};
 use crate::plan::{ClientTimeouts, ConnectionSettings, Plan, Plans};
 use crate::proxy::{self, Worker, tunnel};
 
@@ -39,6 +39,8 @@ pub struct Birth {
     pub published: watch::Receiver<Generation>,
     /// Live cells.
     pub book: Arc<Book>,
+    /// Certificates of listeners.
+    pub certificates: Arc<Certificates>,
     /// Takes access records.
     pub sink: Arc<dyn AccessSink>,
     /// Takes pairs of answers to copied requests.
@@ -63,19 +65,19 @@ pub fn run(birth: Birth) -> io::Result<()> {
 }
 
 async fn serve(birth: Birth) -> io::Result<()> {
-    let Birth { id, sockets, plans, published, book, sink, pairs, seed, stop, grace } = birth;
+    let Birth { id, sockets, plans, published, book, certificates, sink, pairs, seed, stop, grace } = birth;
     let worker = Rc::new(Worker::new(id, &plans, book, sink, pairs, seed));
-    let handler = Rc::new(Served { worker: Rc::clone(&worker) });
+    let handler = Rc::new(Served { worker: Rc::clone(&worker), certificates });
     let registry = Rc::new(Registry::default());
     let started = Instant::now();
     beat(&worker.clock, started);
     for (listener, socket) in sockets {
-        let accepting = Accepting {
+        let accepting = Rc::new(Accepting {
             listener,
             handler: Rc::clone(&handler),
             clock: Rc::clone(&worker.clock),
             registry: Rc::clone(&registry),
-        };
+        });
         let socket = tokio::net::TcpListener::from_std(socket)?;
         tokio::task::spawn_local(accept(socket, accepting, stop.clone()));
     }
@@ -184,6 +186,7 @@ impl EndpointSettings {
 /// The proxy as `net` sees it.
 struct Served {
     worker: Rc<Worker>,
+    certificates: Arc<Certificates>,
 }
 
 impl Handler for Served {
@@ -197,7 +200,7 @@ impl Handler for Served {
         proxy::handle(Rc::clone(&self.worker), client, request)
     }
 
-    async fn tunnel(self: Rc<Self>, left: Box<dyn Any>, stream: TcpStream, ahead: Bytes) {
+    async fn tunnel(self: Rc<Self>, left: Box<dyn Any>, stream: Transport, ahead: Bytes) {
         if let Ok(opened) = left.downcast() {
             tunnel::run(*opened, stream, ahead).await;
         }
@@ -218,6 +221,20 @@ impl Handler for Served {
         }
         process.peer_closed(listener, peer);
         0
+    }
+
+    fn encryption(&self, listener: usize) -> Encryption {
+        let plan = self.worker.plan();
+        if plan.listeners.get(listener).is_none_or(|one| one.tls.is_none()) {
+            return Encryption::None;
+        }
+        self.certificates.listener_tls(listener).map_or(Encryption::Missing, Encryption::Tls)
+    }
+
+    fn is_proxied(&self, listener: usize, peer: std::net::IpAddr) -> bool {
+        let plan = self.worker.plan();
+        let peers = plan.listeners.get(listener).map_or(&[][..], |one| &one.proxy_peers);
+        !peers.is_empty() && peers.iter().any(|network| network.contains(&peer.to_canonical()))
     }
 
     fn settings(&self, listener: usize) -> Settings {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::audit::{HISTORY, Journal};
+use super::certified;
 use super::earlier;
 use super::load::{self, Env, Loaded, Look};
 use super::order;
@@ -17,6 +18,7 @@ use super::rollouts::report::Line;
 use super::store::{Kept, Opened, Store};
 use super::witness;
 use super::writer::Disk;
+use crate::certs::Certificates;
 use crate::ledger::Book;
 use crate::model::time::UnixMillis;
 use crate::model::{Diagnostic, Guided, Overlay};
@@ -30,6 +32,8 @@ pub struct Booted {
     pub publisher: Publisher,
     /// Live cells.
     pub book: Arc<Book>,
+    /// Certificates of listeners, read.
+    pub certificates: Arc<Certificates>,
     /// What somebody should look at, already in order.
     pub warnings: Vec<Diagnostic>,
     /// Folder of the state.
@@ -101,6 +105,9 @@ pub fn boot(
     };
     // A configuration that is refused leaves no trace on the disk, so the folder is opened after.
     let mut compiled = compile_with(&Overlay::default()).map_err(refused)?;
+    let base = load::base(path);
+    let (certificates, expired) =
+        certified::first(&loaded.spec, base, &compiled.plan, now).map_err(refused)?;
     let mut state = Store::open(&state_dir, now);
     let (history, journal) = Journal::new(Some(state_dir.clone()), HISTORY).read::<Line>();
     if let Some(why) = &journal {
@@ -128,9 +135,11 @@ pub fn boot(
     let ended = order::drop_stale(&mut overlay, |name| fingerprints.get(name).copied());
     let mut warnings = loaded.warnings.clone();
     warnings.extend(compiled.warnings);
+    warnings.extend(expired);
     Ok(Booted {
         publisher: Publisher::new(compiled.plan),
         book,
+        certificates,
         warnings,
         state_dir,
         path: path.to_owned(),

@@ -29,6 +29,7 @@ use super::rollouts::report::{Conducted, Decisions};
 use super::rollouts::{Rollouts, recall};
 use super::start::Options;
 use super::writer::{Journals, Lines, Which, Writer};
+use crate::certs::Certificates;
 use crate::ledger::Book;
 use crate::model::time::{Clock, UnixMillis};
 use crate::model::{Diagnostic, Generation, Overlay};
@@ -44,6 +45,8 @@ pub(super) const MAX_KEPT: usize = 1_000;
 pub(super) struct Controller {
     pub(super) path: PathBuf,
     pub(super) book: Arc<Book>,
+    /// What listeners are encrypted with.
+    pub(super) certificates: Arc<Certificates>,
     pub(super) publisher: Publisher,
     pub(super) loaded: Arc<Loaded>,
     /// What was in force before, and is now.
@@ -142,6 +145,7 @@ impl Controller {
         let mut controller = Self {
             path: booted.path,
             book: booted.book,
+            certificates: booted.certificates,
             publisher: booted.publisher,
             loaded: booted.loaded,
             earlier,

@@ -10,6 +10,7 @@ pub mod audit;
 mod batch;
 pub mod boot;
 mod breakers;
+mod certified;
 pub mod checks;
 pub mod command;
 mod conduct;

@@ -92,7 +92,8 @@ impl Controller {
             }
         };
         let Candidate { plan, mut warnings, changes } = candidate;
-        let refusals = self.refused_by_rollouts(&plan, &loaded);
+        let mut refusals = self.refused_by_rollouts(&plan, &loaded);
+        warnings.extend(self.certify(&loaded, &mut refusals).await?);
         if !refusals.is_empty() {
             if !dry_run {
                 self.refuse(loaded.watched().clone(), &by, &refusals);
@@ -121,6 +122,7 @@ impl Controller {
         let ended = order::drop_stale(&mut self.overlay, |name| fingerprints.get(name).copied());
         let old = self.publisher.current();
         let before = old.generation.0;
+        self.certificates.follow(&plan);
         let generation = self.publish(plan);
         self.loaded = Arc::clone(&loaded);
         self.warnings.clone_from(&warnings);

@@ -10,6 +10,7 @@ use std::task::Waker;
 
 use http::HeaderValue;
 
+use super::secured::Secured;
 use super::time::Tick;
 
 /// What a connection is doing.
@@ -53,6 +54,8 @@ pub struct Client {
     pub local: SocketAddr,
     /// Whether the transport is encrypted.
     pub secure: bool,
+    /// What is known of the encryption, once there is one.
+    pub secured: OnceCell<Secured>,
     /// When it was accepted.
     pub born: Tick,
     /// The peer's address as a header value, built once per connection.
@@ -90,6 +93,7 @@ impl Client {
             peer,
             local,
             secure: false,
+            secured: OnceCell::new(),
             born: now,
             peer_header: OnceCell::new(),
             closing: Cell::new(false),
@@ -116,6 +120,11 @@ impl Client {
     #[must_use]
     pub fn phase(&self) -> (Phase, Tick) {
         (self.phase.get(), self.since.get())
+    }
+
+    /// The transport is ready: from now on its first byte is awaited.
+    pub fn ready(&self, now: Tick) {
+        self.since.set(now);
     }
 
     /// HTTP/2 begins: from now on bytes alone begin no request.

@@ -13,6 +13,7 @@ pub mod log;
 pub mod names;
 pub mod outcome;
 pub mod overlay;
+pub mod secured;
 pub mod shadow;
 pub mod span;
 pub mod time;

@@ -66,6 +66,8 @@ families! {
     CONFIG_GENERATION = "switchback_config_generation", "gauge", [], "Generation of the published plan.";
     STATE_WRITE_FAILURES = "switchback_state_write_failures_total", "counter", [], "Writes of the state that failed; while it rises, nothing gives a canary more.";
     CONNECTIONS = "switchback_connections", "gauge", ["listener"], "Open client connections.";
+    CERTIFICATE_EXPIRY = "switchback_tls_certificate_expiry_timestamp_seconds", "gauge", ["certificate"], "Unix time at which the certificate that is served ends, by its file.";
+    CERTIFICATE_REFUSED = "switchback_tls_certificate_refused", "gauge", ["certificate"], "1 while the changed files of a certificate cannot replace the one that is served.";
     BUILD_INFO = "switchback_build_info", "gauge", ["version"], "1, with the version of the program.";
     LOG_DROPPED = "switchback_access_log_dropped_total", "counter", [], "Access log lines dropped because the writer could not keep up.";
     SPANS_DROPPED = "switchback_spans_dropped_total", "counter", [], "Spans dropped because the collector was away or could not keep up.";

@@ -272,6 +272,10 @@ labels! {
         Connections => "connections",
         /// The bytes were not HTTP.
         Malformed => "malformed",
+        /// No TLS could be agreed on, or the PROXY protocol's header was not there.
+        Handshake => "handshake",
+        /// The host is not one that the connection's certificate covers.
+        Misdirected => "misdirected",
     }
 }
 

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -19,7 +20,11 @@ use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
 
 use super::Handler;
+use super::ending::linger;
 use super::io::ClientIo;
+use super::tls::{self, Shaken};
+use super::transport::Transport;
+use crate::certs::Served;
 use crate::model::client::{Close, Phase};
 use crate::model::time::CoarseClock;
 use crate::model::{Client, RejectReason};
@@ -31,8 +36,6 @@ const STREAM_WINDOW: u32 = 256 << 10;
 /// How much all streams of a connection may. The protocol library cuts connections that pile up many
 /// small frames, and its patience grows with this window.
 const CONNECTION_WINDOW: u32 = 16 << 20;
-/// Most bytes thrown away so that a client which still sends can read its last answer.
-const LINGER_BYTES: usize = 1 << 20;
 /// Sent when a head or a body did not come in time.
 const TIMEOUT_ANSWER: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
@@ -52,6 +55,17 @@ pub struct Settings {
     pub connections_per_ip: u32,
 }
 
+/// Whether and how connections are encrypted.
+#[derive(Clone, Debug)]
+pub enum Encryption {
+    /// They are not.
+    None,
+    /// With these certificates.
+    Tls(Arc<Served>),
+    /// They should be and cannot: nobody is served.
+    Missing,
+}
+
 /// Everything a connection is served with.
 #[derive(Debug)]
 pub struct Serving<H> {
@@ -64,8 +78,28 @@ pub struct Serving<H> {
 }
 
 /// Serves one connection to its end.
-pub async fn serve<H: Handler>(stream: TcpStream, client: Rc<Client>, serving: Serving<H>) {
-    let mut io = ClientIo::new(stream, Rc::clone(&client), Rc::clone(&serving.clock));
+pub async fn serve<H: Handler>(
+    stream: TcpStream,
+    client: Rc<Client>,
+    serving: Serving<H>,
+    encryption: Encryption,
+) {
+    let (transport, h2) = match encryption {
+        Encryption::None => (Transport::Plain(stream), false),
+        Encryption::Tls(served) => match Box::pin(tls::begin(stream, &client, &served)).await {
+            Shaken::Done(transport, h2) => {
+                client.ready(serving.clock.tick());
+                (transport, h2)
+            }
+            Shaken::Failed => return serving.handler.refused(RejectReason::Handshake),
+            Shaken::Silent => return,
+        },
+        Encryption::Missing => return,
+    };
+    let mut io = ClientIo::new(transport, Rc::clone(&client), Rc::clone(&serving.clock));
+    if h2 {
+        return Box::pin(serve_h2(io, &client, &serving)).await;
+    }
     if serving.settings.h2c {
         match speaks_h2(&mut io, &client, &serving.clock).await {
             Some(true) => return Box::pin(serve_h2(io, &client, &serving)).await,
@@ -79,7 +113,8 @@ pub async fn serve<H: Handler>(stream: TcpStream, client: Rc<Client>, serving: S
         }
     }
     loop {
-        if !io.has_ahead() && !readable(io.stream(), &client).await {
+        if !io.has_ahead() && !readable(&mut io, &client).await {
+            io.transport_mut().farewell();
             break;
         }
         match serve_h1(io, &client, &serving).await {
@@ -93,14 +128,14 @@ pub async fn serve<H: Handler>(stream: TcpStream, client: Rc<Client>, serving: S
 }
 
 /// Waits until bytes can be read; false when the connection was told to end.
-async fn readable(stream: &TcpStream, client: &Client) -> bool {
+async fn readable(io: &mut ClientIo, client: &Client) -> bool {
     poll_fn(|cx| {
         client.wake_with(cx.waker());
         if client.kill.get().is_some() {
             return Poll::Ready(false);
         }
         client.park.set(true);
-        stream.poll_read_ready(cx).map(|ready| ready.is_ok())
+        io.transport_mut().poll_readable(cx).map(|ready| ready.is_ok())
     })
     .await
 }
@@ -109,12 +144,12 @@ async fn readable(stream: &TcpStream, client: &Client) -> bool {
 async fn speaks_h2(io: &mut ClientIo, client: &Client, clock: &CoarseClock) -> Option<bool> {
     let mut read = BytesMut::with_capacity(PREFACE.len());
     loop {
-        if !readable(io.stream(), client).await {
+        if !readable(io, client).await {
             return None;
         }
         let mut piece = [0_u8; 24];
         let room = PREFACE.len() - read.len();
-        match io.stream().try_read(&mut piece[..room]) {
+        match io.tcp().try_read(&mut piece[..room]) {
             Ok(0) => return None,
             Ok(count) => {
                 client.on_read(clock.tick());
@@ -164,19 +199,23 @@ async fn serve_h1<H: Handler>(io: ClientIo, client: &Rc<Client>, serving: &Servi
             None
         }
         End::Done(done) => {
-            if done.is_err_and(|error| error.is_parse() || error.is_parse_too_large()) {
+            let malformed = done.as_ref().is_err_and(|error| error.is_parse() || error.is_parse_too_large());
+            if malformed {
                 serving.handler.refused(RejectReason::Malformed);
             }
-            linger(http.into_parts().io, client, &serving.clock).await;
+            linger(http.into_parts().io, client, &serving.clock, malformed || done.is_ok()).await;
             None
         }
         End::Killed(close) => {
             let unanswered = client.is_unanswered();
-            let parts = http.into_parts();
+            let mut io = http.into_parts().io;
             if close == Close::HeaderTimeout || close == Close::BodyTimeout && unanswered {
                 serving.handler.refused(RejectReason::ClientTimeout);
                 // Best effort: the client is told if its socket takes it at once.
-                let _ = parts.io.stream().try_write(TIMEOUT_ANSWER);
+                io.transport_mut().try_send(TIMEOUT_ANSWER);
+            }
+            if unanswered || client.phase().0 != Phase::Busy {
+                io.transport_mut().farewell();
             }
             None
         }
@@ -200,35 +239,6 @@ async fn tunnel<H: Handler>(io: ClientIo, client: &Rc<Client>, serving: &Serving
     // It ends itself when the connection is told to: both of its sides must hear of that.
     Rc::clone(&serving.handler).tunnel(left, stream, ahead).await;
     client.end(serving.clock.tick());
-}
-
-/// Ends a connection so that its last answer is read: bytes that nobody reads would turn the close
-/// into a reset, and a reset takes the answer away from a client that is still sending.
-async fn linger(io: ClientIo, client: &Client, clock: &CoarseClock) {
-    client.ending(clock.tick());
-    if io.half_close().is_err() {
-        return;
-    }
-    let mut left = LINGER_BYTES;
-    let mut piece = [0_u8; 2048];
-    while left > 0 {
-        let ready = poll_fn(|cx| {
-            client.wake_with(cx.waker());
-            if client.kill.get().is_some() {
-                return Poll::Ready(false);
-            }
-            io.stream().poll_read_ready(cx).map(|ready| ready.is_ok())
-        });
-        if !ready.await {
-            return;
-        }
-        match io.stream().try_read(&mut piece) {
-            Ok(0) => return,
-            Ok(count) => left = left.saturating_sub(count),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
-        }
-    }
 }
 
 enum End {

@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::frames::HeadWatch;
+use super::transport::Transport;
 use crate::model::Client;
 use crate::model::client::Close;
 use crate::model::time::{CoarseClock, TICK_MILLIS};
@@ -23,7 +24,7 @@ const WATCHED_READ: usize = 8 << 10;
 /// A client's transport.
 #[derive(Debug)]
 pub struct ClientIo {
-    stream: TokioIo<TcpStream>,
+    stream: TokioIo<Transport>,
     /// Bytes read ahead of the protocol.
     ahead: Bytes,
     client: Rc<Client>,
@@ -37,34 +38,31 @@ pub struct ClientIo {
 impl ClientIo {
     /// Watches a stream.
     #[must_use]
-    pub fn new(stream: TcpStream, client: Rc<Client>, clock: Rc<CoarseClock>) -> Self {
+    pub fn new(stream: Transport, client: Rc<Client>, clock: Rc<CoarseClock>) -> Self {
         Self { stream: TokioIo::new(stream), ahead: Bytes::new(), client, clock, frames: None, second: 0 }
     }
 
     /// The stream, and the bytes that wait to be read first.
     #[must_use]
-    pub fn into_parts(self) -> (TcpStream, Bytes) {
+    pub fn into_parts(self) -> (Transport, Bytes) {
         (self.stream.into_inner(), self.ahead)
     }
 
-    /// The stream itself.
+    /// The socket.
     #[must_use]
-    pub fn stream(&self) -> &TcpStream {
-        self.stream.inner()
+    pub fn tcp(&self) -> &TcpStream {
+        self.stream.inner().tcp()
+    }
+
+    /// What carries the bytes.
+    pub fn transport_mut(&mut self) -> &mut Transport {
+        self.stream.inner_mut()
     }
 
     /// Gives bytes back, to be read first.
     pub fn unread(&mut self, bytes: Bytes) {
         self.ahead =
             if self.ahead.is_empty() { bytes } else { [bytes, self.ahead.split_off(0)].concat().into() };
-    }
-
-    /// Says that nothing more will be sent; what comes can still be read.
-    ///
-    /// # Errors
-    /// The peer has ended the connection.
-    pub fn half_close(&self) -> io::Result<()> {
-        socket2::SockRef::from(self.stream()).shutdown(std::net::Shutdown::Write)
     }
 
     /// Whether bytes wait to be read again.
@@ -157,11 +155,13 @@ impl Write for ClientIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        // Under TLS bytes may be taken that the client does not take.
+        if self.stream.inner().is_tls() { self.noted(flushed) } else { flushed }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // HTTP/1 ends with [`Self::half_close`], by whoever then reads what the client still sends.
+        // HTTP/1 ends with [`super::ending::linger`], by whoever then reads what the client still sends.
         if self.frames.is_none() { Poll::Ready(Ok(())) } else { Pin::new(&mut self.stream).poll_shutdown(cx) }
     }
 

@@ -13,7 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::Handler;
-use super::conn::{self, Serving};
+use super::conn::{self, Encryption, Serving};
+use super::proxied;
 use super::sweep::Registry;
 use crate::model::time::CoarseClock;
 use crate::model::{Client, RejectReason};
@@ -41,7 +42,7 @@ pub struct Accepting<H> {
 /// Accepts until `stop` turns true.
 pub async fn accept<H: Handler>(
     listener: TcpListener,
-    accepting: Accepting<H>,
+    accepting: Rc<Accepting<H>>,
     mut stop: watch::Receiver<bool>,
 ) {
     loop {
@@ -51,7 +52,7 @@ pub async fn accept<H: Handler>(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => accepting.take(stream, peer),
+            Ok((stream, peer)) => accepting.arrived(stream, peer),
             Err(error) if is_resource(&error) => tokio::time::sleep(BACKOFF).await,
             Err(_) => {}
         }
@@ -60,7 +61,7 @@ pub async fn accept<H: Handler>(
     // well, more keeps coming.
     for _ in 0..LAST_ACCEPTS {
         let Some(Ok((stream, peer))) = now_or_never(listener.accept()).await else { break };
-        accepting.take(stream, peer);
+        accepting.arrived(stream, peer);
     }
 }
 
@@ -82,25 +83,63 @@ fn is_resource(error: &io::Error) -> bool {
 }
 
 impl<H: Handler> Accepting<H> {
-    fn take(&self, stream: TcpStream, peer: SocketAddr) {
+    fn arrived(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+        // Without it small writes of a stream wait for the peer's acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let Ok(local) = stream.local_addr() else { return };
+        if self.handler.is_proxied(self.listener, peer.ip()) {
+            let Some(open) = self.admit(&stream, None) else { return };
+            let accepting = Rc::clone(self);
+            tokio::task::spawn_local(async move { accepting.introduced(stream, peer, local, open).await });
+            return;
+        }
+        self.take(stream, peer, local);
+    }
+
+    /// Waits to be told whose connection it is.
+    async fn introduced(&self, stream: TcpStream, peer: SocketAddr, local: SocketAddr, open: Open<H>) {
+        let client = Rc::new(Client::new(self.listener, peer, local, self.clock.tick()));
+        let ticket = self.registry.enter(Rc::clone(&client));
+        let told = proxied::read(&stream, &client).await;
+        drop((ticket, open));
+        match told {
+            Ok(told) => {
+                let (peer, local) = told.map_or((peer, local), |told| (told.source, told.destination));
+                self.take(stream, peer, local);
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.handler.refused(RejectReason::Handshake);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Counts a connection; one too many is answered and not served.
+    fn admit(&self, stream: &TcpStream, peer: Option<IpAddr>) -> Option<Open<H>> {
         let settings = self.handler.settings(self.listener);
-        let peer_counted = (settings.connections_per_ip > 0).then(|| peer.ip().to_canonical());
+        let peer_counted = peer.filter(|_| settings.connections_per_ip > 0).map(|peer| peer.to_canonical());
         let open = Open::new(&self.handler, self.listener, peer_counted);
         let full = settings.connections > 0 && open.count > i64::from(settings.connections);
         if full || peer_counted.is_some() && open.of_peer > settings.connections_per_ip {
             self.handler.refused(RejectReason::Connections);
             // Best effort: a full listener owes nobody a wait.
             let _ = stream.try_write(FULL_ANSWER);
-            return;
+            return None;
         }
-        // Without it small writes of a stream wait for the peer's acknowledgement.
-        let _ = stream.set_nodelay(true);
-        let Ok(local) = stream.local_addr() else { return };
-        let client = Rc::new(Client::new(self.listener, peer, local, self.clock.tick()));
+        Some(open)
+    }
+
+    fn take(&self, stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
+        let Some(open) = self.admit(&stream, Some(peer.ip())) else { return };
+        let (settings, encryption) =
+            (self.handler.settings(self.listener), self.handler.encryption(self.listener));
+        let mut client = Client::new(self.listener, peer, local, self.clock.tick());
+        client.secure = !matches!(encryption, Encryption::None);
+        let client = Rc::new(client);
         let ticket = self.registry.enter(Rc::clone(&client));
         let serving = Serving { handler: Rc::clone(&self.handler), clock: Rc::clone(&self.clock), settings };
         tokio::task::spawn_local(async move {
-            conn::serve(stream, client, serving).await;
+            conn::serve(stream, client, serving, encryption).await;
             drop((ticket, open));
         });
     }

@@ -5,10 +5,14 @@
 
 pub mod bind;
 pub mod conn;
+pub mod ending;
 pub mod frames;
 pub mod io;
 pub mod listen;
+pub mod proxied;
 pub mod sweep;
+pub mod tls;
+pub mod transport;
 
 use std::any::Any;
 use std::future::Future;
@@ -17,11 +21,11 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::net::TcpStream;
 
 use crate::model::Client;
 
-pub use conn::Settings;
+pub use conn::{Encryption, Settings};
+pub use transport::Transport;
 
 /// Serves the requests of one worker's connections.
 pub trait Handler: 'static {
@@ -41,7 +45,7 @@ pub trait Handler: 'static {
     fn tunnel(
         self: Rc<Self>,
         left: Box<dyn Any>,
-        stream: TcpStream,
+        stream: Transport,
         ahead: Bytes,
     ) -> impl Future<Output = ()>;
 
@@ -53,6 +57,12 @@ pub trait Handler: 'static {
 
     /// A peer opened (true) or closed a connection; gives how many it has open on the listener.
     fn peer(&self, listener: usize, peer: std::net::IpAddr, opened: bool) -> u32;
+
+    /// Whether and how connections of a listener are encrypted.
+    fn encryption(&self, listener: usize) -> Encryption;
+
+    /// Whether a peer begins its connections with the PROXY protocol.
+    fn is_proxied(&self, listener: usize, peer: std::net::IpAddr) -> bool;
 
     /// How connections of a listener are served, as the plan in force says.
     fn settings(&self, listener: usize) -> Settings;

@@ -130,6 +130,10 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Whether HTTP/2 with prior knowledge is accepted.
     pub h2c: bool,
+    /// TLS as written; the certificates themselves are no part of a plan.
+    pub tls: Option<spec::tls::Tls>,
+    /// Networks that begin every connection with the PROXY protocol.
+    pub proxy_peers: Vec<ipnet::IpNet>,
     /// Bounds on what a client may send.
     pub limits: spec::listener::Limits,
     /// What is done with ambiguous paths.

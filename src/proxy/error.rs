@@ -80,7 +80,9 @@ impl Kind {
                 | RejectReason::BadPath
                 | RejectReason::BadHeader
                 | RejectReason::Upgrade
+                | RejectReason::Handshake
                 | RejectReason::Malformed => (StatusCode::BAD_REQUEST, true),
+                RejectReason::Misdirected => (StatusCode::MISDIRECTED_REQUEST, true),
                 RejectReason::Method => (StatusCode::METHOD_NOT_ALLOWED, true),
                 RejectReason::Expectation => (StatusCode::EXPECTATION_FAILED, true),
                 RejectReason::HeadersTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, true),
@@ -124,6 +126,8 @@ impl Kind {
                 | RejectReason::BadPath
                 | RejectReason::BadHeader
                 | RejectReason::Upgrade
+                | RejectReason::Handshake
+                | RejectReason::Misdirected
                 | RejectReason::Malformed
                 | RejectReason::Expectation => Status::Internal,
                 RejectReason::Method => Status::Unimplemented,

@@ -141,6 +141,12 @@ impl Story {
         }
         self.host = head::authority(&self.parts, &self.scan, &self.client)?;
         let host = head::routing_host(&self.host);
+        if let Some(secured) = self.client.secured.get()
+            && !secured.names.cover(&host)
+        {
+            let cause = "the connection's certificate does not cover the host";
+            return Err(ProxyError::reject(RejectReason::Misdirected, cause));
+        }
         let view = RequestHead {
             listener: self.client.listener,
             method: &self.parts.method,
@@ -281,6 +287,9 @@ impl Story {
         let asked = self.host.clone();
         let host = route.filters.hostname.as_ref().unwrap_or(&asked);
         parts.headers.insert(HOST, host.clone());
+        if self.scan.forwarded || self.scan.underscore {
+            identity::strip_identity(&mut parts.headers);
+        }
         identity::forward(&mut parts.headers, &self.client, trusted, self.scan.forwarded, &asked);
         parts.headers.insert(X_REQUEST_ID, self.id.clone());
         for name in &route.private_headers {

@@ -39,7 +39,8 @@ pub struct Scan {
     pub expect: bool,
     transfer_encoding: bool,
     lengths: usize,
-    underscore: bool,
+    /// A name with an underscore is there.
+    pub underscore: bool,
     bytes: usize,
     fields: usize,
     /// Forwarded, X-Forwarded-* or X-Real-IP is there.
@@ -357,6 +358,7 @@ fn is_protected(name: &HeaderName) -> bool {
             | "x-forwarded-proto"
             | "x-forwarded-host"
             | "x-forwarded-port"
+            | "x-forwarded-client-cert"
             | "x-real-ip"
             | "x-request-id"
             | "traceparent"

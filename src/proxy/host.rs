@@ -55,7 +55,7 @@ pub fn authority(parts: &Parts, scan: &Scan, client: &Client) -> Result<HeaderVa
 fn speaks(parts: &Parts, secure: bool) -> bool {
     match parts.uri.scheme_str() {
         None => true,
-        Some("http") => !secure || parts.version == Version::HTTP_2,
+        Some("http") => !secure,
         Some("https") => secure || parts.version == Version::HTTP_2,
         Some(_) => false,
     }

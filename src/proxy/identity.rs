@@ -18,6 +18,8 @@ pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// `x-forwarded-host`.
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// `x-forwarded-client-cert`.
+const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 /// `x-real-ip`.
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// `x-request-id`.
@@ -100,6 +102,7 @@ pub fn forward(
         headers.insert(X_FORWARDED_FOR, chain);
         headers.entry(X_FORWARDED_PROTO).or_insert(proto);
         headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
+        identify(headers, client);
         return;
     }
     if any_forwarded {
@@ -113,6 +116,26 @@ pub fn forward(
     headers.insert(X_FORWARDED_FOR, peer.clone());
     headers.insert(X_FORWARDED_PROTO, proto);
     headers.insert(X_FORWARDED_HOST, host.clone());
+    identify(headers, client);
+}
+
+/// Removes what a client says of its own certificate, in the spellings that CGI cannot tell apart.
+/// Nobody but us says whose was shown, not even a trusted proxy.
+pub fn strip_identity(headers: &mut HeaderMap) {
+    let ours = X_FORWARDED_CLIENT_CERT;
+    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    let same = |name: &&HeaderName| name.as_str().bytes().map(dashed).eq(ours.as_str().bytes());
+    let claimed: Vec<HeaderName> = headers.keys().filter(same).cloned().collect();
+    claimed.iter().for_each(|name| {
+        headers.remove(name);
+    });
+}
+
+/// Says whose certificate was shown and verified.
+fn identify(headers: &mut HeaderMap, client: &Client) {
+    if let Some(identity) = client.secured.get().and_then(|secured| secured.identity.as_ref()) {
+        headers.insert(X_FORWARDED_CLIENT_CERT, identity.clone());
+    }
 }
 
 /// The chain as one line with the peer appended: of two lines the spoofed first one could win.

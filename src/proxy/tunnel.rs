@@ -17,7 +17,6 @@ use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Version};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional_with_sizes};
-use tokio::net::TcpStream;
 
 use super::tunnels::Claim;
 use crate::model::Client;
@@ -70,7 +69,7 @@ pub fn is_websocket(headers: &HeaderMap) -> bool {
 
 /// Passes bytes both ways until both sides ended, one broke, nothing passed for long,
 /// or its arm is drained. `ahead` is what the client sent before the answer.
-pub async fn run(opened: Opened, client: TcpStream, ahead: Bytes) {
+pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(opened: Opened, client: S, ahead: Bytes) {
     let Opened { upstream, client: owner, deadlines, idle, claim } = opened;
     let Tunnel { mut stream, ahead: first, .. } = upstream;
     let last = Rc::new(Cell::new(deadlines.clock().tick()));
@@ -109,7 +108,7 @@ async fn told_to_end(client: &Client) {
 /// Ends both sides in order: what was passed arrives before the end does. Closing at once would reset
 /// a side that still sends, and a reset takes away what it has not read.
 async fn part(
-    mut client: TcpStream,
+    mut client: impl AsyncRead + AsyncWrite + Unpin,
     mut upstream: impl AsyncRead + AsyncWrite + Unpin,
     deadlines: &Rc<Deadlines>,
 ) {
@@ -150,19 +149,19 @@ async fn quiet(deadlines: &Rc<Deadlines>, last: &Cell<Tick>, idle: Duration) {
 
 /// The client's transport, watched for when bytes last passed: every byte of a tunnel is read from it
 /// or written to it.
-struct Watched {
-    stream: TcpStream,
+struct Watched<S> {
+    stream: S,
     last: Rc<Cell<Tick>>,
     deadlines: Rc<Deadlines>,
 }
 
-impl Watched {
+impl<S> Watched<S> {
     fn passed(&self) {
         self.last.set(self.deadlines.clock().tick());
     }
 }
 
-impl AsyncRead for Watched {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -174,7 +173,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
         self.passed();

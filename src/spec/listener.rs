@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::scalar::{Size, Span};
-use super::spot::{Later, LaterKeys, Spot};
+use super::spot::Spot;
+use super::tls::{ProxyProtocol, Tls};
 
 /// One address to accept clients on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
@@ -20,9 +21,9 @@ pub struct Listener {
     #[serde(default)]
     pub protocol: Protocol,
     /// PROXY protocol peers.
-    pub proxy_protocol: Option<Spot<Later>>,
+    pub proxy_protocol: Option<Spot<ProxyProtocol>>,
     /// Certificates.
-    pub tls: Option<Spot<Later>>,
+    pub tls: Option<Spot<Tls>>,
     /// Bounds on what a client may send.
     #[serde(default)]
     pub limits: Limits,
@@ -37,23 +38,14 @@ pub struct Listener {
     pub timeouts: Timeouts,
 }
 
-impl Listener {
-    /// Notes keys of later features.
-    pub fn later<'a>(&'a self, found: &mut LaterKeys<'a>) {
-        let owner = format!("listeners.{}", *self.name);
-        found.add(&owner, "proxyProtocol", self.proxy_protocol.as_ref());
-        found.add(&owner, "tls", self.tls.as_ref());
-    }
-}
-
-/// Which protocols a plaintext listener speaks.
+/// Which protocols a listener speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Protocol {
-    /// HTTP/1.1 on plaintext.
+    /// HTTP/1.1, and HTTP/2 by ALPN under TLS.
     #[default]
     Auto,
-    /// HTTP/1.1, and HTTP/2 with prior knowledge.
+    /// The same, and HTTP/2 with prior knowledge on plaintext.
     H2c,
 }
 

@@ -22,6 +22,7 @@ pub mod scalar;
 pub mod slo;
 pub mod split;
 pub mod spot;
+pub mod tls;
 pub mod upstream;
 
 use std::collections::BTreeMap;
@@ -72,8 +73,6 @@ impl File {
     pub fn later(&self) -> Vec<(String, Spot<&Later>)> {
         let mut found = spot::LaterKeys::default();
         found.add("", "state", self.state.as_ref());
-        self.admin.iter().for_each(|admin| admin.later(&mut found));
-        self.listeners.iter().for_each(|listener| listener.later(&mut found));
         found.into_inner()
     }
 }

@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::scalar::{Percent, Size, Span};
-use super::spot::{Later, LaterKeys, Spot};
+use super::spot::Spot;
+use super::tls::Pair;
 
 /// The operator's own listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
@@ -15,7 +16,7 @@ pub struct Admin {
     /// Where the operator token is; default `admin.token` in the state folder.
     pub token_file: Option<Spot<String>>,
     /// Certificate of the admin listener.
-    pub tls: Option<Spot<Later>>,
+    pub tls: Option<Spot<Pair>>,
     /// Allows a non-loopback address without TLS.
     pub insecure: bool,
     /// Token that reads only.
@@ -25,9 +26,10 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Notes keys of later features.
-    pub fn later<'a>(&'a self, found: &mut LaterKeys<'a>) {
-        found.add("admin", "tls", self.tls.as_ref());
+    /// The certificate, if one is named.
+    #[must_use]
+    pub fn pair(&self) -> Option<&Spot<Pair>> {
+        self.tls.as_ref().filter(|pair| !pair.cert.is_empty() || !pair.key.is_empty())
     }
 }
 

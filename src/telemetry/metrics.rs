@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::Cold;
+use super::certificates::{self, CertificateSeries};
 use super::exposition::Exposition;
 use super::guards::{self, GuardSeries};
 use super::process::Process;
@@ -131,6 +132,8 @@ pub struct Scrape<'a> {
     pub limits: &'a [(Arc<str>, &'static str, u64)],
     /// Listener names, in plan order.
     pub listeners: &'a [Arc<str>],
+    /// Certificates that are served.
+    pub certificates: &'a [CertificateSeries],
 }
 
 /// One live cell with its sums.
@@ -161,6 +164,7 @@ pub fn render(scrape: &Scrape<'_>) -> String {
     objectives(&mut out, scrape);
     differences(&mut out, scrape);
     process_wide(&mut out, scrape);
+    certificates::render(&mut out, scrape.certificates);
     kernel(&mut out, &Process::read());
     let mut text = out.into_text();
     scrape.cold.render(&mut text);

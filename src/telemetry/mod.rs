@@ -4,6 +4,7 @@
 //! data-plane thread.
 
 pub mod access_log;
+pub mod certificates;
 pub mod cold;
 pub mod exposition;
 pub mod guards;

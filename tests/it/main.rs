@@ -69,4 +69,5 @@ mod strangers;
 mod streaming;
 mod suffering;
 mod support;
+mod tls;
 mod upgrade;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Context, each_file, routes};
+use super::{Context, each_file, encrypted, routes};
 use crate::plan::Listener;
 use crate::spec::Spot;
 use crate::spec::listener::Protocol;
@@ -24,6 +24,7 @@ pub(super) fn compile(context: &mut Context<'_>) -> Vec<Listener> {
             routes::name(context, &written.name, "listener");
             names.push(written.name.value.clone());
             check_limits(context, written);
+            encrypted::check(context, written);
             let Some(address) = parse_address(context, &written.address) else { continue };
             if let Some(other) =
                 listeners.iter().find(|other| other.address == address && address.port() != 0)
@@ -34,7 +35,13 @@ pub(super) fn compile(context: &mut Context<'_>) -> Vec<Listener> {
             listeners.push(Listener {
                 name: Arc::from(written.name.as_str()),
                 address,
-                h2c: written.protocol == Protocol::H2c,
+                h2c: written.protocol == Protocol::H2c && written.tls.is_none(),
+                tls: written.tls.as_ref().map(|tls| tls.value.clone()),
+                proxy_peers: written
+                    .proxy_protocol
+                    .iter()
+                    .flat_map(|proxied| proxied.peers.iter().map(|peer| peer.0))
+                    .collect(),
                 limits: written.limits,
                 paths: written.paths,
                 via: written.via,

@@ -4,6 +4,7 @@
 //! It must never publish, and never stop at the first finding.
 
 mod checks;
+mod encrypted;
 mod filters;
 mod guard;
 mod guided;
@@ -271,9 +272,10 @@ fn process(context: &mut Context<'_>) -> Option<Process> {
         && let Ok(address) = listeners::socket_address(text)
         && !address.ip().is_loopback()
         && !admin.insecure
+        && admin.pair().is_none()
     {
         let message = format!("the admin listener on {address} would be reachable from outside without TLS");
-        let hint = "use a loopback address or `unix:/path`, or say `insecure: true` and mean it";
+        let hint = "write `tls`, use a loopback address or `unix:/path`, or say `insecure: true` and mean it";
         context.findings.error(spot, "admin-exposed", message, hint);
     }
     if let (Some(text), Some(spot)) = (&admin_address, &admin.address)
@@ -282,6 +284,7 @@ fn process(context: &mut Context<'_>) -> Option<Process> {
     {
         context.findings.error(spot, "bad-address", why, "write host:port or unix:/path");
     }
+    encrypted::check_admin(context, &admin, admin_address.as_deref());
     let metrics = single(context, "metrics", |file| file.metrics.as_ref());
     let metrics_address =
         metrics.as_ref().and_then(|block| block.address.as_ref()).filter(|spot| !spot.is_empty());

@@ -381,9 +381,6 @@ fn retries_and_rates() {
 fn not_yet() {
     let rows = [
         ("state", "state: «{» etcd: {} }".to_owned()),
-        ("admin.tls", "admin: { tls: «{» cert: a, key: b } }".to_owned()),
-        ("listeners.x.tls", "listeners: [{ name: x, address: \"[::]:1\", tls: «{»} }]".to_owned()),
-        ("listeners.x.proxyProtocol", "listeners: [{ name: x, address: \"[::]:1\", proxyProtocol: «{»} }]".to_owned()),
     ];
     for (says, marked) in rows {
         let (text, (line, column, _)) = unmark(&marked);

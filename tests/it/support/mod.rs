@@ -26,6 +26,7 @@ pub mod recorder;
 pub mod scrape;
 pub mod site;
 pub mod split;
+pub mod tls;
 pub mod tools;
 pub mod wait;
 pub mod wire;

@@ -1,0 +1,137 @@
+//! The PROXY protocol, versions 1 and 2: whose connection it is, as a load balancer says.
+//!
+//! Read before anything else, from listed peers alone, within a deadline. Not one byte beyond the
+//! header may be taken: what follows is TLS or HTTP.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use proxy_header::{ParseConfig, ProxyHeader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::tls::unless_killed;
+use crate::model::Client;
+
+/// From accept to the header's end.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Longest header of version 1, with its line end.
+const MAX_V1: usize = 107;
+/// Longest header of version 2: addresses and what else balancers add.
+const MAX_V2: usize = 4 << 10;
+/// What version 2 begins with.
+const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+/// The part of version 2 that says how long it is.
+const FIXED_V2: usize = 16;
+
+/// The two ends of a connection as the balancer saw them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The client's.
+    pub source: SocketAddr,
+    /// The one it connected to.
+    pub destination: SocketAddr,
+}
+
+/// Reads the header. Gives what was told; `None` within where the balancer speaks for itself.
+///
+/// # Errors
+/// There is no header, it is wrong, or it did not come in time.
+pub async fn read(stream: &TcpStream, client: &Client) -> io::Result<Option<Told>> {
+    let reading = unless_killed(client, read_header(stream));
+    match timeout(DEADLINE, reading).await {
+        Ok(Some(read)) => parse(&read?),
+        _ => Err(io::Error::from(io::ErrorKind::TimedOut)),
+    }
+}
+
+async fn read_header(stream: &TcpStream) -> io::Result<Vec<u8>> {
+    let mut have: Vec<u8> = Vec::with_capacity(MAX_V1);
+    let mut piece = [0_u8; 1024];
+    loop {
+        let want = wanted(&have)?;
+        if want == 0 {
+            return Ok(have);
+        }
+        let room = want.min(piece.len());
+        let seen = poll_fn(|cx| {
+            let mut buffer = tokio::io::ReadBuf::new(&mut piece[..room]);
+            stream.poll_peek(cx, &mut buffer)
+        });
+        let seen = seen.await?;
+        if seen == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // A line ends where it ends: what follows is not ours.
+        let line = have.first().or(piece.first()) == Some(&b'P');
+        let end = piece[..seen].iter().position(|byte| *byte == b'\n').filter(|_| line);
+        let take = end.map_or(seen, |at| at + 1);
+        let count = stream.try_read(&mut piece[..take])?;
+        have.extend_from_slice(&piece[..count]);
+    }
+}
+
+/// How many bytes at most the header still needs; 0 when it is whole.
+fn wanted(have: &[u8]) -> io::Result<usize> {
+    let wrong = || Err(io::Error::from(io::ErrorKind::InvalidData));
+    if have.is_empty() {
+        return Ok(FIXED_V2);
+    }
+    if have.first() == Some(&b'P') {
+        let starts = have.len().min(6);
+        return match have.last() {
+            _ if have[..starts] != b"PROXY "[..starts] => wrong(),
+            Some(b'\n') => Ok(0),
+            _ if have.len() >= MAX_V1 => wrong(),
+            _ => Ok(MAX_V1 - have.len()),
+        };
+    }
+    let starts = have.len().min(SIGNATURE.len());
+    if have[..starts] != SIGNATURE[..starts] {
+        return wrong();
+    }
+    let (Some(high), Some(low)) = (have.get(14), have.get(15)) else { return Ok(FIXED_V2 - have.len()) };
+    let whole = FIXED_V2 + usize::from(u16::from_be_bytes([*high, *low]));
+    if whole > MAX_V2 { wrong() } else { Ok(whole.saturating_sub(have.len())) }
+}
+
+fn parse(header: &[u8]) -> io::Result<Option<Told>> {
+    let config = ParseConfig { include_tlvs: false, allow_v1: true, allow_v2: true };
+    let (parsed, _) = ProxyHeader::parse(header, config)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+    Ok(parsed.proxied_address().map(|told| Told { source: told.source, destination: told.destination }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn not_a_byte_more_than_the_header_is_wanted() {
+        let v2 = |length: u16| {
+            let mut header = SIGNATURE.to_vec();
+            header.extend([0x21, 0x11]);
+            header.extend(length.to_be_bytes());
+            header
+        };
+        let rows: [(&[u8], Option<usize>); 12] = [
+            (b"", Some(16)),
+            (b"P", Some(106)),
+            (b"PROXY UNKNOWN\r\n", Some(0)),
+            (b"PROXX", None),
+            (b"GET / HTTP/1.1\r\n", None),
+            (&[b'P'; 107], None),
+            (&SIGNATURE[..5], Some(11)),
+            (SIGNATURE, Some(4)),
+            (&v2(12), Some(12)),
+            (&v2(0), Some(0)),
+            (&v2(5000), None),
+            (b"\r\n\r\nX", None),
+        ];
+        for (have, expected) in rows {
+            assert_eq!(wanted(have).ok(), expected, "{have:?}");
+        }
+    }
+}
