@@ -5,13 +5,16 @@
 //! controller, views are read from the plan and the ledger.
 
 pub mod auth;
+mod dashboard;
 mod differences;
 pub mod error;
+mod events;
 pub mod explain;
 mod flips;
 pub mod guard;
 pub mod listen;
 mod objectives;
+mod past;
 pub mod rollouts;
 pub mod scrape;
 mod steering;
@@ -68,6 +71,7 @@ struct Shared {
     admin: Admin,
     gate: Arc<Gate>,
     verbs: Arc<Semaphore>,
+    watchers: Arc<Semaphore>,
     started: Instant,
 }
 
@@ -90,6 +94,7 @@ impl Admin {
             admin: self.clone(),
             gate: Arc::new(gate),
             verbs: Arc::new(Semaphore::new(MAX_VERBS)),
+            watchers: Arc::new(Semaphore::new(events::MAX_WATCHERS)),
             started: Instant::now(),
         };
         let api = Router::new()
@@ -107,10 +112,13 @@ impl Admin {
             .route("/routes/{route}/history", get(rollouts::history))
             .route("/routes/{route}/ticks", get(ticks::ticks))
             .route("/routes/{route}/differences", get(differences::differences))
+            .route("/routes/{route}/past", get(past::past))
+            .route("/events", get(events::events))
             .route("/reload", post(verbs::reload));
         Router::new()
             .nest("/api/v1", api)
             .with_state(shared.clone())
+            .merge(dashboard::router())
             .merge(self.open_routes())
             .fallback(error::not_found)
             .method_not_allowed_fallback(error::method_not_allowed)

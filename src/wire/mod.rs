@@ -4,6 +4,7 @@
 //! conversion, and a field that was published is never renamed.
 
 pub mod differences;
+pub mod live;
 pub mod rollout;
 pub mod route;
 pub mod slo;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::model::{Explained, Range};
 pub use differences::{Differences, Differing, Discordance, Latency, Mirrored, Mismatch, Quantiles};
+pub use live::{Act, Past, Point, Tick};
 pub use rollout::{
     Check, Dora, Evidence, Failing, Harm, History, Known, PlannedStep, Record, Rollout, RolloutMoved,
     RolloutPlan, RolloutRequest, Samples, Seen,
