@@ -70,7 +70,10 @@ function card(route) {
   if (!cards.has(route.name)) {
     cards.set(route.name, known);
     // What is not there yet comes with the ticks.
-    if (route.arms.length > 0) read(`${routePath(route.name)}/past`).then((past) => known.recall(past.arms), () => {});
+    if (route.arms.length > 0) read(`${routePath(route.name)}/past`).then((past) => {
+      known.recall(past.arms);
+      draw();
+    }, () => {});
   }
   return known.element;
 }

@@ -5,6 +5,8 @@ import { h, s, say, mark } from "./dom.js";
 
 export const SPAN = 15 * 60 * 1000;
 const [WIDTH, HEIGHT] = [600, 100];
+// Spans the axis may have, in minutes: a process that just began fills its charts as well.
+const SPANS = [3, 6, 15];
 // A hole longer than this is a time without traffic, not a line between two points.
 const HOLE = 12_000;
 
@@ -36,30 +38,40 @@ export class Chart {
       onpointermove: (event) => this.point(event), onpointerleave: () => this.look(null),
       onkeydown: (event) => this.step(event), onblur: () => this.look(null),
     }, this.drawing, this.ends, this.cross, this.top);
+    this.axis = h("div", { class: "axis", "aria-hidden": "true" }, ...[0, 1, 2].map(() => h("span")), h("span", {}, "now"));
     this.element = h("figure", { class: "chart" },
       h("figcaption", {}, h("span", { class: "chart-title" }, title, note && h("small", {}, ` ${note}`)), this.readout),
       this.plot,
-      h("div", { class: "axis", "aria-hidden": "true" }, h("span", {}, "15 min ago"), h("span", {}, "10"), h("span", {}, "5"), h("span", {}, "now")));
+      this.axis);
   }
 
   // Series are `{ arm, index, points: [[at, value | null], …], faint, dashed }`.
   draw(series, now) {
     this.series = series;
     this.now = now;
+    this.scale();
     let high = this.least;
     for (const one of series) for (const [, value] of one.points) if (value > high) high = value;
     this.high = Math.min(this.most, round(high));
     say(this.top, this.format(this.high));
     this.drawing.replaceChildren(
       ...[0.5, 1].map((share) => s("line", { class: "grid", x1: 0, x2: WIDTH, y1: HEIGHT * (1 - share) + 0.5, y2: HEIGHT * (1 - share) + 0.5 })),
-      ...[5, 10].map((minutes) => s("line", { class: "grid", x1: WIDTH * minutes / 15, x2: WIDTH * minutes / 15, y1: 0, y2: HEIGHT })),
+      ...[1, 2].map((thirds) => s("line", { class: "grid", x1: WIDTH * thirds / 3, x2: WIDTH * thirds / 3, y1: 0, y2: HEIGHT })),
       ...series.map((one) => s("path", { class: `line${one.faint ? " faint" : ""}${one.dashed ? " dashed" : ""}`, "data-arm": one.index % ARMS, d: this.path(one) })));
     this.drawEnds();
     this.look(this.at);
     mark(this.plot, "aria-label", this.summary());
   }
 
-  x(at) { return WIDTH * (1 - (this.now - at) / SPAN); }
+  // The shortest span that holds everything.
+  scale() {
+    const first = Math.min(this.now, ...this.series.map((one) => one.points[0]?.[0] ?? this.now));
+    const minutes = SPANS.find((minutes) => this.now - first <= minutes * 60_000) ?? SPANS.at(-1);
+    this.span = minutes * 60_000;
+    [3, 2, 1].forEach((thirds, at) => say(this.axis.children[at], at === 0 ? `${minutes} min ago` : minutes * thirds / 3));
+  }
+
+  x(at) { return WIDTH * (1 - (this.now - at) / this.span); }
   y(value) { return HEIGHT * (1 - Math.min(1, value / this.high)); }
 
   path({ points, dashed }) {
@@ -100,18 +112,18 @@ export class Chart {
 
   point(event) {
     const box = this.plot.getBoundingClientRect();
-    this.look(this.now - SPAN * (1 - (event.clientX - box.left) / box.width));
+    this.look(this.now - this.span * (1 - (event.clientX - box.left) / box.width));
   }
 
   step(event) {
     const by = { ArrowLeft: -5000, ArrowRight: 5000, PageUp: -60_000, PageDown: 60_000 }[event.key];
     if (!by) return;
     event.preventDefault();
-    this.look(Math.min(this.now, Math.max(this.now - SPAN, (this.at ?? this.now) + by)));
+    this.look(Math.min(this.now, Math.max(this.now - this.span, (this.at ?? this.now) + by)));
   }
 
   look(at) {
-    this.at = at === null ? null : Math.max(at, this.now - SPAN);
+    this.at = at === null ? null : Math.max(at, this.now - this.span);
     this.cross.hidden = this.at === null;
     const shown = this.series.filter((one) => !one.faint && !one.dashed).map((one) => {
       const point = this.at === null ? one.points.at(-1) : nearest(one.points, this.at);

@@ -23,7 +23,7 @@ export class RolloutPanel {
     if (!rollout) return;
     redraw(this.track, [rollout.steps, rollout.step, rollout.state, rollout.to, rollout.back], () => stops(rollout));
     // Seconds of its age change every tick and are shown in no fact.
-    redraw(this.facts, { ...rollout, durationSeconds: 0 }, () => [decision(rollout), evidence(rollout), failing(rollout), checks(rollout)]);
+    redraw(this.facts, { ...rollout, durationSeconds: 0 }, () => [h("div", { class: "beside" }, decision(rollout), failing(rollout), checks(rollout)), evidence(rollout)]);
   }
 }
 
@@ -55,6 +55,8 @@ function next(rollout) {
   if (at === "PAUSED") return "Paused by a person: nothing moves until it is resumed.";
   if (at === "IDLE") return "Waits to be started.";
   if (at === "REVERTING") return "All traffic goes back.";
+  if (BACK.includes(at)) return `Over: everybody is on ${name(rollout.from)} again.`;
+  if (at === "PROMOTED") return `Over: everybody is on ${name(rollout.to)}.`;
   if (OVER.includes(at)) return rollout.next ? `Over; ${name(rollout.next)} comes next.` : "Over: nothing is decided any more.";
   const soon = rollout.eta === null || rollout.eta === undefined ? "" : rollout.eta < 1 ? ", any moment now" : `, in about ${span(rollout.eta)}`;
   if (at === "BAKE" || weight === undefined) return `Next: promote${soon}.`;
@@ -89,17 +91,27 @@ function evidence(rollout) {
   const shown = rollout.verdict ? verdict(rollout.verdict) : null;
   const chip = shown && h("span", { class: "chip", "data-tone": shown.tone }, `${shown.shape} ${shown.text}`);
   const detectable = rollout.detectableRatio;
-  const metrics = Object.entries(known?.byMetric ?? {});
   return h("div", { class: "fact evidence" },
     h("h3", {}, "Evidence of harm", chip),
     known && known.threshold > 0 ? [
-      h("p", { class: "evidence-text" }, `${times(known.log ?? 0)} of ${times(known.threshold)}`, h("small", {}, rollout.rule ? ` times likelier if worse · ${rollout.rule}` : " times likelier if worse")),
+      h("p", { class: "evidence-text" }, `${times(known.log ?? 0)} of ${times(known.threshold)}`, h("small", {}, `how many times likelier this is if ${name(rollout.to)} is worse`)),
       scale(known.log ?? 0, known.threshold),
       h("div", { class: "scale-axis", "aria-hidden": "true" }, h("span", {}, "1"), h("span", {}, "log scale"), h("span", {}, `${times(known.threshold)} reverts`)),
-      metrics.length > 0 && h("ul", { class: "metrics" }, ...metrics.map(([metric, log]) => h("li", {}, h("span", {}, words(metric)), scale(log, known.threshold, true), h("span", { class: "number" }, times(log))))),
+      ...byMetric(known),
     ] : h("p", { class: "small" }, known ? "The rule that spoke goes by no evidence: it is certain." : "Nothing was judged yet."),
     h("p", { class: "detectable" }, detectable ? `By now a regression of ${detectable.toFixed(detectable < 10 ? 1 : 0)}× would have shown.` : "No regression could be seen yet."),
     samples && h("dl", { class: "samples" }, ...["stable", "canary"].flatMap((arm) => [h("dt", {}, arm === "stable" ? name(rollout.from) : name(rollout.to)), h("dd", {}, `${whole(samples[arm].e)} bad of ${whole(samples[arm].n)}`)])));
+}
+
+// Metrics that speak against it have a bar; the others are only named.
+function byMetric(known) {
+  const metrics = Object.entries(known.byMetric ?? {}).sort(([, one], [, other]) => other - one);
+  const [loud, quiet] = [metrics.filter(([, log]) => log > 0), metrics.filter(([, log]) => log <= 0)];
+  return [
+    loud.length > 0 && h("ul", { class: "metrics" }, ...loud.map(([metric, log]) => h("li", {},
+      h("span", {}, words(metric)), scale(log, known.threshold, true), h("span", { class: "number" }, times(log))))),
+    quiet.length > 0 && h("p", { class: "quiet-metrics" }, `Nothing from ${quiet.map(([metric]) => words(metric)).join(", ")}.`),
+  ];
 }
 
 const words = (metric) => metric.replace(/([A-Z])/g, " $1").toLowerCase();

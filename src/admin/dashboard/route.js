@@ -160,10 +160,19 @@ function fillBar({ track }, arms, share) {
       wide(piece, value);
       piece.hidden = value === 0;
       mark(piece, "title", `${name(arm.name)} ${percent(value)}`);
-      say(piece.firstChild, value >= 0.09 ? `${SHAPES[arm.index % ARMS]} ${name(arm.name)} ${percent(value)}` : "");
+      say(piece.firstChild, label(arm, value, track.clientWidth));
     });
   const nothing = arms.every((arm) => !share(arm));
   mark(track, "data-empty", nothing ? "nothing in the last minute" : null);
+}
+
+// Width of a letter, and of the room around a label, in pixels; about right is right enough.
+const [LETTER, ROOM] = [8.6, 16];
+
+// What fits into a piece: half a name helps nobody, and the table says it in full.
+function label(arm, share, width) {
+  const texts = [`${SHAPES[arm.index % ARMS]} ${name(arm.name)} ${percent(share)}`, percent(share)];
+  return texts.find((text) => text.length * LETTER + ROOM <= share * width) ?? "";
 }
 
 const COLUMNS = ["Configured", "Observed", "Requests/s", "Errors", "p50", "p95", "p99", "In flight"];
@@ -187,7 +196,6 @@ function updateArm(row, arm) {
     millis(arm.p50Ms), millis(arm.p95Ms), millis(arm.p99Ms), whole(arm.inFlight),
   ];
   values.forEach((text, at) => say(row.cells[at + 1], text));
-  mark(row.cells[1], "data-source", arm.source === "spec" ? null : arm.source);
   mark(row.cells[4], "data-bad", arm.errors > 0);
   const more = [arm.upstream !== arm.name && `→ ${name(arm.upstream)}`,
     arm.source === "operator" && "set by hand", arm.source === "rollout" && "by the rollout",

@@ -1,6 +1,7 @@
 // Numbers and states as people read them.
 
 const NUMBERS = new Intl.NumberFormat("en");
+const COMPACT = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 
 export const whole = (value) => NUMBERS.format(Math.round(value));
 
@@ -48,7 +49,8 @@ export function clock(at) {
 // Evidence of `ln E`: how many times likelier the data is if the canary is worse.
 export function times(log) {
   const value = Math.exp(Math.min(log, 600));
-  if (value >= 1e6) return `10^${Math.round(log / Math.LN10)}`;
+  if (value >= 1e12) return `10^${Math.floor(log / Math.LN10)}`;
+  if (value >= 1e4) return COMPACT.format(value);
   if (value >= 100) return whole(value);
   return value >= 10 ? value.toFixed(0) : value.toFixed(value >= 1 ? 1 : 2);
 }
