@@ -28,6 +28,7 @@ mod access_log;
 mod admin;
 mod bluegreen;
 mod cli;
+mod dashboard;
 mod differences;
 mod experiments;
 mod explain;
