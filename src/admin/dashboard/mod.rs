@@ -22,7 +22,7 @@ const STYLE: &str = "text/css; charset=utf-8";
 const PICTURE: &str = "image/svg+xml";
 
 /// Path, type and text of every file.
-const FILES: &[(&str, &str, &str)] = &[
+pub(super) const FILES: &[(&str, &str, &str)] = &[
     ("/", HTML, include_str!("index.html")),
     ("/dashboard/style.css", STYLE, include_str!("style.css")),
     ("/dashboard/icon.svg", PICTURE, include_str!("icon.svg")),
