@@ -19,6 +19,9 @@ const axe = readFileSync(load.resolve("axe-core/axe.min.js"), "utf8");
 const DESKTOP = { width: 1440, height: 1000 };
 const PHONE = { width: 390, height: 844 };
 
+// All of it takes half a minute; a machine that is busy with other things may take longer.
+const WHOLE = 240_000;
+
 mkdirSync(out, { recursive: true });
 const began = Date.now();
 const stage = await open(binary, config, HOSTS);
@@ -29,7 +32,7 @@ const step = (text) => console.log(`${((Date.now() - began) / 1000).toFixed(1).p
 
 // A tab of its own, as another person's would be. What a step expects to be refused is `allowed`.
 async function tab({ allowed = [], ...options } = {}) {
-  const context = await browser.newContext({ viewport: DESKTOP, ...options });
+  const context = await browser.newContext({ viewport: DESKTOP, reducedMotion: "reduce", ...options });
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE);
   page.on("console", (message) => {
@@ -200,7 +203,7 @@ async function everythingElse(page) {
 async function pictures() {
   const looks = [["desktop-dark", DESKTOP, "dark"], ["phone-light", PHONE, "light"], ["phone-dark", PHONE, "dark"]];
   for (const [name, viewport, colorScheme] of looks) {
-    const page = await tab({ viewport, colorScheme, reducedMotion: "reduce" });
+    const page = await tab({ viewport, colorScheme });
     await page.locator("#events li").first().waitFor();
     await until("its past is drawn", async () => (await route(page).locator(".chart:nth-child(2) path[data-arm='1']").getAttribute("d")).split("L").length > 3);
     const wider = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
@@ -215,6 +218,9 @@ async function drains(page) {
   stage.stop();
   await Promise.race([last.waitFor(), page.locator("#live[data-state=lost]").waitFor()]);
 }
+
+// A browser that hangs must not leave a proxy behind.
+const late = setTimeout(() => browser.close(), WHOLE);
 
 try {
   const page = await tab({ allowed: ["ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE"] });
@@ -237,6 +243,7 @@ try {
   await Promise.all(pages.map((page, at) => picture(page, `failed-${at}`).catch(() => {})));
   process.exitCode = 1;
 } finally {
+  clearTimeout(late);
   await browser.close();
   await stage.close();
 }

@@ -8,12 +8,12 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 
 // How long anything is waited for.
-export const PATIENCE = 20_000;
+export const PATIENCE = 40_000;
 const PAUSE = 25;
 // Users, each with a key of its own, and the time between two requests of a lane.
 const USERS = 5000;
-const LANES = 6;
-const PACE = 6;
+const LANES = 4;
+const PACE = 8;
 
 // Waits until something holds; what it gave is the answer.
 export async function until(what, holds) {
@@ -76,7 +76,8 @@ export async function open(binary, text, hosts) {
   const crowd = users(web, hosts);
   const close = async () => {
     crowd.stop();
-    const gone = new Promise((ended) => child.on("exit", ended));
+    // It may have ended by itself already.
+    const gone = child.exitCode !== null || child.signalCode !== null || new Promise((ended) => child.on("exit", ended));
     child.kill("SIGKILL");
     await gone;
     Object.values(origins).forEach((one) => one.close());
