@@ -135,7 +135,7 @@ export class Dialog {
       field("Why", this.reason, rule.safe ? "may be empty: stopping comes first" : "lands in the history"),
       field("Who", this.actorField, "lands in the history; empty is “admin”"),
       this.tokenField && field("Operator token", this.tokenField, "admin.token of the state folder; kept in this page's memory alone"),
-      rule.force && h("label", { class: "check" }, h("input", { type: "checkbox", onchange: (event) => { this.open.form.force = event.target.checked; } }), " Despite what speaks against it"),
+      rule.force && h("label", { class: "check" }, h("input", { type: "checkbox", checked: this.open.form.force, onchange: (event) => { this.open.form.force = event.target.checked; } }), " Despite what speaks against it"),
       this.problem,
       h("div", { class: "buttons" }, this.cancel, this.again, this.confirm)));
     this.draw();
@@ -145,7 +145,7 @@ export class Dialog {
     const { route, form } = this.open;
     return h("fieldset", { class: "weights" }, h("legend", {}, "Weights"), ...route.arms.map((arm, index) => {
       const set = (event) => { form.weights[arm.name] = Math.max(0, Math.round(Number(event.target.value) || 0)); this.draw(); };
-      const input = h("input", { type: "number", min: "0", max: "1000000", step: "1", required: true, value: arm.weight, oninput: set });
+      const input = h("input", { type: "number", min: "0", max: "1000000", step: "1", required: true, value: form.weights[arm.name] ?? arm.weight, oninput: set });
       return h("label", {}, h("span", {}, h("span", { class: "key", "data-arm": index % ARMS, "aria-hidden": "true" }, SHAPES[index % ARMS]), ` ${name(arm.name)}`), input);
     }));
   }
@@ -225,8 +225,9 @@ export class Dialog {
     if (!(error instanceof Refused)) return this.tell("The proxy cannot be reached.", "Nothing is known of what became of it; look at the route.");
     if (error.status === 401) {
       setToken("");
-      if (!this.tokenField) this.build();
-      this.confirm.disabled = false;
+      const why = this.reason.value;
+      this.build();
+      this.reason.value = why;
       this.tell(error.message, "Give the operator's token: it is in admin.token of the state folder.");
       return;
     }
