@@ -234,7 +234,7 @@ fn act(number: u64, entry: &Entry) -> wire::Act {
 /// One event; JSON has no line ends of its own.
 fn push(text: &mut String, name: &str, data: &impl Serialize) {
     match serde_json::to_string(data) {
-        Ok(data) => *text += &format!("event: {name}\ndata: {data}\n\n"),
+        Ok(data) => ["event: ", name, "\ndata: ", &data, "\n\n"].iter().for_each(|part| text.push_str(part)),
         Err(error) => tracing::error!(%error, "an event cannot be written"),
     }
 }

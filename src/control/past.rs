@@ -7,14 +7,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::ledger::recent::{SAMPLE_MILLIS, Slice};
+use crate::ledger::recent::Slice;
 use crate::plan::{Plan, Route};
 
 /// How far back it goes.
 pub const SPAN_MILLIS: u64 = 15 * 60 * 1_000;
 /// Points of one arm at most.
-#[expect(clippy::cast_possible_truncation, reason = "180")]
-pub const POINTS: usize = (SPAN_MILLIS / SAMPLE_MILLIS) as usize;
+pub const POINTS: usize = 180;
 /// Routes remembered at once; of more, those that had traffic first.
 pub const ROUTES: usize = 256;
 
@@ -90,6 +89,7 @@ impl Past {
 }
 
 /// A point of each arm of a route, those without requests as well: nothing is a number too.
+#[must_use]
 pub fn points(route: &Route, slice: &Slice) -> Vec<(Arc<str>, Point)> {
     let total: u64 = route.arms.iter().map(|arm| u64::from(arm.weight)).sum();
     let arms = route.arms.iter().map(|arm| {
@@ -115,6 +115,7 @@ mod tests {
     use super::*;
     use crate::control;
     use crate::ledger::Recent;
+    use crate::ledger::recent::SAMPLE_MILLIS;
     use crate::model::{CodeClass, Outcome, Verdict, WorkerId};
 
     #[test]

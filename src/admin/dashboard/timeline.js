@@ -67,7 +67,7 @@ function item(one) {
     h("div", {},
       h("p", { class: "what" }, h("strong", {}, one.what), one.version && ` ${name(one.version)}`),
       one.change && h("p", { class: "change" }, one.change),
-      one.why && h("p", { class: "why" }, one.why),
+      one.why && h("p", { class: "why" }, name(one.why)),
       one.evidence && h("p", { class: "small" }, one.evidence),
       h("p", { class: "small" }, h("time", { datetime: one.at.toISOString() }, clock(one.at)), ` · ${name(one.who)}`, one.route && ` · ${name(one.route)}`)));
 }

@@ -137,8 +137,8 @@ async fn the_page_is_its_own_files_and_nothing_else() {
         }
     }
     let (_, _, page) = FILES[0];
-    let named = page.split(['"', '\'']).filter(|word| word.starts_with("/dashboard/"));
-    assert!(named.into_iter().all(|word| FILES.iter().any(|(path, ..)| *path == word)));
+    let mut named = page.split(['"', '\'']).filter(|word| word.starts_with("/dashboard/"));
+    assert!(named.all(|word| FILES.iter().any(|(path, ..)| *path == word)));
     assert!(!page.contains("<script>") && !page.contains("<style"), "no inline code");
     let (status, _, _) =
         site.raw("outside", "GET / HTTP/1.1\r\nhost: evil.test\r\nconnection: close\r\n\r\n").await;
