@@ -50,12 +50,12 @@ async fn whoever_watches_is_told_once_a_second_and_of_every_act() {
     assert_eq!(tick["total"], 2);
     assert_eq!(tick["routes"][0], site.get("/api/v1/routes/all").await.1, "a tick says what /routes says");
     watched.next("config", |act| act["what"] == "start").await;
-    let body = json!({ "weights": { "stable": 1, "canary": 1 }, "reason": "a\nline", "actor": "ada" });
+    let body = json!({ "weights": { "stable": 1, "canary": 1 }, "reason": "a quiet hour", "actor": "ada" });
     assert_eq!(site.verb(WEIGHTS, &body, "", &[]).await.0, 200);
     let act = watched.next("config", |act| act["what"] == "weights").await;
     assert_eq!(
         (&act["route"], &act["actor"], &act["reason"]),
-        (&json!("all"), &json!("ada"), &json!("a\nline"))
+        (&json!("all"), &json!("ada"), &json!("a quiet hour"))
     );
     assert_eq!((&act["before"]["canary"], &act["after"]["canary"]), (&json!(5), &json!(1)));
     watched.next("tick", |tick| tick["routes"][0]["arms"][0]["weight"] == 1).await;
@@ -70,7 +70,7 @@ async fn whoever_watches_is_told_once_a_second_and_of_every_act() {
     site.health.draining();
     for mut one in [watched, late] {
         one.next("tick", |tick| tick["status"] == "draining").await;
-        while one.more().await && !one.text.ends_with("0\r\n\r\n") {}
+        while !one.text.ends_with("0\r\n\r\n") && one.more().await {}
         assert!(one.text.ends_with("0\r\n\r\n"), "a whole answer that ended");
     }
 }
