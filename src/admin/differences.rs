@@ -27,13 +27,13 @@ pub(super) async fn differences(
     let plan = shared.admin.0.plans.load_full();
     let route = control::find(&plan, &name)?;
     let known = shared.admin.0.control.differences();
-    let rows = known.rows();
-    let mirrors = rows.get(&*route.name).into_iter().flat_map(BTreeMap::values).map(mirrored);
-    Ok(Json(wire::Differences {
-        route: route.name.to_string(),
-        mirrors: mirrors.collect(),
-        dropped: known.dropped(),
-    }))
+    Ok(Json(view(&route.name, &known.rows(), known.dropped())))
+}
+
+/// What the mirrors of one route showed.
+pub(super) fn view(route: &str, rows: &Rows, dropped: u64) -> wire::Differences {
+    let mirrors = rows.get(route).into_iter().flat_map(BTreeMap::values).map(mirrored);
+    wire::Differences { route: route.to_owned(), mirrors: mirrors.collect(), dropped }
 }
 
 /// Who gets copies of a route's requests, what became of them, and whether answers differ.

@@ -14,10 +14,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 
-use super::Shared;
 use super::auth::{Failures, Role, Tokens};
 use super::error::Refused;
 use super::listen::{Exposure, Peer};
+use super::{Shared, dashboard};
 
 /// Fetch metadata of browsers.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -50,6 +50,10 @@ impl Gate {
             return Ok(());
         }
         let host = self.host(uri, headers)?;
+        if !verb && dashboard::is_file(uri.path()) {
+            // A link from elsewhere may lead here, and a browser sends no token with it.
+            return Ok(());
+        }
         same_origin(headers, &host)?;
         if !verb && self.exposure == Exposure::Loopback {
             return Ok(());

@@ -5,9 +5,11 @@
 //! controller, views are read from the plan and the ledger.
 
 pub mod auth;
+mod dashboard;
 mod differences;
 mod earlier;
 pub mod error;
+mod events;
 pub mod explain;
 mod flips;
 pub mod guard;
@@ -15,6 +17,7 @@ mod guards;
 pub mod listen;
 mod objectives;
 mod openapi;
+mod past;
 pub mod rollouts;
 pub mod scrape;
 mod steering;
@@ -74,6 +77,7 @@ struct Shared {
     admin: Admin,
     gate: Arc<Gate>,
     verbs: Arc<Semaphore>,
+    watchers: Arc<Semaphore>,
     started: Instant,
 }
 
@@ -96,6 +100,7 @@ impl Admin {
             admin: self.clone(),
             gate: Arc::new(gate),
             verbs: Arc::new(Semaphore::new(MAX_VERBS)),
+            watchers: Arc::new(Semaphore::new(events::MAX_WATCHERS)),
             started: Instant::now(),
         };
         let api = Router::new()
@@ -116,11 +121,14 @@ impl Admin {
             .route("/routes/{route}/ticks", get(ticks::ticks))
             .route("/routes/{route}/differences", get(differences::differences))
             .route("/upstreams/{upstream}/breaker", post(guards::breaker))
+            .route("/routes/{route}/past", get(past::past))
+            .route("/events", get(events::events))
             .route("/reload", post(verbs::reload));
         Router::new()
             .nest("/api/v1", api)
             .route("/openapi.json", get(openapi::openapi))
             .with_state(shared.clone())
+            .merge(dashboard::router())
             .merge(self.open_routes())
             .fallback(error::not_found)
             .method_not_allowed_fallback(error::method_not_allowed)

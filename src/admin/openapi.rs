@@ -115,6 +115,21 @@ fn reads() -> Vec<Operation> {
                 Json(shape::<wire::Ticks>),
             )
         },
+        get(
+            "/api/v1/routes/{route}/past",
+            "past",
+            "What its arms saw in the last fifteen minutes, in points of five seconds",
+            Json(shape::<wire::Past>),
+        ),
+        Operation {
+            query: &[("route", true, "only these routes")],
+            ..get(
+                "/api/v1/events",
+                "events",
+                "Server-sent events: `tick` once a second, `transition`, `config`, `difference`",
+                Answer::Text("text/event-stream"),
+            )
+        },
         get("/api/v1/config", "config", "The configuration in force, without secrets", Json(any)),
         get(
             "/api/v1/config/history",
@@ -169,6 +184,13 @@ fn verbs() -> Vec<Operation> {
             "Move a rollout: start, pause, resume, advance, promote, finish, abort (rollback), retry",
             (shape::<wire::RolloutRequest>, r#"{"version":"v2","reason":"support reports errors"}"#),
             Json(shape::<wire::RolloutMoved>),
+        ),
+        post(
+            "/api/v1/upstreams/{upstream}/breaker",
+            "breaker",
+            "Open a breaker by hand, or close it",
+            (shape::<wire::BreakerRequest>, r#"{"state":"open","reason":"the vendor is down"}"#),
+            Json(shape::<wire::BreakerTurned>),
         ),
         Operation {
             query: &[("dryRun", false, "`true`: only say what would happen")],
@@ -307,6 +329,7 @@ mod tests {
                 "flip" => reads::<wire::FlipRequest>(example),
                 "rollout" => reads::<wire::RolloutRequest>(example),
                 "reload" => reads::<wire::ReloadRequest>(example),
+                "breaker" => reads::<wire::BreakerRequest>(example),
                 "configRollback" => reads::<wire::RollbackRequest>(example),
                 other => Err(format!("{other} is not tried")),
             };

@@ -234,7 +234,7 @@ fn harm(of: Harm) -> wire::Harm {
     wire::Harm { excess_failures, detection_seconds, recovery_seconds }
 }
 
-fn record(route: &str, record: &Record) -> wire::Record {
+pub(super) fn record(route: &str, record: &Record) -> wire::Record {
     let found = record.found.as_ref();
     let kind = word(record.actor);
     wire::Record {

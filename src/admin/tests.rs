@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
+mod watching;
+
 use super::*;
 use crate::control::{self, Meters, SystemClock};
 

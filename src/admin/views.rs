@@ -89,7 +89,7 @@ pub(super) async fn status(State(shared): State<Shared>) -> Json<wire::Status> {
     })
 }
 
-fn load(attempt: &Attempt) -> wire::Load {
+pub(super) fn load(attempt: &Attempt) -> wire::Load {
     wire::Load {
         at_millis: attempt.at.0,
         actor: attempt.actor.clone(),
@@ -141,7 +141,7 @@ pub(super) fn seen(admin: &Admin, route: &str) -> LastMinute {
     LastMinute { arms, total }
 }
 
-fn view(admin: &Admin, conducted: &Conducted, route: &Route) -> wire::Route {
+pub(super) fn view(admin: &Admin, conducted: &Conducted, route: &Route) -> wire::Route {
     let minute = seen(admin, &route.name);
     let cells = admin.0.book.route_cells(&route.name);
     let arms = route.arms.iter().map(|arm| {

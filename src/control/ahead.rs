@@ -79,7 +79,7 @@ impl Controller {
 
     /// Has a line of the journal written.
     pub(super) fn journal(&mut self, what: &'static str, route: &str, by: &By, before: Value, after: Value) {
-        self.audit.append(&Entry {
+        let entry = Entry {
             at: self.clock.now().0,
             actor: by.actor.clone(),
             reason: by.reason.clone(),
@@ -89,7 +89,9 @@ impl Controller {
             after,
             generation: self.publisher.current().generation.0,
             annotations: by.annotations.clone(),
-        });
+        };
+        self.audit.append(&entry);
+        self.acts.add(entry);
     }
 
     pub(super) async fn written_by(&mut self, done: &mut watch::Receiver<Done>) {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
+use super::acts::Acts;
 use super::differences::Differences;
+use super::past::Past;
 use super::refusal::Refusal;
 use super::report::Report;
 use super::rest::{Rest, Resting};
@@ -237,6 +239,8 @@ pub struct ControlHandle {
     report: Arc<ArcSwap<Report>>,
     conducted: Arc<ArcSwap<Conducted>>,
     differences: Differences,
+    past: Past,
+    acts: Acts,
 }
 
 impl ControlHandle {
@@ -245,8 +249,21 @@ impl ControlHandle {
         report: Arc<ArcSwap<Report>>,
         conducted: Arc<ArcSwap<Conducted>>,
         differences: Differences,
+        (past, acts): (Past, Acts),
     ) -> Self {
-        Self { sender, report, conducted, differences }
+        Self { sender, report, conducted, differences, past, acts }
+    }
+
+    /// The last fifteen minutes of every arm.
+    #[must_use]
+    pub fn past(&self) -> &Past {
+        &self.past
+    }
+
+    /// What was done lately.
+    #[must_use]
+    pub fn acts(&self) -> &Acts {
+        &self.acts
     }
 
     /// What mirrored requests showed.

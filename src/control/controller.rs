@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::acts::Acts;
 use super::ahead::Waiting;
 use super::boot::Booted;
 use super::command::{By, Command, Expected};
@@ -59,6 +60,8 @@ pub(super) struct Controller {
     /// What waits for it.
     pub(super) waiting: Vec<Waiting>,
     pub(super) audit: Lines,
+    /// Its end, for whoever watches.
+    pub(super) acts: Acts,
     /// What rollouts decided.
     pub(super) history: Lines,
     pub(super) report: Arc<ArcSwap<Report>>,
@@ -152,6 +155,7 @@ impl Controller {
             overlay: booted.overlay,
             state_dir: booted.state_dir,
             audit: writer.lines(Which::Audit),
+            acts: Acts::default(),
             history: writer.lines(Which::History),
             writer,
             waiting: Vec::new(),

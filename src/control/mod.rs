@@ -5,6 +5,7 @@
 //! request, and the data plane serves on when it stops.
 
 pub mod absent;
+pub mod acts;
 mod ahead;
 pub mod audit;
 mod batch;
@@ -27,6 +28,7 @@ pub mod notices;
 pub mod objectives;
 pub mod order;
 pub mod outbox;
+pub mod past;
 pub mod publisher;
 pub mod putback;
 pub mod refusal;

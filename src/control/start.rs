@@ -10,6 +10,7 @@ use super::command::{ControlHandle, QUEUE};
 use super::controller::Controller;
 use super::health::Health;
 use super::meters::Meters;
+use super::past::Past;
 use super::{differences, ticker, watch as watcher};
 use crate::ledger::Recent;
 use crate::model::PairSink;
@@ -83,19 +84,21 @@ pub(super) fn start_comparing(booted: Booted, options: Options, lookup: differen
     let (sender, commands) = mpsc::channel(QUEUE);
     let (begun, has_begun) = oneshot::channel();
     let book = Arc::clone(&booted.book);
+    let (plans, past) = (booted.publisher.plans(), Past::default());
     let clock = Arc::clone(&options.clock);
     let upkeep = Arc::clone(&options.upkeep);
     let reloading = options.reloading;
     let (differences, pairs) = differences::start(lookup);
     let mut controller = Controller::new(booted, options);
     controller.rollouts.differences = differences.clone();
-    let control = ControlHandle::new(sender, controller.report(), controller.conducted(), differences);
+    let kept = (past.clone(), controller.acts.clone());
+    let control = ControlHandle::new(sender, controller.report(), controller.conducted(), differences, kept);
     let seen = controller.seen();
     let tasks = vec![
         tokio::spawn(controller.run(commands, begun)),
         tokio::spawn(watcher::run(control.clone(), seen)),
         tokio::spawn(watcher::hangups(control.clone(), reloading)),
-        tokio::spawn(ticker::run(book, Arc::clone(&recent), clock, upkeep)),
+        tokio::spawn(ticker::run(book, Arc::clone(&recent), (plans, past), clock, upkeep)),
     ];
     Running { control, recent, pairs, tasks, begun: Some(has_begun) }
 }

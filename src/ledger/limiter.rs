@@ -76,8 +76,9 @@ impl Limiter {
             return taken.map_or_else(|used_up| rate.over(used_up, now), |_| Admission::Within);
         };
         // The map takes other bits of the key than the choice of a shard does.
-        let at = FixedState::with_seed(1).hash_one(key) as usize % SHARDS;
-        let Some(shard) = self.shards.get(at) else { return Admission::Unknown };
+        let hash = FixedState::with_seed(1).hash_one(key) % SHARDS as u64;
+        let shard = usize::try_from(hash).ok().and_then(|at| self.shards.get(at));
+        let Some(shard) = shard else { return Admission::Unknown };
         shard.lock().unwrap_or_else(PoisonError::into_inner).admit(rate, key, now)
     }
 }

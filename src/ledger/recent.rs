@@ -64,6 +64,29 @@ type Arms = Vec<(Arc<str>, Seen)>;
 /// What each arm of every route saw.
 type ByRoute = BTreeMap<Arc<str>, Arms>;
 
+/// What was seen between two moments.
+#[derive(Clone, Debug, Default)]
+pub struct Slice {
+    /// When it began, in wall-clock milliseconds.
+    pub from: u64,
+    /// When it ended.
+    pub until: u64,
+    seen: ByRoute,
+}
+
+impl Slice {
+    /// Routes that saw something.
+    pub fn routes(&self) -> impl Iterator<Item = &str> {
+        self.seen.keys().map(|name| &**name)
+    }
+
+    /// What an arm saw; `None` for nothing.
+    #[must_use]
+    pub fn of(&self, route: &str, arm: &str) -> Option<&Seen> {
+        self.seen.get(route)?.iter().find(|(name, _)| &**name == arm).map(|(_, seen)| seen)
+    }
+}
+
 /// A ring of samples over all live arms.
 #[derive(Debug, Default)]
 pub struct Recent {
@@ -71,6 +94,8 @@ pub struct Recent {
     samples: VecDeque<(u64, ByRoute)>,
     /// When the last sample was taken, and the totals then.
     last: Option<(u64, ByRoute)>,
+    /// Whether the last sample was not looked at by [`Recent::fresh`].
+    fresh: bool,
 }
 
 impl Recent {
@@ -95,6 +120,27 @@ impl Recent {
         }
         self.samples.push_back((last.unwrap_or(now_millis), seen));
         self.last = Some((now_millis, present));
+        self.fresh = true;
+    }
+
+    /// The last sample, once.
+    #[must_use]
+    pub fn fresh(&mut self) -> Option<Slice> {
+        let until = self.last.as_ref().map(|(at, _)| *at)?;
+        let (from, seen) = self.samples.back()?;
+        std::mem::take(&mut self.fresh).then(|| Slice { from: *from, until, seen: seen.clone() })
+    }
+
+    /// What a route's arms saw since the last sample.
+    #[must_use]
+    pub fn running(&self, book: &Book, route: &Arc<str>, now_millis: u64) -> Slice {
+        let mut present = Arms::new();
+        for cell in book.route_cells(route).iter().filter(|cell| cell.is_live()) {
+            of_arm(&mut present, &cell.arm).add_cell(cell);
+        }
+        let seen = difference(&present, self.last_of(route));
+        let from = self.last.as_ref().map_or(now_millis, |(at, _)| *at);
+        Slice { from, until: now_millis.max(from), seen: [(Arc::clone(route), seen)].into() }
     }
 
     /// What each arm of a route saw in the last minute or since the first sample, by arm name, and

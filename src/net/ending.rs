@@ -23,7 +23,7 @@ pub async fn linger(mut io: ClientIo, client: &Client, clock: &CoarseClock, whol
     } else {
         Some(socket2::SockRef::from(io.tcp()).shutdown(std::net::Shutdown::Write))
     };
-    if !closed.is_some_and(|closed| closed.is_ok()) {
+    if closed.is_none_or(|closed| closed.is_err()) {
         return;
     }
     let mut left = LINGER_BYTES;

@@ -39,10 +39,8 @@ pub enum Shaken {
 pub async fn begin(stream: TcpStream, client: &Client, served: &Served) -> Shaken {
     let mut heard = false;
     let shaking = async {
-        if !unless_killed(client, poll_fn(|cx| stream.poll_read_ready(cx)))
-            .await
-            .is_some_and(|end| end.is_ok())
-        {
+        let first = unless_killed(client, poll_fn(|cx| stream.poll_read_ready(cx))).await;
+        if first.is_none_or(|end| end.is_err()) {
             return None;
         }
         heard = true;

@@ -50,6 +50,10 @@ pub(super) struct Tries {
 }
 
 /// How it went on one arm.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and boxed it would cost each request"
+)]
 enum Ended {
     Answered(Response<Arrived>),
     Failed(ProxyError),

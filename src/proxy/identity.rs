@@ -126,9 +126,9 @@ pub fn strip_identity(headers: &mut HeaderMap) {
     let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
     let same = |name: &&HeaderName| name.as_str().bytes().map(dashed).eq(ours.as_str().bytes());
     let claimed: Vec<HeaderName> = headers.keys().filter(same).cloned().collect();
-    claimed.iter().for_each(|name| {
+    for name in claimed {
         headers.remove(name);
-    });
+    }
 }
 
 /// Says whose certificate was shown and verified.

@@ -6,6 +6,7 @@
 pub mod config;
 pub mod differences;
 pub mod guard;
+pub mod live;
 pub mod rollout;
 pub mod route;
 pub mod slo;
@@ -21,6 +22,7 @@ pub use crate::model::{Explained, Range};
 pub use config::{ConfigEntry, ConfigHistory, RollbackRequest};
 pub use differences::{Differences, Differing, Discordance, Latency, Mirrored, Mismatch, Quantiles};
 pub use guard::{BreakerRequest, BreakerState, BreakerTurned};
+pub use live::{Act, Past, Point, Tick};
 pub use rollout::{
     Check, Dora, Evidence, Failing, Harm, History, Known, PlannedStep, Record, Rollout, RolloutMoved,
     RolloutPlan, RolloutRequest, Samples, Seen,

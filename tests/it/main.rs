@@ -28,6 +28,7 @@ mod access_log;
 mod admin;
 mod bluegreen;
 mod cli;
+mod dashboard;
 mod deploy;
 mod differences;
 mod drains;

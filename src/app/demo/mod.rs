@@ -65,7 +65,11 @@ fn look_around(stage: &Stage, folder: &Path, screen: &mut Screen) {
         std::env::current_exe().map_or_else(|_| "switchback".to_owned(), |path| path.display().to_string());
     let (web, admin, file) = (stage.web, format!("--admin http://{}", stage.admin), stage.file.display());
     let folder = folder.display();
-    screen.say("\nEverything stays up until Ctrl-C. Try, in another terminal:");
+    screen.say(&format!(
+        "\nEverything stays up until Ctrl-C, with a page to look at on http://{}/.",
+        stage.admin
+    ));
+    screen.say("Try, in another terminal:");
     for command in [
         format!("curl -si -H 'x-user-id: u42' http://{web}/"),
         format!("{program} status all --watch {admin}"),

@@ -73,7 +73,6 @@ impl Outlier {
                 self.stage = Stage::Trial(now);
                 Some(Step::OnTrial)
             }
-            Stage::Out(_) => None,
             Stage::Trial(_) if tripped => Some(self.eject(rules, now)),
             Stage::Trial(_) if answered >= TRIALS => {
                 (self.stage, self.since) = (Stage::In, now);
@@ -83,7 +82,7 @@ impl Outlier {
                 self.stage = Stage::Trial(now);
                 Some(Step::Again)
             }
-            Stage::Trial(_) => None,
+            Stage::Out(_) | Stage::Trial(_) => None,
         }
     }
 

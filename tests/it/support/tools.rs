@@ -2,7 +2,8 @@
 //!
 //! A missing program must be heard: the test says SKIPPED, or fails when
 //! `SWITCHBACK_REQUIRE_TOOLS=1` promises that the machine has everything. It must never pass silently.
-//! A name such as `python:grpc` is a module of the python that `tests/run` prepares.
+//! A name such as `python:grpc` is a module of the python that `tests/run` prepares, `npm:axe-core` one
+//! of its packages for node.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,9 @@ pub fn all_present(test: &str, tools: &[&str]) -> bool {
 }
 
 fn present(tool: &str) -> bool {
+    if let Some(package) = tool.strip_prefix("npm:") {
+        return modules().join("node_modules").join(package).join("package.json").is_file();
+    }
     let Some(module) = tool.strip_prefix("python:") else {
         return find(tool).is_some();
     };
@@ -60,6 +64,11 @@ pub fn python() -> PathBuf {
     }
     let prepared = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/strangers/venv/bin/python3");
     if prepared.is_file() { prepared } else { PathBuf::from("python3") }
+}
+
+/// The folder with the packages of `tests/e2e/package.json`, which `tests/run` prepares.
+pub fn modules() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/e2e/node")
 }
 
 /// Where a program lives; Debian keeps daemons in a folder that a user's PATH may lack.

@@ -1,0 +1,249 @@
+// The operator's page in a real browser, under traffic: what it shows becomes true as the proxy
+// does it, and what it does is what it showed. Run by tests/it/dashboard.rs.
+//
+// Everything is awaited as a condition. Pictures are kept in the folder that E2E_OUT names.
+
+import assert from "node:assert/strict";
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import path from "node:path";
+
+import { HOSTILE, HOSTS, config } from "./config.mjs";
+import { PATIENCE, open, until } from "./stage.mjs";
+
+const { E2E_MODULES: modules, E2E_OUT: out, E2E_BROWSER: program, E2E_BINARY: binary } = process.env;
+const load = createRequire(path.join(modules, "package.json"));
+const { chromium } = load("playwright-core");
+const axe = readFileSync(load.resolve("axe-core/axe.min.js"), "utf8");
+
+const DESKTOP = { width: 1440, height: 1000 };
+const PHONE = { width: 390, height: 844 };
+
+// All of it takes half a minute; a machine that is busy with other things may take longer.
+const WHOLE = 240_000;
+
+mkdirSync(out, { recursive: true });
+const began = Date.now();
+const stage = await open(binary, config, HOSTS);
+const browser = await chromium.launch({ executablePath: program, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+const wrong = [];
+
+const step = (text) => console.log(`${((Date.now() - began) / 1000).toFixed(1).padStart(5)} s  ${text}`);
+
+// A tab of its own, as another person's would be. What a step expects to be refused is `allowed`.
+async function tab({ allowed = [], ...options } = {}) {
+  const context = await browser.newContext({ viewport: DESKTOP, reducedMotion: "reduce", ...options });
+  const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE);
+  page.on("console", (message) => {
+    const text = `${message.type()}: ${message.text()}`;
+    if (["error", "warning"].includes(message.type()) && !allowed.some((one) => text.includes(one))) wrong.push(text);
+  });
+  page.on("pageerror", (error) => wrong.push(`page error: ${error.stack}`));
+  page.on("request", (request) => {
+    if (!request.url().startsWith(stage.url)) wrong.push(`it asked elsewhere: ${request.url()}`);
+  });
+  await page.goto(stage.url);
+  await page.waitForSelector("article.route");
+  return page;
+}
+
+const route = (page, name = "checkout") => page.locator("article.route").filter({ has: page.getByRole("heading", { level: 2, name, exact: true }) });
+const picture = (page, name, more = {}) => page.screenshot({ path: path.join(out, `${name}.png`), animations: "disabled", ...more });
+const share = (text) => Number.parseFloat(text) / 100;
+
+// A cell of an arm's row as the page shows it.
+const cell = async (page, arm, label) => (await route(page).locator("tbody tr").filter({ hasText: arm }).locator(`td[data-label="${label}"]`).textContent()).trim();
+
+// Fills the open dialog and confirms it.
+async function confirm(page, button, reason) {
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("Why").fill(reason);
+  await dialog.getByLabel("Who").fill("ada");
+  const token = dialog.getByLabel("Operator token");
+  if (await token.count()) await token.fill(stage.token);
+  await dialog.getByRole("button", { name: button }).click();
+}
+
+async function done(page) {
+  await page.getByRole("dialog").getByText("Done").waitFor();
+  await page.getByRole("dialog").getByRole("button", { name: "Close" }).click();
+}
+
+async function accessible(name, options) {
+  // The page's policy forbids foreign code, axe as well: this tab alone is let off.
+  const page = await tab({ ...options, bypassCSP: true });
+  await page.evaluate(axe);
+  const found = await page.evaluate(() => globalThis.axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"] }));
+  const serious = found.violations.filter((one) => ["serious", "critical"].includes(one.impact));
+  assert.deepEqual(serious.map((one) => `${one.id}: ${one.help}: ${one.nodes.slice(0, 3).map((node) => node.html).join(" | ")}`), [], name);
+  assert.ok(found.passes.length > 10, "axe looked at something");
+  await page.context().close();
+}
+
+async function observedFollowsWeights(page) {
+  await until("both arms are observed", async () => share(await cell(page, "stable", "Observed")) > 0.5);
+  await route(page).getByRole("button", { name: "Weights…" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("canary").fill("60");
+  await dialog.getByLabel("stable").fill("40");
+  const moves = await dialog.locator(".moves tbody tr").allTextContents();
+  assert.deepEqual(moves.map((text) => text.replace(/\s+/g, " ").trim()), ["● canary5 %60 % ▲ +55 %", "■ stable95 %40 % ▼ −55 %"]);
+  await picture(page, "dialog-weights");
+  await confirm(page, "Set these weights", "try it </script><b>bold</b>\n\u001b[31mred");
+  await done(page);
+  await until("the table shows what is configured", async () => (await cell(page, "canary", "Configured")) === "60 %");
+  await until("what is observed follows", async () => share(await cell(page, "canary", "Observed")) > 0.2);
+  const why = page.locator("#events li", { hasText: "Weights set" }).first();
+  await why.waitFor();
+  assert.match(await why.textContent(), /canary 5, stable 95 → canary 60, stable 40.*<\/script><b>bold<\/b>.*ada/s);
+  assert.equal(await page.locator("#events b, #events script").count(), 0, "a reason is text");
+  await route(page).getByRole("button", { name: "Reset weights…" }).click();
+  await confirm(page, "Reset the weights", "enough");
+  await done(page);
+  await until("the file's weights are back", async () => (await cell(page, "canary", "Configured")) === "5 %");
+}
+
+async function staleTabIsRefused(page) {
+  // One that is told of the change at once, and one that hears nothing any more.
+  const told = await tab();
+  const deaf = await tab({ allowed: ["409", "ERR_FAILED"] });
+  for (const other of [told, deaf]) {
+    await route(other).getByRole("button", { name: "Weights…" }).click();
+    await other.getByRole("dialog").getByLabel("canary").fill("50");
+  }
+  const { generation } = await stage.read("/api/v1/routes/checkout");
+  // The deaf tab's own knowledge stops here: its ticks are frozen as a sleeping laptop's would be.
+  await deaf.evaluate(() => { JSON.parse = () => { throw new Error("asleep"); }; });
+  await deaf.locator("#live[data-state=lost]").waitFor();
+  await stage.post("/api/v1/routes/checkout/weights", { weights: { stable: 90, canary: 10 }, reason: "somebody else" });
+  const alert = told.getByRole("dialog").getByRole("alert");
+  await alert.getByText(`generation ${generation} is now ${generation + 1}`).waitFor().catch(async () => assert.match(await alert.textContent(), /changed while you were deciding/));
+  assert.ok(await told.getByRole("button", { name: "Set these weights" }).isDisabled());
+  await told.getByRole("button", { name: "Show what is now" }).click();
+  assert.equal(await told.getByRole("dialog").getByLabel("canary").inputValue(), "10");
+  const answered = deaf.waitForResponse((response) => response.request().method() === "POST");
+  await confirm(deaf, "Set these weights", "too late");
+  assert.equal((await answered).status(), 409);
+  await deaf.getByRole("dialog").getByText("Refused: this page showed an older state.").waitFor();
+  assert.equal((await stage.read("/api/v1/routes/checkout")).arms[0].weight, 10, "nothing moved");
+  await Promise.all([told, deaf].map((other) => other.context().close()));
+  await stage.post("/api/v1/routes/checkout/weights", { reset: true });
+  await until("the file's weights are back", async () => (await cell(page, "canary", "Configured")) === "5 %");
+}
+
+async function rolloutReverts(page) {
+  await stage.deploy("v2");
+  await route(page).getByText("Rolling out v2").waitFor();
+  await until("the first step is shown", async () => (await cell(page, "canary", "Configured")) === "10 %");
+  assert.match(await route(page).locator(".track [aria-current=step]").textContent(), /10 %/);
+  await until("the canary is observed", async () => share(await cell(page, "canary", "Requests/s")) > 0);
+  await picture(page, "desktop-light");
+  stage.origins.canary.failsEvery = 8;
+  const bar = route(page).locator(".evidence > .scale > div");
+  const width = async () => ((await bar.count()) ? Number.parseFloat(await bar.evaluate((element) => element.style.width)) : 0);
+  await until("evidence grows", async () => (await width()) > 0);
+  await route(page).getByText("Reverted v2").waitFor();
+  assert.ok((await width()) > 75, "it went past its threshold");
+  assert.match(await route(page).locator(".evidence").textContent(), /Harmful/);
+  assert.match(await route(page).locator(".facts").textContent(), /canary: 500 on/);
+  await until("no weight is left", async () => (await cell(page, "canary", "Configured")) === "0 %");
+  const told = page.locator("#events li", { hasText: "→ Reverting" }).first();
+  assert.match(await told.textContent(), /10 % → 0 %.*analyzer/s);
+  assert.match(await page.locator("#announce").textContent(), /Revert/, "a screen reader hears it");
+  await picture(page, "desktop-reverted");
+}
+
+async function abortByHand(page) {
+  stage.origins.canary.failsEvery = 0;
+  await stage.deploy("v3");
+  await route(page).getByText("Rolling out v3").waitFor();
+  await until("the first step is shown", async () => (await cell(page, "canary", "Configured")) === "10 %");
+  await route(page).getByRole("button", { name: "Pause…" }).click();
+  await confirm(page, "Pause", "look at it");
+  await done(page);
+  await route(page).getByText("Paused v3").waitFor();
+  // With the keyboard alone, as one does in a hurry.
+  await route(page).getByRole("button", { name: "Abort…" }).focus();
+  await page.keyboard.press("Enter");
+  assert.match((await page.getByRole("dialog").locator(".moves").textContent()).replace(/\s+/g, " "), /canary10 %0 % ▼ −10 %.*stable90 %100 % ▲ \+10 %/);
+  await picture(page, "dialog-abort");
+  await page.getByRole("dialog").getByRole("button", { name: "Abort now" }).focus();
+  await page.keyboard.press("Enter");
+  await done(page);
+  await route(page).getByText("Aborted v3").waitFor();
+  const { rollout, arms } = await stage.read("/api/v1/routes/checkout");
+  assert.deepEqual([rollout.state, arms[0].weight], ["ABORTED", 0]);
+}
+
+async function hostileNames(page) {
+  const card = page.locator("article.route").last();
+  assert.equal(await card.getByRole("heading", { level: 2 }).textContent(), HOSTILE);
+  assert.equal(await page.locator("main img").count(), 0);
+  assert.equal(await page.evaluate(() => globalThis.hacked), undefined);
+  await card.getByRole("figure").first().waitFor();
+  await until("its past is there", async () => (await card.locator(".plot path.line").count()) > 0);
+}
+
+async function everythingElse(page) {
+  await route(page, "web").getByRole("button", { name: "Flip…" }).click();
+  await confirm(page, "Flip now", "green it is");
+  await done(page);
+  await route(page, "web").getByText("green serves, blue is idle").waitFor();
+  await route(page, "search").getByText("Where answers differ").waitFor();
+  await route(page, "search").getByText("$.price").first().waitFor();
+  await route(page).getByText("availability").waitFor();
+  const { arms } = await stage.read("/api/v1/routes/checkout/past");
+  const fresh = await tab();
+  const line = route(fresh).locator(".chart:nth-child(2) path[data-arm='1']");
+  await until("a fresh page shows all of the past", async () => (await line.getAttribute("d")).split("L").length >= arms.stable.length);
+  await fresh.context().close();
+}
+
+async function pictures() {
+  const looks = [["desktop-dark", DESKTOP, "dark"], ["phone-light", PHONE, "light"], ["phone-dark", PHONE, "dark"]];
+  for (const [name, viewport, colorScheme] of looks) {
+    const page = await tab({ viewport, colorScheme });
+    await page.locator("#events li").first().waitFor();
+    await until("its past is drawn", async () => (await route(page).locator(".chart:nth-child(2) path[data-arm='1']").getAttribute("d")).split("L").length > 3);
+    const wider = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    assert.equal(wider, 0, `${name} scrolls sideways`);
+    await picture(page, name, { fullPage: name.startsWith("phone") });
+    await page.context().close();
+  }
+}
+
+async function drains(page) {
+  const last = page.locator("#instance[data-status=draining]");
+  stage.stop();
+  await Promise.race([last.waitFor(), page.locator("#live[data-state=lost]").waitFor()]);
+}
+
+// A browser that hangs must not leave a proxy behind.
+const late = setTimeout(() => browser.close(), WHOLE);
+
+try {
+  const page = await tab({ allowed: ["ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE"] });
+  const acts = { hostileNames, observedFollowsWeights, staleTabIsRefused, rolloutReverts, abortByHand, everythingElse };
+  for (const [name, act] of Object.entries(acts)) {
+    await act(page);
+    step(name);
+  }
+  await pictures();
+  step("pictures");
+  await accessible("light", { colorScheme: "light" });
+  await accessible("dark, narrow", { colorScheme: "dark", viewport: PHONE });
+  step("accessible");
+  await drains(page);
+  step("drains");
+  assert.deepEqual(wrong, [], "the console");
+} catch (error) {
+  console.error(`${error.stack}\nconsole: ${wrong.join("\n")}\nproxy: ${stage.said().slice(-3000)}`);
+  const pages = browser.contexts().flatMap((context) => context.pages());
+  await Promise.all(pages.map((page, at) => picture(page, `failed-${at}`).catch(() => {})));
+  process.exitCode = 1;
+} finally {
+  clearTimeout(late);
+  await browser.close();
+  await stage.close();
+}
