@@ -355,6 +355,7 @@ fn a_black_hole_is_found_in_time_with_probes_and_without() {
 
 #[test]
 fn an_endpoint_that_is_killed_costs_no_more_than_what_was_on_it() {
+    const CLIENTS: usize = 8;
     needs!("nginx");
     let server = |name: &str| {
         Stranger::nginx(&format!(
@@ -363,7 +364,6 @@ fn an_endpoint_that_is_killed_costs_no_more_than_what_was_on_it() {
     };
     let (mut dying, lasting) = (server("dying"), server("lasting"));
     let proxy = before(&[dying.url(), lasting.url()], "outlier: {}");
-    const CLIENTS: usize = 8;
     let load = Load::h1(proxy.web(), CLIENTS, Duration::from_millis(2), |_| get("/"));
     eventually("both serve", || proxy.ask(&get("/")).origin() == "dying");
     dying.kill();
