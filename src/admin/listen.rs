@@ -152,29 +152,7 @@ pub async fn serve(
         match &bound {
             Bound::Tcp(listener, _) => {
                 let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
-                loop {
-                    let permit = permit(&room).await?;
-                    match listener.accept().await {
-                        Ok((stream, peer)) => {
-                            // A socket that refuses the option is only slower.
-                            let _ = stream.set_nodelay(true);
-                            let peer = Peer { address: Some(peer.ip().to_canonical()) };
-                            let (router, stopped) = (router.clone(), stopped.clone());
-                            match &encrypted {
-                                None => drop(tokio::spawn(converse(stream, peer, router, stopped, permit))),
-                                Some(certificates) => {
-                                    let Some(served) = certificates.admin_tls() else { continue };
-                                    tokio::spawn(async move {
-                                        if let Some(stream) = encrypt(stream, &served).await {
-                                            converse(stream, peer, router, stopped, permit).await;
-                                        }
-                                    });
-                                }
-                            }
-                        }
-                        Err(error) => pause(&error).await,
-                    }
-                }
+                over_tcp(&listener, &room, &router, encrypted.as_deref(), &stopped).await
             }
             Bound::Unix(listener, _) => {
                 let listener = tokio::net::UnixListener::from_std(listener.try_clone()?)?;
@@ -213,6 +191,39 @@ pub async fn serve(
     match ended {
         Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// Accepts over TCP, with TLS where there are certificates.
+async fn over_tcp(
+    listener: &tokio::net::TcpListener,
+    room: &Arc<Semaphore>,
+    router: &Router,
+    encrypted: Option<&Certificates>,
+    stopped: &watch::Receiver<bool>,
+) -> io::Result<Infallible> {
+    loop {
+        let permit = permit(room).await?;
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                // A socket that refuses the option is only slower.
+                let _ = stream.set_nodelay(true);
+                let peer = Peer { address: Some(peer.ip().to_canonical()) };
+                let (router, stopped) = (router.clone(), stopped.clone());
+                match encrypted {
+                    None => drop(tokio::spawn(converse(stream, peer, router, stopped, permit))),
+                    Some(certificates) => {
+                        let Some(served) = certificates.admin_tls() else { continue };
+                        tokio::spawn(async move {
+                            if let Some(stream) = encrypt(stream, &served).await {
+                                converse(stream, peer, router, stopped, permit).await;
+                            }
+                        });
+                    }
+                }
+            }
+            Err(error) => pause(&error).await,
+        }
     }
 }
 

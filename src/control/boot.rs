@@ -105,9 +105,8 @@ pub fn boot(
     };
     // A configuration that is refused leaves no trace on the disk, so the folder is opened after.
     let mut compiled = compile_with(&Overlay::default()).map_err(refused)?;
-    let base = load::base(path);
-    let (certificates, expired) =
-        certified::first(&loaded.spec, base, &compiled.plan, now).map_err(refused)?;
+    let first = certified::first(&loaded.spec, load::base(path), &compiled.plan, now);
+    let (certificates, expired) = first.map_err(refused)?;
     let mut state = Store::open(&state_dir, now);
     let (history, journal) = Journal::new(Some(state_dir.clone()), HISTORY).read::<Line>();
     if let Some(why) = &journal {

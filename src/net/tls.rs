@@ -39,8 +39,9 @@ pub enum Shaken {
 pub async fn begin(stream: TcpStream, client: &Client, served: &Served) -> Shaken {
     let mut heard = false;
     let shaking = async {
-        let first = unless_killed(client, poll_fn(|cx| stream.poll_read_ready(cx))).await;
-        if first.is_none_or(|end| end.is_err()) {
+        // A port scan, or a load balancer's look whether anybody is there, ends without a word.
+        let first = unless_killed(client, stream.peek(&mut [0])).await?.ok()?;
+        if first == 0 {
             return None;
         }
         heard = true;

@@ -5,10 +5,15 @@
 use http::header::TE;
 use http::{HeaderMap, HeaderValue, Request};
 
-use super::forward::Dress;
 use crate::model::ArmIx;
 use crate::plan::{Route, UpstreamProtocol};
 use crate::upstream::RequestBody;
+
+/// Edits a request for the arm it goes to.
+pub trait Dress {
+    /// Called for every arm the request is sent to, the chosen one first.
+    fn dress(&self, request: &mut Request<RequestBody>, arm: ArmIx);
+}
 
 /// Edits that depend on the arm a request goes to.
 pub struct PerArm<'a> {

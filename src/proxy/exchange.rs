@@ -3,28 +3,26 @@
 //! The guard travels with the response body; its drop is the end. It must never be cloned.
 
 mod asked;
+mod ended;
 
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::compared::Named;
 use super::error::{Kind, ProxyError};
+use super::grpc;
 use super::logged::Request;
-use super::mirror::{Captured, Pairing, Primary};
+use super::mirror::{Captured, Pairing};
 use super::spans::Sampled;
 use super::worker::{PlanRef, Worker};
-use super::{compared, grpc};
 use crate::ledger::Cell;
-use crate::model::log::{AccessRecord, Shadow};
-use crate::model::{
-    ArmIx, ChoiceReason, CodeClass, FailureReason, Outcome, RejectReason, RetryReason, Verdict,
-};
-use crate::plan::{AccessLog, Arm, Route};
+use crate::model::log::Shadow;
+use crate::model::{ArmIx, FailureReason, RejectReason, RetryReason, Verdict};
+use crate::plan::{Arm, Route};
 use crate::split::Choice;
 use crate::upstream::Upload;
 
@@ -391,146 +389,6 @@ impl Exchange {
             Some(_) => Verdict::Error,
             None if self.complete => Verdict::Ok,
             None => Verdict::ClientClosed,
-        }
-    }
-
-    fn record(&mut self) {
-        let total = self.started.elapsed();
-        if self.status == 0 && self.upload.as_ref().is_some_and(|upload| upload.client.is_late()) {
-            // Its connection was ended for that, with an answer no exchange was asked for.
-            let reason = RejectReason::ClientTimeout;
-            (self.status, self.error, self.client_fault) = (408, reason.label(), true);
-        }
-        self.settle();
-        let verdict = self.verdict();
-        if let Some(captured) = self.captured.take() {
-            captured.finish(&Primary {
-                status: self.status,
-                grpc: self.grpc_status,
-                failure: self.failure,
-                nanos: self.upstream_time.map_or(0, nanos),
-                left: verdict == Verdict::ClientClosed,
-            });
-        }
-        if let (Some((_, arm)), Some(choice)) = (self.charged(), self.choice) {
-            let shard = |at: ArmIx| arm.cells.get(at.at()).and_then(|cell| cell.shard(self.worker.id));
-            let other = match &arm.stand {
-                Some(stand) if self.stood => stand.cell.shard(self.worker.id),
-                _ => shard(self.answered),
-            };
-            if (self.answered != choice.arm || self.stood)
-                && let (Some(own), Some(other)) = (shard(choice.arm), other)
-            {
-                own.forget();
-                other.begin();
-            }
-            if let Some(shard) = other {
-                shard.record(&Outcome {
-                    code: CodeClass::of(self.status),
-                    verdict,
-                    choice: if self.redistributed { ChoiceReason::Redistributed } else { choice.reason },
-                    failure: self.failure.filter(|_| verdict == Verdict::Error),
-                    total_nanos: nanos(total),
-                    upstream_nanos: self.upstream_time.map(nanos),
-                    retries: self.retries,
-                });
-            }
-        }
-        if let Some(route) = self.route.and_then(|at| self.plan.routes.get(at))
-            && route.trial.is_some()
-            && let Some(choice) = self.choice
-        {
-            // An arm is judged by what it answered itself, even when another attempt saved the client.
-            let first = self.own.filter(|_| self.failure == Some(FailureReason::Status));
-            let itself = self.upstream_time.filter(|_| self.answered == choice.arm);
-            let seen = compared::Seen {
-                choice,
-                verdict,
-                failure: self.failure,
-                client_fault: self.is_clients_fault(),
-                status: first.map_or(self.status, |(status, _)| status),
-                grpc: self.grpc_status,
-                upstream_nanos: first.map(|(_, after)| after).or(itself).map(nanos),
-                total_nanos: nanos(total),
-                address: self.client,
-                unix_millis: self.worker.clock.unix().0,
-            };
-            // One that is bad without a failure was answered by the arm itself.
-            let at = if self.failure.is_some() { self.failed_at } else { self.endpoint };
-            compared::count(&self.plan, route, self.worker.id, &seen, self.named.as_ref(), at);
-        }
-        if let Some(request) = self.log.take() {
-            self.tell(*request, verdict, total);
-        }
-    }
-
-    /// Hands over what the access log and tracing want to know.
-    fn tell(&mut self, request: Request, verdict: Verdict, total: Duration) {
-        let settings = self.plan.access_log.as_ref();
-        let logged = settings.is_some_and(|settings| self.is_logged(settings, &request, verdict));
-        let sampled = self.sampled.take();
-        if !logged && sampled.is_none() {
-            return;
-        }
-        let record = self.access_record(request, total);
-        if let Some(sampled) = sampled {
-            self.worker.sink.span(sampled.end(record.clone()));
-        }
-        if logged {
-            self.worker.sink.record(record);
-        }
-    }
-
-    fn is_logged(&self, settings: &AccessLog, request: &Request, verdict: Verdict) -> bool {
-        let failed = verdict == Verdict::Error || self.status >= 500 || self.status == 0;
-        if request.debug || failed && settings.errors_always {
-            return true;
-        }
-        let default =
-            self.charged().is_none_or(|(route, _)| Some(route.default_arm) == self.choice.map(|one| one.arm));
-        let share = if default { settings.sample } else { settings.sample_canary };
-        share >= 1_000_000 || self.worker.entropy() % 1_000_000 < u64::from(share)
-    }
-
-    fn access_record(&self, request: Request, duration: Duration) -> AccessRecord {
-        let none: Arc<str> = Arc::from("");
-        let route = self.route.and_then(|at| self.plan.routes.get(at));
-        let arm = self.charged().map(|(_, arm)| arm);
-        let answering = self.upstream_of(self.answered, self.stood).filter(|_| self.attempts > 0);
-        let endpoint = answering.and_then(|upstream| upstream.endpoints.get(self.endpoint?));
-        let path = request.path();
-        let rule = route.and_then(|route| self.choice.map(|choice| route.rule_name(&choice)));
-        AccessRecord {
-            at_millis: self.worker.clock.unix().0,
-            request_id: Bytes::copy_from_slice(request.id.as_bytes()),
-            trace_id: request.trace,
-            listener: self
-                .plan
-                .listeners
-                .get(request.listener)
-                .map_or_else(|| Arc::clone(&none), |one| Arc::clone(&one.name)),
-            client: request.client,
-            method: request.method,
-            host: Bytes::copy_from_slice(request.host.as_bytes()),
-            path,
-            status: self.status,
-            route: route.map_or_else(|| Arc::clone(&none), |route| Arc::clone(&route.name)),
-            arm: arm.map_or_else(|| Arc::clone(&none), |arm| Arc::clone(&arm.name)),
-            upstream: answering.map_or_else(|| Arc::clone(&none), |upstream| Arc::clone(&upstream.name)),
-            endpoint: endpoint.map_or_else(|| Arc::clone(&none), |endpoint| Arc::clone(&endpoint.cell.url)),
-            choice: self
-                .choice
-                .map(|choice| if self.redistributed { ChoiceReason::Redistributed } else { choice.reason }),
-            rule: rule.filter(|rule| !rule.is_empty()).map_or(none, Arc::from),
-            bucket: self.choice.map(|choice| choice.bucket),
-            key_digest: self.choice.and_then(|choice| choice.key_hash).map(|hash| (hash >> 32) as u32),
-            duration,
-            upstream_time: self.upstream_time,
-            bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes.get()),
-            bytes_out: self.bytes_out,
-            attempts: self.attempts,
-            error: self.error,
-            shadow: request.shadow,
         }
     }
 }

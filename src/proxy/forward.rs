@@ -14,6 +14,7 @@ use http_body::Body as _;
 use tokio::task::spawn_local;
 
 use super::again::Kept;
+use super::dress::Dress;
 use super::error::{Kind, ProxyError};
 use super::exchange::Exchange;
 use super::guard::{self, Barred, Demand};
@@ -34,12 +35,6 @@ pub struct Outgoing {
     pub request: Option<Request<RequestBody>>,
     /// What it takes to send it again otherwise; hardly ever anything.
     pub kept: Option<Box<Kept>>,
-}
-
-/// Edits a request for the arm it goes to.
-pub trait Dress {
-    /// Called for every arm the request is sent to, the chosen one first.
-    fn dress(&self, request: &mut Request<RequestBody>, arm: ArmIx);
 }
 
 /// What is left of a request's attempts.

@@ -99,6 +99,9 @@ impl<T: JsonSchema> JsonSchema for Spot<T> {
     fn schema_name() -> Cow<'static, str> {
         T::schema_name()
     }
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         T::json_schema(generator)
     }
@@ -204,6 +207,9 @@ impl<'de, T: Short + Deserialize<'de>> Visitor<'de> for ShortOrVisitor<T> {
 impl<T: JsonSchema> JsonSchema for ShortOr<T> {
     fn schema_name() -> Cow<'static, str> {
         format!("{}OrShort", T::schema_name()).into()
+    }
+    fn schema_id() -> Cow<'static, str> {
+        format!("{}OrShort", T::schema_id()).into()
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let long = generator.subschema_for::<T>();

@@ -78,6 +78,7 @@ pub enum UpstreamProtocol {
 /// TLS towards the endpoints of an upstream; what is left out is the usual.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[schemars(rename = "UpstreamTls")]
 pub struct Tls {
     /// PEM file of the certificates that are trusted instead of the system's.
     pub ca: Option<Spot<String>>,

@@ -241,8 +241,8 @@ fn listeners_and_upstreams() {
     let upstreams: &[Row] = &[
         ("bad-address", "upstreams: { «a»: \"http://a:0\" }", &["`0` is out of range 1 to 65535"]),
         ("bad-address", "upstreams: { a: { endpoints: [«\"http://a:70000\"»] } }", &["`70000` is out of range"]),
-        ("bad-address", "upstreams: { «a»: \"tcp://a\" }", &["not an http:// address"]),
-        ("bad-address", "upstreams: { «a»: 5 }", &["not an http:// address"]),
+        ("bad-address", "upstreams: { «a»: \"tcp://a\" }", &["not an http:// or https:// address"]),
+        ("bad-address", "upstreams: { «a»: 5 }", &["not an http:// or https:// address"]),
         ("bad-address", "upstreams: { «a»: \"http://a/x\" }", &["has a path"]),
         ("bad-address", "upstreams: { «a»: \"http://u@a\" }", &["user information"]),
         ("unset-variable", "upstreams: { «a»: \"http://${HOST}\" }", &["`HOST` is not set"]),
