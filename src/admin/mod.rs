@@ -4,6 +4,7 @@
 //! cannot starve traffic. It must never change anything itself: verbs are commands to the
 //! controller, views are read from the plan and the ledger.
 
+mod asked;
 pub mod auth;
 mod differences;
 mod earlier;
@@ -14,6 +15,7 @@ pub mod guard;
 pub mod listen;
 mod objectives;
 mod openapi;
+mod planned;
 pub mod rollouts;
 pub mod scrape;
 mod steering;
@@ -106,7 +108,7 @@ impl Admin {
             .route("/routes/{route}/weights", post(verbs::weights))
             .route("/routes/{route}/drain", post(verbs::drain))
             .route("/routes/{route}/flip", post(flips::flip))
-            .route("/routes/{route}/rollout/plan", get(rollouts::plan))
+            .route("/routes/{route}/rollout/plan", get(planned::plan))
             .route("/routes/{route}/rollout/{verb}", post(verbs::rollout))
             .route("/routes/{route}/history", get(rollouts::history))
             .route("/routes/{route}/ticks", get(ticks::ticks))
