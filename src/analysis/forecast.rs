@@ -9,7 +9,7 @@ use super::power::{GRID, needed, step_seconds};
 
 /// Weights that are offered where no written one fits.
 const LADDER: [f64; 6] = [0.01, 0.02, 0.05, 0.1, 0.25, 0.5];
-/// Growth of the weight below which a step must see more than the one before, to be worth its time.
+/// Growth of the weight below which a step must show more than the one before, to be worth its time.
 const GROWTH: f64 = 1.5;
 /// How many times what one of stable's endpoints carries one of the canary's may get.
 const SLACK: f64 = 1.25;
@@ -54,7 +54,7 @@ pub struct Better {
 pub enum Change {
     /// Without this weight: it takes more than half of what a step may take.
     TooLong(f64, f64),
-    /// Without this weight: it sees no more than the one before, with hardly more traffic.
+    /// Without this weight: it must show no more than the one before, with hardly more traffic.
     AddsNothing(f64, f64),
     /// With this weight, as no written one fits.
     Instead(f64),
@@ -71,11 +71,9 @@ pub fn better(policy: &Policy, preset: Preset, first: usize, rate: f64) -> Optio
     let (mut kept, mut changes) = (Vec::<Step>::new(), Vec::new());
     for step in policy.steps.iter().skip(first).filter(|step| step.weight < 1.0) {
         let took = seconds(policy, preset, step, rate);
-        let seen = |step: &Step| {
-            sees(policy, step.weight, rate, seconds(policy, preset, step, rate)).unwrap_or(f64::INFINITY)
-        };
         let before = kept.last().copied();
-        let idle = before.filter(|one| step.weight < GROWTH * one.weight && seen(step) >= seen(one));
+        let target = |step: &Step| preset.target(step.weight);
+        let idle = before.filter(|one| step.weight < GROWTH * one.weight && target(step) >= target(one));
         if step.pause {
             kept.push(*step);
         } else if took > longest.max(step.dwell) {
@@ -164,13 +162,13 @@ mod tests {
     fn steps_that_wait_for_days_or_add_nothing_are_left_out() {
         assert_eq!(better(&policy(&[0.01, 0.05, 0.25, 1.0]), Preset::Normal, 0, 5_000.0), None);
         // At one request a second a percent takes days.
-        let slow = better(&policy(&[0.001, 0.5, 1.0]), Preset::Low, 0, 4.0).expect("a better list");
+        let slow = better(&policy(&[0.000_05, 0.5, 1.0]), Preset::Low, 0, 4.0).expect("a better list");
         assert_eq!(slow.weights, [0.5, 1.0]);
-        assert!(matches!(slow.changes[..], [Change::TooLong(0.001, took)] if took > 86_400.0), "{slow:?}");
-        let idle = policy(&[0.05, 0.06, 0.07, 0.25, 1.0]);
+        assert!(matches!(slow.changes[..], [Change::TooLong(0.000_05, took)] if took > 86_400.0), "{slow:?}");
+        let idle = policy(&[0.06, 0.07, 0.08, 0.25, 1.0]);
         let told = better(&idle, Preset::Normal, 0, 5_000.0).expect("a better list");
-        assert_eq!(told.weights, [0.05, 0.25, 1.0]);
-        assert_eq!(told.changes, [Change::AddsNothing(0.06, 0.05), Change::AddsNothing(0.07, 0.05)]);
+        assert_eq!(told.weights, [0.06, 0.25, 1.0]);
+        assert_eq!(told.changes, [Change::AddsNothing(0.07, 0.06), Change::AddsNothing(0.08, 0.06)]);
         let all =
             |preset| -> f64 { idle.steps.iter().map(|step| seconds(&idle, preset, step, 5_000.0)).sum() };
         assert!(told.seconds < all(Preset::Normal));

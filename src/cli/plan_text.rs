@@ -162,7 +162,7 @@ mod tests {
         let told = plan("all", &view, Look::default());
         for part in [
             "all v2: STAGE, 9.96 requests/s, confidence normal (chosen by traffic)\n",
-            "    >1      1%     1m       100        50x   25x  1h 6m 40s\n",
+            "    >1      1%     1m       100       50x   25x  1h 6m 40s\n",
             "about 1h 16m 40s in all (with another confidence: low 11m)\n",
             "step 1 takes longer than its deadline of 30m",
         ] {

@@ -118,15 +118,7 @@ impl Remote {
             return Err(Failed(Exit::Refused, told + &token));
         }
         serde_json::from_slice(&answer.body).map_err(|error| {
-            if !matches!(error.classify(), serde_json::error::Category::Data) {
-                return Failed(Exit::Usage, stranger(&self.target, &answer));
-            }
-            let why = format!(
-                "{} answered what this version does not understand: {error}\n  `switchback status --json` shows \
-                 the version there; here it is {}",
-                self.target,
-                env!("CARGO_PKG_VERSION")
-            );
+            let why = format!("{}\n  what came cannot be read: {error}", stranger(&self.target, &answer));
             Failed(Exit::Usage, why)
         })
     }
@@ -222,12 +214,13 @@ fn unreached(target: &Target, error: &FetchError) -> String {
     format!("{}\n  {advice}", words(error))
 }
 
-/// What answered is no admin API.
+/// What answered is no admin API, or another version's.
 fn stranger(target: &Target, answer: &Answer) -> String {
     format!(
-        "{target} answered {}, but not as an admin API does\n  is that the port of the traffic? the admin \
-         address is `admin.address` of the configuration: say it with --admin URL",
-        answer.status
+        "{target} answered {}, but not as an admin API of version {} does\n  is that the port of the traffic? the \
+         admin address is `admin.address` of the configuration: say it with --admin URL",
+        answer.status,
+        env!("CARGO_PKG_VERSION")
     )
 }
 

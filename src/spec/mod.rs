@@ -5,6 +5,7 @@
 //! the first error of shape; errors of meaning are found by `plan::compile`.
 
 pub mod filter;
+mod known;
 pub mod listener;
 pub mod mirror;
 pub mod notify;

@@ -318,7 +318,7 @@ fn a_failure_says_what_to_do_next() {
     let missing = away.folder().join("none.token").display().to_string();
     let rows: [(&[&str], i32, &[&str]); 6] = [
         (&["status", "--admin", socket], 2, &["/nowhere/admin.sock", "admin.address", "--admin"]),
-        (&["status", "--admin", &web], 1, &["the port of the traffic", "--admin"]),
+        (&["status", "--admin", &web], 2, &["the port of the traffic", "--admin"]),
         (
             &["reload", "--admin", &admin],
             1,
