@@ -167,7 +167,8 @@ mod tests {
         let rows: &[Row<'_>] = &[
             ("within budget", &[(7_200, 0), (7_200, 1)], None),
             ("an hour at 20 times", &[(3_600, 20)], Some(0)),
-            ("over long ago", &[(3_600, 20), (600, 0)], Some(1)),
+            ("over, and little of six hours", &[(3_600, 20), (600, 0)], None),
+            ("over, in six hours", &[(18_000, 0), (3_600, 40), (600, 0)], Some(1)),
             ("a short spike", &[(36_000, 0), (60, 20)], None),
             ("a spike right after the start", &[(60, 0), (60, 20)], None),
             ("an outage right after the start", &[(60, 0), (60, 1_000)], Some(0)),
