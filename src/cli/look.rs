@@ -78,7 +78,7 @@ impl Look {
             let deep = indent + if lines.is_empty() { 0 } else { 2 };
             if !now.is_empty() && deep + width(&now) + 1 + width(word) > columns {
                 lines.push(now.trim_end().to_owned());
-                now = word.to_owned();
+                word.clone_into(&mut now);
             } else {
                 if !now.is_empty() {
                     now.push(' ');

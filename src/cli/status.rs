@@ -113,7 +113,7 @@ fn live(remote: &Remote, args: &StatusArgs, mut stop: Stop) -> Exit {
     let Ok(screen) = Screen::enter() else { return Exit::Ok };
     let mut notice = None;
     let ended = loop {
-        if screen.show(&last, notice.as_deref()).is_err() {
+        if Screen::show(&last, notice.as_deref()).is_err() {
             break Ok(());
         }
         if stop.within(remote, REFRESH) {
@@ -145,7 +145,7 @@ impl Screen {
         Ok(Self)
     }
 
-    fn show(&self, picture: &str, notice: Option<&str>) -> io::Result<()> {
+    fn show(picture: &str, notice: Option<&str>) -> io::Result<()> {
         put(&frame(picture, notice, Look::here()))
     }
 }
@@ -180,7 +180,7 @@ fn frame(picture: &str, notice: Option<&str>, look: Look) -> String {
     }
     if !fits {
         let more = format!("... {} more lines: name a route", lines.len() - kept);
-        text.push_str(&format!("\r\n{}\x1b[K", look.paint(Tone::Dim, &more)));
+        text.extend(["\r\n", &look.paint(Tone::Dim, &more), "\x1b[K"]);
     }
     text + "\x1b[J\x1b[?2026l"
 }

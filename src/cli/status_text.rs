@@ -28,7 +28,8 @@ pub(super) fn status(status: &wire::Status, routes: &[wire::Route], look: Look) 
         text += &look.line(0, Tone::Bad, &clean(&status.state.detail));
     }
     for route in routes {
-        text += &format!("\n{}", self::route(route, look));
+        text.push('\n');
+        text += &self::route(route, look);
     }
     text
 }

@@ -3,7 +3,7 @@
 //! Pure: views in, text out. It must never say more of the evidence than the proxy does.
 
 use super::look::{Look, Tone};
-use super::remote_text::clean;
+use super::remote_text::{add, clean};
 use super::rollout_text::{against, failing, headline, short, span};
 use crate::wire;
 
@@ -12,14 +12,14 @@ pub(super) fn rollout(rollout: &wire::Rollout, look: Look) -> String {
     let tone = tone(rollout);
     let mut text = look.line(2, tone, &headline(rollout));
     if !rollout.steps.is_empty() {
-        text += &format!("    {}\n", steps(rollout, look));
+        text.extend(["    ", &steps(rollout, look), "\n"]);
     }
     text += &evidence(rollout, look);
     if let Some(wire::Samples { stable, canary }) = rollout.samples {
         let mut seen =
             format!("seen: canary {} bad of {}, stable {} of {}", canary.e, canary.n, stable.e, stable.n);
         if let Some(ratio) = rollout.detectable_ratio {
-            seen += &format!("; {}x stable's failures would show by now", short(ratio));
+            add(&mut seen, format_args!("; {}x stable's failures would show by now", short(ratio)));
         }
         text += &look.line(4, Tone::Plain, &seen);
     }

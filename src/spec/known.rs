@@ -37,8 +37,7 @@ impl Known {
             return Some(format!("it belongs under `{first}`: `{opened}{key}: …{closed}`"));
         }
         let path = self.path(key, self.0.get("properties")?.as_object()?)?;
-        let path: String = path.iter().map(|one| format!("{one}.")).collect();
-        Some(format!("it belongs elsewhere: `{path}{key}`"))
+        Some(format!("it belongs elsewhere: `{}.{key}`", path.join(".")))
     }
 
     /// The map with exactly these keys.
