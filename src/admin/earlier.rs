@@ -8,8 +8,9 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 
 use super::Shared;
+use super::asked::{Asked, Empty, asked};
 use super::error::Refused;
-use super::verbs::{by, expected, json_only, read, reloaded};
+use super::verbs::reloaded;
 use crate::model::Generation;
 use crate::wire;
 
@@ -31,12 +32,9 @@ pub(super) async fn rollback(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<wire::Reloaded>, Refused> {
-    let _turn = shared.verbs.acquire().await;
-    json_only(&headers)?;
-    let expected = expected(&headers)?;
-    let request: wire::RollbackRequest = read(&headers, body, false).await?;
-    let by = by(request.actor, request.reason, request.annotations)?;
+    let Asked::<wire::Rollback> { what, by, expected, _turn } =
+        asked(&shared, &headers, body, Empty::Refused).await?;
     let reason = by.reason.clone();
-    let done = shared.admin.0.control.roll_back(Generation(request.generation), by, expected).await?;
+    let done = shared.admin.0.control.roll_back(Generation(what.generation), by, expected).await?;
     Ok(Json(reloaded(done, reason, false)))
 }

@@ -10,9 +10,10 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 
 use super::Shared;
+use super::asked::{Asked, Empty, asked};
 use super::error::Refused;
 use super::scrape::ratio;
-use super::verbs::{by, changed, expected, json_only, read};
+use super::verbs::changed;
 use crate::control::{Conducted, FlipAsk};
 use crate::plan::Route;
 use crate::rollout::flip::Phase;
@@ -43,13 +44,10 @@ pub(super) async fn flip(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<wire::Flipped>, Refused> {
-    let _turn = shared.verbs.acquire().await;
-    json_only(&headers)?;
-    let expected = expected(&headers)?;
-    let request: wire::FlipRequest = read(&headers, body, true).await?;
-    let by = by(request.actor, request.reason, request.annotations)?;
+    let Asked::<wire::Flip> { what, by, expected, _turn } =
+        asked(&shared, &headers, body, Empty::Fine).await?;
     let reason = by.reason.clone();
-    let wire::FlipRequest { back, force, .. } = request;
+    let wire::Flip { back, force } = what;
     let control = &shared.admin.0.control;
     let done = control.flip(FlipAsk { route: route.clone(), back, force, by, expected }).await;
     let plan = shared.admin.0.plans.load_full();

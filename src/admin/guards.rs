@@ -11,8 +11,8 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 
 use super::Shared;
+use super::asked::{Asked, Empty, asked};
 use super::error::Refused;
-use super::verbs::{by, expected, json_only, read};
 use crate::control::BreakerAsk;
 use crate::plan::{Endpoint, Plan};
 use crate::telemetry::guards::GuardSeries;
@@ -25,13 +25,9 @@ pub(super) async fn breaker(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<wire::BreakerTurned>, Refused> {
-    let _turn = shared.verbs.acquire().await;
-    json_only(&headers)?;
-    let expected = expected(&headers)?;
-    let request: wire::BreakerRequest = read(&headers, body, false).await?;
-    let open = request.state == wire::BreakerState::Open;
-    let by = by(request.actor, request.reason, request.annotations)?;
-    let reason = by.reason.clone();
+    let Asked { what, by, expected, _turn } =
+        asked::<wire::Breaker>(&shared, &headers, body, Empty::Refused).await?;
+    let (open, reason) = (what.state == wire::BreakerState::Open, by.reason.clone());
     let done = shared.admin.0.control.breaker(BreakerAsk { upstream, open, by, expected }).await?;
     Ok(Json(wire::BreakerTurned {
         generation: done.generation.0,

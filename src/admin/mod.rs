@@ -4,6 +4,7 @@
 //! cannot starve traffic. It must never change anything itself: verbs are commands to the
 //! controller, views are read from the plan and the ledger.
 
+mod asked;
 pub mod auth;
 mod dashboard;
 mod differences;
@@ -18,6 +19,7 @@ pub mod listen;
 mod objectives;
 mod openapi;
 mod past;
+mod planned;
 pub mod rollouts;
 pub mod scrape;
 mod steering;
@@ -115,7 +117,7 @@ impl Admin {
             .route("/routes/{route}/weights", post(verbs::weights))
             .route("/routes/{route}/drain", post(verbs::drain))
             .route("/routes/{route}/flip", post(flips::flip))
-            .route("/routes/{route}/rollout/plan", get(rollouts::plan))
+            .route("/routes/{route}/rollout/plan", get(planned::plan))
             .route("/routes/{route}/rollout/{verb}", post(verbs::rollout))
             .route("/routes/{route}/history", get(rollouts::history))
             .route("/routes/{route}/ticks", get(ticks::ticks))

@@ -7,13 +7,11 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use serde_json::Value;
 
 use super::Shared;
 use super::error::Refused;
-use crate::analysis::power::{choose, step_seconds};
-use crate::analysis::{Finding, Policy, policy::Preset};
+use crate::analysis::{Finding, Policy};
 use crate::control::checks::CheckReport;
 use crate::control::{self, Conducted, RolloutReport};
 use crate::plan::Route;
@@ -60,7 +58,7 @@ pub(super) fn new_arm<'a>(conducted: &'a Conducted, route: &Route, policy: &'a P
 }
 
 /// A block that is gone and left nothing behind is no rollout.
-fn is_shown(rollout: &Rollout) -> bool {
+pub(super) fn is_shown(rollout: &Rollout) -> bool {
     rollout.canary_share().is_some()
 }
 
@@ -267,81 +265,7 @@ pub(super) fn record(route: &str, record: &Record) -> wire::Record {
     }
 }
 
-pub(super) async fn plan(
-    State(shared): State<Shared>,
-    Path(name): Path<String>,
-) -> Result<Json<wire::RolloutPlan>, Refused> {
-    let plan = shared.admin.0.plans.load_full();
-    let route = control::find(&plan, &name)?;
-    let conducted = shared.admin.0.control.rollouts();
-    let report = conducted.rollouts.get(&*route.name).filter(|report| is_shown(&report.rollout));
-    let report = report.ok_or_else(|| {
-        let message = format!("route `{}` has no rollout", route.name);
-        Refused::new(StatusCode::CONFLICT, "no-rollout", message).hint("add a `rollout` block to the route")
-    })?;
-    Ok(Json(planned(report)))
-}
-
-fn planned(report: &RolloutReport) -> wire::RolloutPlan {
-    let RolloutReport { rollout, policy, finding, steady_rate: rate, .. } = report;
-    let (chosen, first_step) = choose(policy, *rate);
-    let preset = finding.as_ref().map_or(chosen, |finding| finding.confidence);
-    let steps: Vec<_> = policy.steps.iter().map(|step| planned_step(policy, preset, step, *rate)).collect();
-    let total = |preset, from: usize| {
-        let seconds = policy.steps.iter().skip(from).map(|step| {
-            let last = step.weight >= 1.0;
-            if last {
-                policy.conduct.bake
-            } else {
-                step_seconds(policy, preset, step.weight, *rate).max(step.dwell)
-            }
-        });
-        finite(seconds.sum())
-    };
-    let presets = [Preset::High, Preset::Normal, Preset::Low];
-    wire::RolloutPlan {
-        version: rollout.identity.version.clone(),
-        state: rollout.phase.name().to_owned(),
-        step: rollout.step,
-        rate: *rate,
-        confidence: word(preset),
-        auto: policy.preset.is_none(),
-        first_step,
-        steps,
-        bake_seconds: policy.conduct.bake,
-        total_seconds: total(preset, first_step),
-        step_deadline_seconds: policy.conduct.step_deadline,
-        alternatives: presets.into_iter().map(|preset| (word(preset), total(preset, 0))).collect(),
-    }
-}
-
-fn planned_step(
-    policy: &Policy,
-    preset: Preset,
-    step: &crate::analysis::policy::Step,
-    rate: f64,
-) -> wire::PlannedStep {
-    let last = step.weight >= 1.0;
-    let (dwell, seconds) = if last {
-        (policy.conduct.bake, policy.conduct.bake)
-    } else {
-        (step.dwell, step_seconds(policy, preset, step.weight, rate).max(step.dwell))
-    };
-    wire::PlannedStep {
-        weight: percent(Share::of(step.weight)),
-        dwell_seconds: dwell,
-        pause: step.pause,
-        detectable_target: (!last).then(|| preset.target(step.weight)),
-        min_requests: policy.min_requests(preset),
-        seconds: finite(seconds),
-    }
-}
-
-fn finite(seconds: f64) -> Option<f64> {
-    seconds.is_finite().then_some(seconds)
-}
-
-fn percent(share: Share) -> f64 {
+pub(super) fn percent(share: Share) -> f64 {
     f64::from(share.0) / 10_000.0
 }
 

@@ -236,7 +236,7 @@ async fn verbs_are_refused_in_the_order_of_the_contract() {
     assert_eq!(code(site.verb(WEIGHTS, &unknown, "", &[]).await), is(400, "unknown-arm"));
     let nowhere = "/api/v1/routes/none/weights";
     assert_eq!(code(site.verb(nowhere, &more, "", &[]).await), is(404, "unknown-route"));
-    let huge = json!({ "reason": "x".repeat(verbs::MAX_BODY) });
+    let huge = json!({ "reason": "x".repeat(asked::MAX_BODY) });
     assert_eq!(code(site.verb(WEIGHTS, &huge, "", &[]).await), is(413, "too-large"));
     assert_eq!(code(site.get("/api/v1/none").await), is(404, "not-found"));
     assert_eq!(code(site.get(WEIGHTS).await), is(405, "method-not-allowed"));

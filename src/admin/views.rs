@@ -78,6 +78,7 @@ pub(super) async fn status(State(shared): State<Shared>) -> Json<wire::Status> {
             path: report.path.clone(),
             files: report.files.clone(),
             last_reload: load(&report.last),
+            rolled_back: report.earlier.last().and_then(rolled_back),
         },
         state: wire::State { dir: report.state_dir.clone(), detail: report.state.clone() },
         listeners: listeners.collect(),
@@ -86,6 +87,15 @@ pub(super) async fn status(State(shared): State<Shared>) -> Json<wire::Status> {
         breakers: guards::breakers(&plan),
         all_out: guards::dead(&plan),
         rollouts: rollouts::all(&parts.control.rollouts()),
+    })
+}
+
+fn rolled_back(in_force: &control::earlier::Entry) -> Option<wire::RolledBack> {
+    Some(wire::RolledBack {
+        to: in_force.back_to?.0,
+        actor: in_force.actor.clone(),
+        reason: in_force.reason.clone(),
+        at_millis: in_force.at.0,
     })
 }
 
@@ -172,6 +182,11 @@ pub(super) fn view(admin: &Admin, conducted: &Conducted, route: &Route) -> wire:
         name: route.name.to_string(),
         generation: route.generation.0,
         arms: arms.collect(),
+        operator: route.operator.as_ref().map(|by| wire::ByHand {
+            actor: by.actor.clone(),
+            reason: by.reason.clone(),
+            at_millis: by.at_millis,
+        }),
         rollout: rollouts::of(conducted, &route.name),
         slo: objectives::of(conducted, &route.name),
         overrides: steering::overrides(admin, route, &cells),
@@ -328,7 +343,7 @@ pub(super) async fn limits(State(shared): State<Shared>) -> Json<Value> {
             "files": crate::control::load::MAX_FILES,
             "listBytes": crate::control::load::MAX_LIST_BYTES,
         },
-        "admin": { "bodyBytes": super::verbs::MAX_BODY, "verbs": super::MAX_VERBS },
+        "admin": { "bodyBytes": super::asked::MAX_BODY, "verbs": super::MAX_VERBS },
     }))
 }
 

@@ -13,6 +13,7 @@ pub mod differences;
 pub mod effect;
 pub mod evidence;
 pub mod finding;
+pub mod forecast;
 pub mod guard;
 pub mod holdback;
 pub mod judge;

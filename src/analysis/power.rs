@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::policy::{Policy, Preset};
 
 /// Ratios a detectable effect is told by.
-const GRID: [f64; 22] = [
+pub(super) const GRID: [f64; 22] = [
     1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 65.0,
     80.0, 100.0, 200.0,
 ];

@@ -102,23 +102,42 @@ impl Burn {
     pub fn read(&self, objective: &Objective, second: u64) -> Reading {
         let allowed = (1.0 - objective.target).max(1e-9);
         let rates = WINDOWS.map(|(_, window)| share(self.over(window, second)) / allowed);
+        // A long window of which little is known yet sounds once as much of the budget is gone as a
+        // whole one at that rate would have spent: a blip in a new process is no alarm, an outage is.
+        let known = WINDOWS.map(|(_, window)| self.known(window, second));
+        let at = |at: usize| Some((rates.get(at)?, known.get(at)?));
         let sounds = |(limit, long, short): &(f64, usize, usize)| {
-            [long, short].iter().all(|at| rates.get(**at).is_some_and(|rate| rate >= limit))
+            let long = at(*long).is_some_and(|(rate, known)| rate * known >= *limit);
+            long && at(*short).is_some_and(|(rate, _)| rate >= limit)
         };
         let budget = 1.0 - share(self.over(objective.window, second)) / allowed;
         let frozen = objective.freeze_below > 0.0 && budget < objective.freeze_below;
         Reading { rates, alarm: ALARMS.iter().position(sounds), budget, frozen }
     }
 
+    /// The part of a window since the first count in it, 0 to 1, to a piece.
+    #[expect(clippy::cast_precision_loss, reason = "seconds of a month")]
+    fn known(&self, window: u64, second: u64) -> f64 {
+        let (finest, length) = finest(window);
+        let Some((first, ..)) = self.pieces[finest].front() else { return 0.0 };
+        let since = (second + 1).saturating_sub(first * length);
+        since.min(window) as f64 / window as f64
+    }
+
     /// Outcomes and bad ones of the last seconds, to a piece.
     fn over(&self, window: u64, second: u64) -> (u64, u64) {
-        let holds = |(length, most): &(u64, usize)| window <= length * (*most as u64 - 1);
-        let finest = PIECES.iter().position(holds).unwrap_or(PIECES.len() - 1);
-        let (length, _) = PIECES[finest];
+        let (finest, length) = finest(window);
         let first = (second / length + 1).saturating_sub(window.div_ceil(length));
         let last = self.pieces[finest].iter().rev().take_while(|(at, _, _)| *at >= first);
         last.fold((0, 0), |sum, (_, n, bad)| (sum.0.saturating_add(*n), sum.1.saturating_add(*bad)))
     }
+}
+
+/// The finest pieces that hold a window: their index and length.
+fn finest(window: u64) -> (usize, u64) {
+    let holds = |(length, most): &(u64, usize)| window <= length * (*most as u64 - 1);
+    let finest = PIECES.iter().position(holds).unwrap_or(PIECES.len() - 1);
+    (finest, PIECES[finest].0)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "requests of a month")]
@@ -148,8 +167,13 @@ mod tests {
         let rows: &[Row<'_>] = &[
             ("within budget", &[(7_200, 0), (7_200, 1)], None),
             ("an hour at 20 times", &[(3_600, 20)], Some(0)),
-            ("over long ago", &[(3_600, 20), (600, 0)], Some(1)),
+            ("over, and little of six hours", &[(3_600, 20), (600, 0)], None),
+            ("over, in six hours", &[(18_000, 0), (3_600, 40), (600, 0)], Some(1)),
             ("a short spike", &[(36_000, 0), (60, 20)], None),
+            ("a spike right after the start", &[(60, 0), (60, 20)], None),
+            ("an outage right after the start", &[(60, 0), (60, 1_000)], Some(0)),
+            ("ten minutes at 20 times, of an hour", &[(600, 20)], None),
+            ("an hour at 7 times, of six", &[(3_600, 7)], None),
             ("six hours at 7 times", &[(36_000, 0), (21_600, 7)], Some(1)),
             ("days at 1.5 times", &[(86_400, 0), (3 * 86_400, 2)], Some(2)),
         ];

@@ -6,7 +6,8 @@ use clap::{Args, ValueEnum};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Exit;
-use super::remote::{AdminArgs, Outcome, Remote, actor, finish, pretty};
+use super::remote::{AdminArgs, Outcome, Remote, finish, pretty};
+use super::why::Why;
 use crate::wire;
 
 /// What to do with it.
@@ -25,9 +26,9 @@ pub struct BreakerArgs {
     pub turn: Turn,
     /// The upstream
     pub upstream: String,
-    /// Why, for the journal
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub reason: String,
+    /// Why.
+    #[command(flatten)]
+    pub why: Why,
     /// Refuse unless the configuration is at this generation
     #[arg(long, value_name = "GENERATION")]
     pub generation: Option<u64>,
@@ -47,12 +48,7 @@ fn asked(remote: &Remote, args: &BreakerArgs) -> Outcome {
         Turn::Open => wire::BreakerState::Open,
         Turn::Close => wire::BreakerState::Close,
     };
-    let request = wire::BreakerRequest {
-        state,
-        reason: Some(args.reason.clone()).filter(|reason| !reason.is_empty()),
-        actor: Some(actor()),
-        ..wire::BreakerRequest::default()
-    };
+    let request = args.why.asked(wire::Breaker { state });
     let expected = args.generation.map_or_else(|| "*".to_owned(), |number| format!("\"{number}\""));
     let path = format!("/api/v1/upstreams/{}/breaker", utf8_percent_encode(&args.upstream, NON_ALPHANUMERIC));
     let done: wire::BreakerTurned = remote.post(&path, &request, &expected)?;

@@ -6,8 +6,9 @@ use clap::{Args, Subcommand};
 use humantime::format_rfc3339_seconds;
 
 use super::Exit;
-use super::remote::{AdminArgs, Outcome, Remote, actor, finish, pretty};
+use super::remote::{AdminArgs, Outcome, Remote, finish, pretty};
 use super::remote_text::{self, add, clean};
+use super::why::Why;
 use crate::wire;
 
 /// What to do with configurations that were in force.
@@ -32,9 +33,9 @@ pub struct HistoryArgs {
 pub struct RollbackArgs {
     /// A generation of `config history`
     pub generation: u64,
-    /// Why, for the journal
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub reason: String,
+    /// Why.
+    #[command(flatten)]
+    pub why: Why,
     /// How to reach the proxy.
     #[command(flatten)]
     pub admin: AdminArgs,
@@ -57,12 +58,7 @@ fn history(remote: &Remote, args: &HistoryArgs) -> Outcome {
 }
 
 fn rollback(remote: &Remote, args: &RollbackArgs) -> Outcome {
-    let request = wire::RollbackRequest {
-        generation: args.generation,
-        reason: Some(args.reason.clone()).filter(|reason| !reason.is_empty()),
-        actor: Some(actor()),
-        ..wire::RollbackRequest::default()
-    };
+    let request = args.why.asked(wire::Rollback { generation: args.generation });
     let done: wire::Reloaded = remote.post("/api/v1/config/rollback", &request, "*")?;
     if args.admin.json { pretty(&done) } else { Ok(remote_text::reload(&done)) }
 }

@@ -12,7 +12,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use super::check::{exit_of, findings, shares};
 use super::files;
-use super::remote::{self, AdminArgs, ExplainAsk};
+use super::remote::AdminArgs;
+use super::verbs::{self, ExplainAsk};
 use super::{Exit, Streams};
 use crate::model::UnroutedReason;
 use crate::plan::explain::Explanation;
@@ -109,7 +110,7 @@ fn ask_running(args: &ExplainArgs) -> Exit {
         client_ip: args.client_ip.to_string(),
         key: args.key.clone(),
     };
-    remote::explain(&admin, &ask)
+    verbs::explain(&admin, &ask)
 }
 
 #[expect(clippy::format_push_string, reason = "a few lines for people")]

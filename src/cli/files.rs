@@ -63,13 +63,31 @@ pub fn open(path: &Path) -> Result<Opened, Failed> {
     };
     let unknown = unknown_zones(&spec, knows_zone);
     match compile(inputs) {
-        Ok(compiled) if unknown.is_empty() => Ok(Opened { compiled, sources }),
+        Ok(mut compiled) if unknown.is_empty() => {
+            compiled.warnings.extend(missing_secrets(&base(path), &spec));
+            Ok(Opened { compiled, sources })
+        }
         Ok(_) => Err(Failed { findings: unknown, sources, unreadable: false }),
         Err(mut findings) => {
             findings.extend(unknown);
             Err(Failed { findings, sources, unreadable: false })
         }
     }
+}
+
+/// A warning for every secret that a load here could not read; what it says is not looked at.
+fn missing_secrets(base: &Path, spec: &Spec) -> Vec<Diagnostic> {
+    let found = spec.secret_files().into_iter().filter_map(|(at, written)| {
+        let path = base.join(&written.value);
+        let why = match fs::metadata(&path) {
+            Err(error) => plain(&error),
+            Ok(data) if !data.is_file() => "it is not a regular file".to_owned(),
+            Ok(data) if data.len() == 0 => "it is empty".to_owned(),
+            Ok(_) => plain(&File::open(&path).err()?),
+        };
+        Some(spec.unreadable_secret(at, written, &why))
+    });
+    found.collect()
 }
 
 /// Whether this machine knows a time zone.

@@ -8,8 +8,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Exit;
-use super::remote::{AdminArgs, Outcome, Remote, actor, finish, pretty, route_path};
+use super::remote::{AdminArgs, Outcome, Remote, finish, pretty, route_path};
 use super::remote_text;
+use super::why::{Based, Why};
 use crate::wire;
 
 /// How long the proxy may try the slot, and a little more.
@@ -26,12 +27,12 @@ pub struct FlipArgs {
     /// Untried, and whether or not anybody answers there
     #[arg(long)]
     pub force: bool,
-    /// Why, for the journal
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub reason: String,
-    /// Refuse unless the route is at this generation
-    #[arg(long, value_name = "GENERATION")]
-    pub generation: Option<u64>,
+    /// Why.
+    #[command(flatten)]
+    pub why: Why,
+    /// On what it is based.
+    #[command(flatten)]
+    pub based: Based,
     /// How to reach the proxy.
     #[command(flatten)]
     pub admin: AdminArgs,
@@ -44,15 +45,8 @@ pub fn flip(args: &FlipArgs) -> Exit {
 }
 
 fn asked(remote: &Remote, args: &FlipArgs) -> Outcome {
-    let request = wire::FlipRequest {
-        back: args.back,
-        force: args.force,
-        reason: Some(args.reason.clone()).filter(|reason| !reason.is_empty()),
-        actor: Some(actor()),
-        ..wire::FlipRequest::default()
-    };
-    let expected = args.generation.map_or_else(|| "*".to_owned(), |number| format!("\"{number}\""));
-    let done: wire::Flipped =
-        remote.post(&format!("{}/flip", route_path(&args.route)), &request, &expected)?;
+    let asked = args.why.asked(wire::Flip { back: args.back, force: args.force });
+    let path = format!("{}/flip", route_path(&args.route));
+    let done: wire::Flipped = remote.post(&path, &asked, &args.based.expected())?;
     if args.admin.json { pretty(&done) } else { Ok(remote_text::flipped(&args.route, &done)) }
 }

@@ -7,13 +7,16 @@
 
 mod breaker;
 pub mod check;
+pub mod completions;
 mod config;
 pub mod diff;
 mod differences;
 pub mod explain;
 pub mod files;
 pub mod flip;
+mod look;
 mod mirror_text;
+mod plan_text;
 mod postmortem;
 mod record;
 pub mod remote;
@@ -22,7 +25,13 @@ pub mod rollout;
 mod rollout_text;
 pub mod schema;
 pub mod simulate;
+pub mod status;
+mod status_text;
 mod steering_text;
+mod stop;
+mod track;
+pub mod verbs;
+pub mod why;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -72,17 +81,21 @@ pub enum Local {
     Schema,
     /// Judge recorded counts, or simulated traffic, as a live rollout would be judged
     Simulate(simulate::SimulateArgs),
+    /// Print a shell's completions: `source <(switchback completions bash)`
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page of the program or of a verb: `switchback man | man -l -`
+    Man(completions::ManArgs),
 }
 
 /// Verbs that ask a running proxy.
 #[derive(Debug, Subcommand)]
 pub enum Remote {
     /// Show routes, weights, rates and errors
-    Status(remote::StatusArgs),
+    Status(status::StatusArgs),
     /// Set the weights of a route's arms, or return to the file's
-    Weights(remote::WeightsArgs),
+    Weights(verbs::WeightsArgs),
     /// Give an arm no new users while those pinned to it stay
-    Drain(remote::DrainArgs),
+    Drain(verbs::DrainArgs),
     /// Send everything to the other slot of a blue-green route, or back
     Flip(flip::FlipArgs),
     /// Stop asking an upstream, or ask it again
@@ -95,7 +108,7 @@ pub enum Remote {
     /// Show what mirrored requests were answered differently
     Differences(differences::DifferencesArgs),
     /// Load the configuration again
-    Reload(remote::ReloadArgs),
+    Reload(verbs::ReloadArgs),
     /// Show which configurations served before, or go back to one
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -160,6 +173,8 @@ impl Local {
             Self::Diff(args) => diff::run(args, streams),
             Self::Schema => schema::run(streams),
             Self::Simulate(args) => simulate::run(args, streams),
+            Self::Completions(args) => completions::completions(*args, streams),
+            Self::Man(args) => completions::man(args, streams),
         }
     }
 
@@ -182,15 +197,15 @@ impl Remote {
     #[must_use]
     pub fn run(&self) -> Exit {
         match self {
-            Self::Status(args) => remote::status(args),
-            Self::Weights(args) => remote::weights(args),
-            Self::Drain(args) => remote::drain(args),
+            Self::Status(args) => status::status(args),
+            Self::Weights(args) => verbs::weights(args),
+            Self::Drain(args) => verbs::drain(args),
             Self::Flip(args) => flip::flip(args),
             Self::Breaker(args) => breaker::breaker(args),
             Self::Rollout(command) => command.run(),
             Self::History(args) => rollout::history(args),
             Self::Differences(args) => differences::run(args),
-            Self::Reload(args) => remote::reload(args),
+            Self::Reload(args) => verbs::reload(args),
             Self::Config(command) => command.run(),
         }
     }

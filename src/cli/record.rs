@@ -10,10 +10,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Exit;
 use super::remote::{Failed, Outcome, Remote, route_path};
+use super::stop::Stop;
 use crate::analysis::recording::{Told, Writer};
 use crate::wire;
 
@@ -32,7 +32,7 @@ pub(super) fn record(remote: &Remote, route: &str, path: &Path) -> Outcome {
     if let Err(failed) = answer {
         return Err(failed);
     }
-    let mut tape = Tape::create(path).map_err(broken)?;
+    let mut tape = Tape::create(path).map_err(|error| uncreated(path, &error))?;
     let mut silent = 0;
     loop {
         let more = match answer {
@@ -58,6 +58,22 @@ pub(super) fn record(remote: &Remote, route: &str, path: &Path) -> Outcome {
         }
         answer = ask(remote, route, tape.next);
     }
+}
+
+/// Why there is no file to write to, and what to do.
+fn uncreated(path: &Path, error: &io::Error) -> Failed {
+    let path = path.display();
+    Failed(
+        Exit::Usage,
+        match error.kind() {
+            io::ErrorKind::AlreadyExists => format!(
+                "{path} is there already, and a recording is never written over\n  name a new file, or move that \
+                 one away; `switchback simulate --counts {path}` judges it"
+            ),
+            io::ErrorKind::NotFound => format!("{path}: there is no such folder; make it first"),
+            _ => format!("{path}: {error}"),
+        },
+    )
 }
 
 fn ask(remote: &Remote, route: &str, after: Option<u64>) -> Result<wire::Ticks, Failed> {
@@ -125,29 +141,6 @@ impl Tape {
     }
 }
 
-/// Somebody wants it to end.
-struct Stop([Signal; 2]);
-
-impl Stop {
-    fn new(remote: &Remote) -> io::Result<Self> {
-        let _inside = remote.runtime.enter();
-        Ok(Self([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?]))
-    }
-
-    /// Waits; whether it was interrupted before or meanwhile.
-    fn within(&mut self, remote: &Remote, time: Duration) -> bool {
-        let [interrupt, terminate] = &mut self.0;
-        remote.runtime.block_on(async {
-            tokio::select! {
-                biased;
-                _ = interrupt.recv() => true,
-                _ = terminate.recv() => true,
-                () = tokio::time::sleep(time) => false,
-            }
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,7 +155,8 @@ mod tests {
         let desk = tempfile::tempdir().unwrap();
         let path = desk.path().join("r.jsonl");
         let mut tape = Tape::create(&path).unwrap();
-        assert!(Tape::create(&path).is_err(), "nothing is written over");
+        let again = Tape::create(&path).map(drop).expect_err("nothing is written over");
+        assert!(uncreated(&path, &again).1.contains("name a new file"));
         assert!(tape.add(&answer(1, 2, 0, &[r#"{"t":1}"#, r#"{"t":1}"#])).unwrap());
         assert!(tape.add(&answer(1, 9, 5, &[r#"{"t":5}"#])).unwrap());
         assert!(tape.add(&answer(1, 9, 0, &[])).unwrap());

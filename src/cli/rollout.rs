@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 
-use super::remote::{AdminArgs, Failed, Outcome, Remote, actor, finish, pretty, route_path, say};
+use super::look::Look;
+use super::remote::{AdminArgs, Failed, Outcome, Remote, finish, pretty, route_path, say};
 use super::remote_text::clean;
-use super::{Exit, postmortem, rollout_text};
+use super::why::{Based, Why};
+use super::{Exit, plan_text, postmortem, rollout_text};
 use crate::wire;
 
 /// Time between two looks of `rollout wait`.
@@ -49,18 +51,15 @@ pub struct MoveArgs {
     /// Refuse unless the rollout is of this version
     #[arg(long, value_name = "VERSION")]
     pub version: Option<String>,
-    /// Why, for the record
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub reason: String,
-    /// A note for the record
-    #[arg(long, value_name = "KEY=VALUE", value_parser = note)]
-    pub annotate: Vec<(String, String)>,
+    /// Why.
+    #[command(flatten)]
+    pub why: Why,
     /// Despite what speaks against it; needs --reason
     #[arg(long)]
     pub force: bool,
-    /// Refuse unless the route is at this generation
-    #[arg(long, value_name = "GENERATION")]
-    pub generation: Option<u64>,
+    /// On what it is based.
+    #[command(flatten)]
+    pub based: Based,
     /// How to reach the proxy.
     #[command(flatten)]
     pub admin: AdminArgs,
@@ -108,11 +107,6 @@ pub struct HistoryArgs {
     pub admin: AdminArgs,
 }
 
-fn note(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write key=value, such as build=42")?;
-    if key.is_empty() { Err("the key is empty".to_owned()) } else { Ok((key.to_owned(), value.to_owned())) }
-}
-
 impl RolloutCommand {
     /// Asks the proxy.
     #[must_use]
@@ -134,16 +128,10 @@ impl RolloutCommand {
 
 fn go(verb: &str, args: &MoveArgs) -> Exit {
     let moved = || -> Outcome {
-        let request = wire::RolloutRequest {
-            version: args.version.clone(),
-            force: args.force,
-            reason: Some(args.reason.clone()).filter(|reason| !reason.is_empty()),
-            actor: Some(actor()),
-            annotations: args.annotate.iter().cloned().collect(),
-        };
-        let expected = args.generation.map_or_else(|| "*".to_owned(), |number| format!("\"{number}\""));
+        let asked = args.why.asked(wire::Move { version: args.version.clone(), force: args.force });
         let path = format!("{}/rollout/{verb}", route_path(&args.route));
-        let done: wire::RolloutMoved = Remote::open(&args.admin)?.post(&path, &request, &expected)?;
+        let done: wire::RolloutMoved =
+            Remote::open(&args.admin)?.post(&path, &asked, &args.based.expected())?;
         if args.admin.json { pretty(&done) } else { Ok(rollout_text::moved(&args.route, verb, &done)) }
     };
     finish(moved())
@@ -153,7 +141,7 @@ fn plan(args: &PlanArgs) -> Exit {
     let shown = || -> Outcome {
         let path = format!("{}/rollout/plan", route_path(&args.route));
         let plan: wire::RolloutPlan = Remote::open(&args.admin)?.get(&path)?;
-        if args.admin.json { pretty(&plan) } else { Ok(rollout_text::plan(&args.route, &plan)) }
+        if args.admin.json { pretty(&plan) } else { Ok(plan_text::plan(&args.route, &plan, Look::here())) }
     };
     finish(shown())
 }
@@ -353,8 +341,8 @@ mod tests {
             "rollout retry all --version v2 --reason fixed --annotate build=42 --annotate a=b=c --force";
         let Ok(RolloutCommand::Retry(args)) = parsed(line) else { panic!("{line}") };
         let notes = [("build", "42"), ("a", "b=c")].map(|(key, value)| (key.to_owned(), value.to_owned()));
-        assert_eq!((args.version.as_deref(), &*args.reason, args.force), (Some("v2"), "fixed", true));
-        assert_eq!(args.annotate, notes);
+        assert_eq!((args.version.as_deref(), &*args.why.reason, args.force), (Some("v2"), "fixed", true));
+        assert_eq!(args.why.annotate, notes);
         assert!(matches!(parsed("rollout rollback all"), Ok(RolloutCommand::Abort(_))));
         let Ok(RolloutCommand::Wait(args)) = parsed("rollout wait all --timeout 90s") else { panic!("wait") };
         assert_eq!(args.timeout, Duration::from_secs(90));

@@ -20,8 +20,8 @@ pub(super) fn moved(route: &str, verb: &str, done: &wire::RolloutMoved) -> Strin
     text
 }
 
-/// The line of a rollout in a status, without the route's name.
-pub(super) fn line(rollout: &wire::Rollout) -> String {
+/// The first line of a rollout in a status, without the route's name.
+pub(super) fn headline(rollout: &wire::Rollout) -> String {
     let mut text = format!("rollout {}: {}", clean(&rollout.version), clean(&rollout.state));
     if let Some(back) = back(rollout) {
         add(&mut text, format_args!("  {back}"));
@@ -38,20 +38,8 @@ pub(super) fn line(rollout: &wire::Rollout) -> String {
             add(&mut text, format_args!(" ({})", clean(rule)));
         }
     }
-    if let Some(evidence) = rollout.evidence.as_ref().filter(|evidence| evidence.threshold > 0.0) {
-        add(&mut text, format_args!("  {}", against(evidence)));
-    }
-    if !rollout.waiting_for.is_empty() {
-        add(&mut text, format_args!("  waits for {}", clean(&rollout.waiting_for.join(", "))));
-    }
-    if let Some(eta) = rollout.eta {
-        add(&mut text, format_args!("  about {}", span(eta)));
-    }
-    if !rollout.reason.is_empty() {
-        add(&mut text, format_args!("\n  {}", clean(&rollout.reason)));
-    }
-    for one in rollout.failing.iter().filter(|one| one.arm != "stable") {
-        add(&mut text, format_args!("\n  canary fails: {}", failing(one)));
+    if rollout.duration_seconds >= 1.0 {
+        add(&mut text, format_args!("  since {}", span(rollout.duration_seconds)));
     }
     text
 }
@@ -92,7 +80,7 @@ pub(super) fn cell(text: &str) -> String {
 }
 
 /// One kind of failing request.
-fn failing(one: &wire::Failing) -> String {
+pub(super) fn failing(one: &wire::Failing) -> String {
     let from = if one.endpoint.is_empty() { String::new() } else { format!(" from {}", one.endpoint) };
     let ids = one.request_ids.join(" ");
     clean(&format!("{}: {}{from}, {} ({ids})", asked(one), what(one), times(one.count)))
@@ -147,66 +135,6 @@ fn rows(rollout: &wire::Rollout) -> Vec<(&'static str, String)> {
     }
     rows.retain(|(_, value)| !value.is_empty());
     rows
-}
-
-/// What each step takes.
-pub(super) fn plan(route: &str, plan: &wire::RolloutPlan) -> String {
-    let mut text = format!(
-        "{} {}: {}, {} requests/s, confidence {}{}\n",
-        clean(route),
-        clean(&plan.version),
-        clean(&plan.state),
-        short(plan.rate),
-        clean(&plan.confidence),
-        if plan.auto { " (chosen by traffic)" } else { "" },
-    );
-    let heads = ["STEP", "WEIGHT", "DWELL", "REQUESTS", "DETECTABLE", "TAKES"];
-    let mut rows = vec![heads.map(str::to_owned)];
-    for (at, step) in plan.steps.iter().enumerate() {
-        let here = if at == plan.step as usize && plan.state != "IDLE" { ">" } else { "" };
-        rows.push([
-            format!("{here}{}", at + 1),
-            format!("{}%", short(step.weight)),
-            span(step.dwell_seconds),
-            step.min_requests.to_string(),
-            step.detectable_target.map_or_else(|| "-".to_owned(), |ratio| format!("{}x", short(ratio))),
-            if at < plan.first_step {
-                "left out".to_owned()
-            } else {
-                step.seconds.map_or_else(|| "?".to_owned(), span)
-                    + if step.pause { ", then waits" } else { "" }
-            },
-        ]);
-    }
-    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..heads.len()).map(width).collect();
-    for row in &rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}"));
-        add(&mut text, format_args!("  {}\n", cells.collect::<Vec<_>>().join("  ")));
-    }
-    match plan.total_seconds {
-        Some(total) => add(&mut text, format_args!("about {} in all", span(total))),
-        None => text.push_str("no traffic is counted yet: how long it takes cannot be said"),
-    }
-    let others = plan.alternatives.iter().filter(|(name, _)| **name != plan.confidence);
-    let others: Vec<String> =
-        others.filter_map(|(name, total)| Some(format!("{} {}", clean(name), span((*total)?)))).collect();
-    if !others.is_empty() {
-        add(&mut text, format_args!(" (with another confidence: {})", others.join(", ")));
-    }
-    text.push('\n');
-    let deadline = plan.step_deadline_seconds;
-    for (at, step) in plan.steps.iter().enumerate().skip(plan.first_step) {
-        if step.seconds.is_some_and(|seconds| seconds > deadline) {
-            let line = format_args!(
-                "step {} takes longer than its deadline of {}: a larger weight or a lower confidence would fit\n",
-                at + 1,
-                span(deadline)
-            );
-            add(&mut text, line);
-        }
-    }
-    text
 }
 
 /// Decisions, one block each.
@@ -339,12 +267,8 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_state_step_weight_verdict_evidence_and_time() {
-        assert_eq!(
-            line(&rollout()),
-            "rollout v2: HOLD  step 2 of 3  weight 25%  undecided  E 2 of 1000.24  \
-             waits for 50 more canary requests  about 1m 30s\n  it needs 50 more canary requests"
-        );
+    fn a_headline_says_state_step_weight_and_verdict() {
+        assert_eq!(headline(&rollout()), "rollout v2: HOLD  step 2 of 3  weight 25%  undecided");
         let sure = wire::Evidence { log: Some(60.0), threshold: 6.908, ..Default::default() };
         assert_eq!(against(&sure), "E 10^26 of 1000.24");
     }
@@ -352,15 +276,12 @@ mod tests {
     #[test]
     fn a_walk_back_is_no_climb_and_a_limit_has_no_evidence() {
         let back = wire::Rollout { back: true, from: "stable".to_owned(), ..rollout() };
-        assert!(
-            line(&back).starts_with("rollout v2: HOLD  walking back to stable, step by step"),
-            "{}",
-            line(&back)
-        );
+        let told = headline(&back);
+        assert!(told.starts_with("rollout v2: HOLD  walking back to stable, step by step"), "{told}");
         assert!(verdict("all", &back, "HOLD").contains("direction    walking back to stable"));
-        assert!(!line(&rollout()).contains("walking"));
+        assert!(!headline(&rollout()).contains("walking"));
         let limit = wire::Rollout { evidence: Some(wire::Evidence::default()), ..rollout() };
-        assert!(!line(&limit).contains("E 0"), "{}", line(&limit));
+        assert!(!verdict("all", &limit, "HOLD").contains("E 0"));
     }
 
     #[test]
@@ -374,40 +295,5 @@ mod tests {
         let table = markdown("all", &evil, "REVERTED");
         assert!(table.starts_with("### all v2: REVERTED\n\n| | |\n|---|---|\n| state | HOLD |\n"), "{table}");
         assert!(table.contains("| reason | a \\| b &lt;script> |\n"), "{table}");
-    }
-
-    #[test]
-    fn a_plan_is_a_table_with_what_does_not_fit() {
-        let step = |weight, target, seconds| wire::PlannedStep {
-            weight,
-            dwell_seconds: 60.0,
-            detectable_target: target,
-            min_requests: 100,
-            seconds,
-            ..wire::PlannedStep::default()
-        };
-        let view = wire::RolloutPlan {
-            version: "v2".to_owned(),
-            state: "STAGE".to_owned(),
-            rate: 9.96,
-            confidence: "normal".to_owned(),
-            auto: true,
-            steps: vec![step(1.0, Some(50.0), Some(4_000.0)), step(100.0, None, Some(600.0))],
-            total_seconds: Some(4_600.0),
-            step_deadline_seconds: 1_800.0,
-            alternatives: [("low".to_owned(), Some(660.0)), ("normal".to_owned(), None)].into(),
-            ..wire::RolloutPlan::default()
-        };
-        let told = plan("all", &view);
-        for part in [
-            "all v2: STAGE, 9.96 requests/s, confidence normal (chosen by traffic)\n",
-            "    >1      1%     1m       100         50x  1h 6m 40s\n",
-            "about 1h 16m 40s in all (with another confidence: low 11m)\n",
-            "step 1 takes longer than its deadline of 30m",
-        ] {
-            assert!(told.contains(part), "{part:?} is not in\n{told}");
-        }
-        let later = plan("all", &wire::RolloutPlan { first_step: 1, ..view });
-        assert!(later.contains("50x  left out\n") && !later.contains("takes longer"), "{later}");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Pure: views in, text out.
 
-use super::remote_text::{add, clean};
+use super::remote_text::{add, clean, moment};
 use crate::wire;
 
 /// A line each, and whether somebody should look at it.
@@ -64,11 +64,6 @@ fn line(one: &wire::Override) -> String {
         add(&mut text, format_args!("  STALE: {} since {}", clean(stale), clean(&one.since)));
     }
     text
-}
-
-fn moment(millis: u64) -> String {
-    let seconds = i64::try_from(millis / 1_000).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |at| at.to_string())
 }
 
 #[cfg(test)]

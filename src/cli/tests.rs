@@ -112,6 +112,20 @@ fn check_reads_a_folder_its_lists_and_nothing_hidden() {
 }
 
 #[test]
+fn a_secret_that_is_missing_is_warned_about_as_a_load_does() {
+    let text = format!("{CANARY}notify: [{{ slack: {{ urlFile: slack.url }} }}]\n");
+    let desk = Desk::new(&[("a.yaml", &text)]);
+    let said = desk.run(&["check", "@a.yaml"]);
+    assert_eq!(said.exit, Exit::Ok, "{}", said.err);
+    assert!(said.err.contains("unreadable-secret") && said.err.contains("no such file"), "{}", said.err);
+    fs::write(desk.path("slack.url"), "").unwrap();
+    assert!(desk.run(&["check", "@a.yaml"]).err.contains("it is empty"));
+    fs::write(desk.path("slack.url"), "https://hooks.test/s3cret\n").unwrap();
+    let said = desk.run(&["check", "@a.yaml"]);
+    assert!(said.exit == Exit::Ok && said.err.is_empty(), "{}", said.err);
+}
+
+#[test]
 fn what_cannot_be_read_is_one_line_and_exit_2() {
     let desk = Desk::new(&[("empty/x.txt", ""), ("latin.yaml", "")]);
     fs::write(desk.path("latin.yaml"), [b'a', b':', 0xe9, b'\n']).unwrap();

@@ -160,7 +160,8 @@ impl Controller {
         let Some(live) = self.rollouts.get(route) else { return Vec::new() };
         let checks: Vec<String> = live.checks.report().iter().map(ToString::to_string).collect();
         let (before, after, at) = (&live.rollout, &outcome.next, self.clock.now());
-        let about = About { route, before, after, at, checks: &checks };
+        let suffered = live.suffered();
+        let about = About { route, before, after, at, checks: &checks, suffered: &suffered };
         let notices = outcome.moves.iter().filter_map(|one| match one {
             Move::Notify(notice) => Some(notice),
             _ => None,

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::outbox::{Parcel, To};
 use crate::model::time::UnixMillis;
 use crate::plan::{Receiver, Way};
-use crate::rollout::moves::{Level, Notice};
-use crate::rollout::{Phase, Rollout, Share};
+use crate::rollout::moves::{Level, Notice, Summary};
+use crate::rollout::{Phase, Rollout, Share, Suffered};
 
 /// Longest text, in characters.
 const MAX_TEXT: usize = 3_000;
@@ -29,6 +29,8 @@ pub struct About<'a> {
     pub at: UnixMillis,
     /// Numbers from outside, one line each.
     pub checks: &'a [String],
+    /// What failed in the step, and since when.
+    pub suffered: &'a Suffered,
 }
 
 /// A notice as it is kept for one receiver.
@@ -60,6 +62,13 @@ fn body(about: About<'_>, notice: &Notice) -> Value {
         "code": notice.code,
         "text": text(about, notice),
         "weight": { "before": percent(about.before), "after": percent(about.after) },
+        "impact": judged(about).map(|found| json!({
+            "rule": found.rule,
+            "stable": { "n": found.stable.n, "e": found.stable.e },
+            "canary": { "n": found.canary.n, "e": found.canary.e },
+        })),
+        "since": time(began(about)),
+        "next": next(about.after),
         "at": time(about.at.0),
         "run": about.after.run,
         "key": notice.key,
@@ -76,17 +85,49 @@ fn text(about: About<'_>, notice: &Notice) -> String {
     };
     let mut text = format!("{level}: route {route}, version {}: {}", after.identity.version, notice.text);
     // Writing into memory cannot fail.
-    let _ = write!(text, "\nUsers: {}", users(about));
+    let _ = write!(text, "\nStatus: {}", after.phase.name());
+    let _ = write!(text, "\nImpact: {}", impact(about));
     let _ = write!(text, "\nSince: {}", since(about));
-    let _ = write!(text, "\nNow: {}", now(after));
+    let _ = write!(text, "\nDone: {}", users(about));
+    let _ = write!(text, "\nNext: {}", next(after));
     for check in about.checks {
         let _ = write!(text, "\nCheck: {check}");
     }
     let _ = write!(text, "\nMore: switchback history {route}");
+    if notice.level == Level::Error {
+        let _ = write!(text, " --postmortem run-{}", after.run);
+    }
     text.chars().take(MAX_TEXT).collect()
 }
 
-/// Whose requests go where.
+/// What was known when it happened; `None` before anything was judged.
+fn judged(about: About<'_>) -> Option<&Summary> {
+    about.after.found.as_ref().or(about.before.found.as_ref()).filter(|found| found.canary.n > 0)
+}
+
+/// How many requests went wrong, of how many, and what found it.
+fn impact(about: About<'_>) -> String {
+    let (candidate, reference) = (about.after.candidate(), about.after.reference());
+    let Some(found) = judged(about) else {
+        return format!("none is known: no request to {candidate} was judged in this step");
+    };
+    let Summary { stable, canary, rule, .. } = found;
+    let mut text = format!(
+        "{} of {} requests to {candidate} failed in this step ({reference}: {} of {})",
+        canary.e, canary.n, stable.e, stable.n
+    );
+    if rule != "none" {
+        let _ = write!(text, ", found by `{rule}`");
+    }
+    text
+}
+
+/// When it began to hurt, as far as that is known.
+fn began(about: About<'_>) -> u64 {
+    about.suffered.since_millis.unwrap_or(about.at.0)
+}
+
+/// What was done: whose requests go where.
 fn users(about: About<'_>) -> String {
     let arm = &about.after.identity.to;
     match (about.before.seen_canary_share(), about.after.seen_canary_share()) {
@@ -106,7 +147,11 @@ fn users(about: About<'_>) -> String {
 
 fn since(about: About<'_>) -> String {
     let after = about.after;
-    let mut text = time(about.at.0);
+    let mut text = time(began(about));
+    if about.suffered.since_millis.is_some() {
+        let candidate = after.candidate();
+        let _ = write!(text, ", the first bad outcome of {candidate}; noticed {}", time(about.at.0));
+    }
     if after.is_live() && after.phase.base() != Some(crate::rollout::state::Base::Pending) {
         let _ = write!(text, "; step {} began {}", after.step + 1, time(after.step_entered_at_millis));
     }
@@ -114,8 +159,8 @@ fn since(about: About<'_>) -> String {
     text
 }
 
-/// What was done, and what is left to do.
-fn now(after: &Rollout) -> String {
+/// What comes next by itself, or waits for somebody.
+fn next(after: &Rollout) -> String {
     let (candidate, reference) = (after.candidate(), after.reference());
     match after.phase {
         Phase::Idle => "nothing is under way".to_owned(),
@@ -130,7 +175,10 @@ fn now(after: &Rollout) -> String {
             "its weight stays until somebody says `rollout resume` or `rollout abort`".to_owned()
         }
         Phase::Reverting => {
-            format!("traffic returns to {reference} by itself; overrides to {candidate} are void")
+            format!(
+                "traffic returns to {reference} by itself, overrides to {candidate} are void; a minute after \
+                 comes word whether {reference} is well"
+            )
         }
         Phase::Reverted | Phase::Aborted => format!(
             "everything is on {reference}, nothing is left to be done for users; the version starts again by \
@@ -146,7 +194,7 @@ fn percent(share: Share) -> f64 {
     f64::from(share.0) / 10_000.0
 }
 
-fn time(millis: u64) -> String {
+pub(super) fn time(millis: u64) -> String {
     let at = i64::try_from(millis / 1_000).ok().and_then(|at| jiff::Timestamp::from_second(at).ok());
     at.map(|at| at.to_string()).unwrap_or_default()
 }
@@ -159,6 +207,7 @@ pub(super) fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::finding::Seen;
     use crate::rollout::Identity;
     use crate::rollout::state::Hold;
 
@@ -193,7 +242,18 @@ mod tests {
             ),
         ];
         for (phase, share, users, done) in rows {
-            let after = rollout(phase, share);
+            let mut after = rollout(phase, share);
+            after.found = Some(Summary {
+                verdict: "harmful".into(),
+                rule: "errors".into(),
+                log: None,
+                threshold: 6.9,
+                stable: Seen { n: 2258, e: 1 },
+                canary: Seen { n: 126, e: 6 },
+                detectable_ratio: None,
+                eta_seconds: None,
+            });
+            let suffered = Suffered { since_millis: Some(1_800_000_057_000), ..Suffered::default() };
             let checks = ["latency is 0.3".to_owned()];
             let about = About {
                 route: "shop",
@@ -201,6 +261,7 @@ mod tests {
                 after: &after,
                 at: UnixMillis(1_800_000_060_000),
                 checks: &checks,
+                suffered: &suffered,
             };
             let notice =
                 Notice { key: 7, level: Level::Error, code: "guard".into(), text: "it fails".into() };
@@ -210,7 +271,10 @@ mod tests {
                 "it fails",
                 users,
                 done,
-                "2027-01-15T08:01:00Z",
+                &format!("Status: {}", after.phase.name()),
+                "Impact: 6 of 126 requests to canary failed in this step (stable: 1 of 2258), found by `errors`",
+                "Since: 2027-01-15T08:00:57Z, the first bad outcome of canary; noticed 2027-01-15T08:01:00Z",
+                "history shop --postmortem run-3",
                 "2027-01-15T08:00:00Z",
                 "latency is 0.3",
                 "switchback history shop",
@@ -224,6 +288,9 @@ mod tests {
                 (&sent.body["run"], &sent.body["key"], &sent.body["level"]),
                 (&json!(3), &json!(7), &json!("error"))
             );
+            assert_eq!(sent.body["impact"]["canary"], json!({ "n": 126, "e": 6 }));
+            assert_eq!(sent.body["since"], "2027-01-15T08:00:57Z");
+            assert!(sent.body["next"].as_str().is_some_and(|next| next.contains(done)), "{}", sent.body);
             let slack = Receiver { id: "s".into(), way: Way::Slack { url_file: "f".into() } };
             let sent = parcel(&slack, about, &notice).body;
             assert!(sent["text"].as_str().is_some_and(|text| text.contains("&lt;!channel&gt;")), "{sent}");

@@ -11,7 +11,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderName, HeaderValue};
 use sha2::Sha256;
 
-use crate::model::{Diagnostic, Place};
+use crate::model::Diagnostic;
 use crate::spec::Spec;
 
 /// Header of the signature.
@@ -49,11 +49,7 @@ pub fn missing(base: &Path, spec: &Spec) -> Vec<Diagnostic> {
     let files = spec.secret_files().into_iter();
     let found = files.filter_map(|(at, written)| {
         let why = read_now(&base.join(&written.value)).err()?;
-        let name = spec.files.get(at).map_or_else(String::new, |(source, _)| source.name.clone());
-        let place = Place { file: name, line: written.line, column: written.column, length: written.length };
-        let message = format!("the secret in `{}` cannot be read: {why}", written.value);
-        let hint = "it is read again at every use; until then nothing is said where it is needed";
-        Some(Diagnostic::error("unreadable-secret", message).at(place).hint(hint).warning())
+        Some(spec.unreadable_secret(at, written, &why))
     });
     found.collect()
 }

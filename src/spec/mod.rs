@@ -6,6 +6,7 @@
 
 pub mod filter;
 pub mod health;
+mod known;
 pub mod limit;
 pub mod listener;
 pub mod mirror;

@@ -79,6 +79,23 @@ impl Spec {
     }
 }
 
+impl Spec {
+    /// A warning that a secret of the file at this index cannot be read now.
+    #[must_use]
+    pub fn unreadable_secret(
+        &self,
+        at: usize,
+        written: &Spot<String>,
+        why: &dyn std::fmt::Display,
+    ) -> Diagnostic {
+        let name = self.files.get(at).map_or_else(String::new, |(source, _)| source.name.clone());
+        let place = Place { file: name, line: written.line, column: written.column, length: written.length };
+        let message = format!("the secret in `{}` cannot be read: {why}", written.value);
+        let hint = "it is read again at every use; until then nothing is said where it is needed";
+        Diagnostic::error("unreadable-secret", message).at(place).hint(hint).warning()
+    }
+}
+
 /// Parses all files of a configuration.
 ///
 /// # Errors

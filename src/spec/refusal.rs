@@ -8,6 +8,7 @@ use serde_saphyr::Error;
 use crate::model::{Diagnostic, Place};
 
 use super::Source;
+use super::known::Known;
 
 /// Code, message and hint of a finding.
 type Words = (&'static str, String, String);
@@ -34,7 +35,7 @@ fn words(error: &Error, spot: &Surroundings<'_>) -> Words {
     match error {
         Error::AliasError { error, .. } => words(error, spot),
         Error::SerdeUnknownField { field, expected, .. } => {
-            ("unknown-key", format!("unknown key `{field}`"), guess(field, expected))
+            ("unknown-key", format!("unknown key `{field}`"), advise(field, expected))
         }
         Error::SerdeUnknownVariant { variant, expected, .. } if spot.is_key => {
             ("unknown-key", format!("unknown key `{variant}`"), guess(variant, expected))
@@ -265,17 +266,34 @@ fn name_before(text: &str) -> Option<&str> {
     line.get(start..).map(|name| name.trim().trim_matches('"')).filter(|name| !name.is_empty())
 }
 
-/// The nearest known name, or the list of them.
-#[must_use]
-pub fn guess(written: &str, known: &[&str]) -> String {
+/// What to do about a key that is not expected here: where it belongs, what was meant, what there is.
+fn advise(written: &str, expected: &[&str]) -> String {
+    let known = Known::new();
+    let built = known.built(expected);
+    let place = known.place(written, expected);
+    let below = place.as_ref().is_some_and(|place| place.starts_with("it belongs under"));
+    match place {
+        Some(place) if below || near(written, &built).is_none() => place,
+        _ => guess(written, &built),
+    }
+}
+
+/// The name that was most likely meant.
+fn near<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
     let lower = written.to_ascii_lowercase();
-    let near = known
+    known
         .iter()
         .map(|name| (strsim::damerau_levenshtein(&lower, &name.to_ascii_lowercase()), *name))
         .min()
-        .filter(|(distance, name)| *distance <= 1 + name.len() / 4);
-    match near {
-        Some((_, name)) => format!("did you mean `{name}`?"),
+        .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
+        .map(|(_, name)| name)
+}
+
+/// The nearest known name, or the list of them.
+#[must_use]
+pub fn guess(written: &str, known: &[&str]) -> String {
+    match near(written, known) {
+        Some(name) => format!("did you mean `{name}`?"),
         None if known.is_empty() => String::new(),
         None => format!("known here: {}", known.join(", ")),
     }

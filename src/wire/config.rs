@@ -1,9 +1,9 @@
 //! Configurations that were in force, and the way back to one.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::Asked;
 
 /// `GET /api/v1/config/history`, oldest first; the last is in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -33,18 +33,12 @@ pub struct ConfigEntry {
 }
 
 /// `POST /api/v1/config/rollback`.
+pub type RollbackRequest = Asked<Rollback>;
+
+/// Where to go back to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RollbackRequest {
+pub struct Rollback {
     /// Any generation at which the configuration was in force.
     pub generation: u64,
-    /// Why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Who.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub actor: Option<String>,
-    /// Free notes for the journal.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
 }

@@ -1,9 +1,9 @@
 //! Breakers: what operators ask of them, and what they are told.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::Asked;
 
 /// What a breaker is to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -18,20 +18,14 @@ pub enum BreakerState {
 }
 
 /// `POST /api/v1/upstreams/{u}/breaker`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub type BreakerRequest = Asked<Breaker>;
+
+/// What is asked of a breaker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct BreakerRequest {
+pub struct Breaker {
     /// `open` or `close`.
     pub state: BreakerState,
-    /// Why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Who.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub actor: Option<String>,
-    /// Free notes for the journal.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
 }
 
 /// Answer to it.

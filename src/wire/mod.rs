@@ -9,6 +9,7 @@ pub mod guard;
 pub mod live;
 pub mod rollout;
 pub mod route;
+pub mod said;
 pub mod slo;
 pub mod status;
 pub mod steering;
@@ -19,21 +20,23 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::model::{Explained, Range};
-pub use config::{ConfigEntry, ConfigHistory, RollbackRequest};
+pub use config::{ConfigEntry, ConfigHistory, Rollback, RollbackRequest};
 pub use differences::{Differences, Differing, Discordance, Latency, Mirrored, Mismatch, Quantiles};
-pub use guard::{BreakerRequest, BreakerState, BreakerTurned};
+pub use guard::{Breaker, BreakerRequest, BreakerState, BreakerTurned};
 pub use live::{Act, Past, Point, Tick};
 pub use rollout::{
-    Check, Dora, Evidence, Failing, Harm, History, Known, PlannedStep, Record, Rollout, RolloutMoved,
-    RolloutPlan, RolloutRequest, Samples, Seen,
+    BetterSteps, Check, Crowded, Dora, Evidence, Failing, Harm, History, Known, Move, PlannedStep, Record,
+    Rollout, RolloutMoved, RolloutPlan, RolloutRequest, Samples, Seen, StepChange,
 };
-pub use route::{Arm, BlueGreen, Endpoint, Mirror, Places, Route, Routes};
+pub use route::{Arm, BlueGreen, ByHand, Endpoint, Mirror, Places, Route, Routes};
+pub use said::{Asked, Said};
 pub use slo::{BurnRate, Objective};
-pub use status::{Config, Listener, Load, Ready, State, Status};
-pub use steering::{Drain, DrainRequest, Override};
+pub use status::{Config, Listener, Load, Ready, RolledBack, State, Status};
+pub use steering::{Drain, DrainOf, DrainRequest, Override};
 pub use ticks::Ticks;
 pub use verb::{
-    Changed, FlipRequest, Flipped, PlanChange, ReloadRequest, Reloaded, WeightsRequest, WeightsSet,
+    Changed, Flip, FlipRequest, Flipped, PlanChange, Reload, ReloadRequest, Reloaded, Weights,
+    WeightsRequest, WeightsSet,
 };
 
 /// A refusal, for every status from 400 up.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Changed, verb::is_false};
+use super::{Asked, Changed, verb::is_false};
 
 /// The rollout of a route.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -152,24 +152,19 @@ pub struct Failing {
 }
 
 /// `POST /api/v1/routes/{r}/rollout/{verb}`; the body may be empty.
+pub type RolloutRequest = Asked<Move>;
+
+/// What is asked of a rollout.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RolloutRequest {
+#[schemars(rename = "Rollout")]
+pub struct Move {
     /// The version the caller means; another one is a conflict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// Despite what speaks against it; needs a reason.
     #[serde(default, skip_serializing_if = "is_false")]
     pub force: bool,
-    /// Why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Who.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub actor: Option<String>,
-    /// Free notes for the record.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
 }
 
 /// Answer to a rollout verb.
@@ -324,6 +319,56 @@ pub struct RolloutPlan {
     pub step_deadline_seconds: f64,
     /// Seconds in all with each confidence.
     pub alternatives: BTreeMap<String, Option<f64>>,
+    /// A list of steps that takes less time and sees as much.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub better: Option<BetterSteps>,
+    /// The first step whose share is more than the canary's endpoints should get.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crowded: Option<Crowded>,
+}
+
+/// A list of steps that takes less time and sees as much.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BetterSteps {
+    /// The canary's percent at each step.
+    pub steps: Vec<f64>,
+    /// Seconds in all.
+    pub total_seconds: f64,
+    /// What is different, and why.
+    pub changes: Vec<StepChange>,
+}
+
+/// One difference to the steps as written.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StepChange {
+    /// The percent it is about.
+    pub weight: f64,
+    /// `too-long` or `adds-nothing`: it is left out; `instead`: it is there in place of those.
+    pub change: String,
+    /// Seconds it would take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    /// The percent of the step it adds nothing to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<f64>,
+}
+
+/// A step for which the canary has too few endpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Crowded {
+    /// The step, from 0.
+    pub step: usize,
+    /// Its percent.
+    pub weight: f64,
+    /// Endpoints the canary has.
+    pub endpoints: usize,
+    /// Endpoints it needs to get no more than one of stable's.
+    pub needed: usize,
+    /// Requests per second that each of the canary's would get.
+    pub each: f64,
+    /// Requests per second that each of stable's carries alone.
+    pub carried: f64,
 }
 
 /// One step and what it takes.
@@ -338,6 +383,9 @@ pub struct PlannedStep {
     pub pause: bool,
     /// The ratio of bad shares that must have been detectable; `None` for the last step.
     pub detectable_target: Option<f64>,
+    /// The smallest ratio that shows by its end at the measured rate; `None` where none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sees: Option<f64>,
     /// Canary requests it needs.
     pub min_requests: u64,
     /// Seconds it takes at the measured rate; `None` without traffic.

@@ -25,6 +25,9 @@ pub struct Route {
     pub generation: u64,
     /// Arms in name order; empty when a filter answers.
     pub arms: Vec<Arm>,
+    /// Who set the weights in force by hand; `None` when the file or a rollout says them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<ByHand>,
     /// Guarded progress to a new version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
@@ -40,6 +43,18 @@ pub struct Route {
     /// Slots of a blue-green route.
     #[serde(default, rename = "blueGreen", skip_serializing_if = "Option::is_none")]
     pub blue_green: Option<BlueGreen>,
+}
+
+/// Who set weights by hand, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ByHand {
+    /// A person or a program, as named by the caller.
+    pub actor: String,
+    /// Why, when said.
+    pub reason: String,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_millis: u64,
 }
 
 /// Copies of a route's requests for one upstream; numbers are since the start.

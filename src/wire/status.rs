@@ -52,6 +52,23 @@ pub struct Config {
     pub files: Vec<String>,
     /// The last attempt to load it.
     pub last_reload: Load,
+    /// When an earlier one serves in place of the file's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<RolledBack>,
+}
+
+/// An earlier configuration that serves again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolledBack {
+    /// Generation that was gone back to.
+    pub to: u64,
+    /// Who asked for it.
+    pub actor: String,
+    /// Why, when said.
+    pub reason: String,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_millis: u64,
 }
 
 /// One attempt to load the configuration.

@@ -5,23 +5,18 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::verb::is_false;
+use super::{Asked, verb::is_false};
 
 /// `POST /api/v1/routes/{r}/drain`.
+pub type DrainRequest = Asked<DrainOf>;
+
+/// What is asked of an arm.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct DrainRequest {
+#[schemars(rename = "Drain")]
+pub struct DrainOf {
     /// The arm.
     pub arm: String,
-    /// Why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Who.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub actor: Option<String>,
-    /// Free notes for the journal.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
 }
 
 /// How an arm that is drained gets empty.

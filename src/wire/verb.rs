@@ -5,27 +5,21 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Diagnostic;
+use super::{Asked, Diagnostic};
 
 /// `POST /api/v1/routes/{r}/weights`: `weights` or `reset`.
+pub type WeightsRequest = Asked<Weights>;
+
+/// What is asked of the weights.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct WeightsRequest {
+pub struct Weights {
     /// Weight by arm: the whole split, arms not named get 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<BTreeMap<String, u32>>,
     /// Returns to the file's weights.
     #[serde(default, skip_serializing_if = "is_false")]
     pub reset: bool,
-    /// Why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Who.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub actor: Option<String>,
-    /// Free notes for the journal.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -34,24 +28,18 @@ pub(super) fn is_false(flag: &bool) -> bool {
 }
 
 /// `POST /api/v1/routes/{r}/flip`; the body may be empty.
+pub type FlipRequest = Asked<Flip>;
+
+/// What is asked of the slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct FlipRequest {
+pub struct Flip {
     /// To the slot that served before, at once.
     #[serde(default, skip_serializing_if = "is_false")]
     pub back: bool,
     /// Untried, and whether or not anybody answers there.
     #[serde(default, skip_serializing_if = "is_false")]
     pub force: bool,
-    /// Why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Who.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub actor: Option<String>,
-    /// Free notes for the journal.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
 }
 
 /// Answer to a flip.
@@ -72,19 +60,12 @@ pub struct Flipped {
 }
 
 /// `POST /api/v1/reload`; the body may be empty.
+pub type ReloadRequest = Asked<Reload>;
+
+/// Nothing is asked of a load but to do it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ReloadRequest {
-    /// Why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Who.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub actor: Option<String>,
-    /// Free notes for the journal.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
-}
+pub struct Reload {}
 
 /// One weight that changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -275,3 +275,84 @@ fn the_demo_promotes_a_good_version_and_puts_two_bad_ones_back() {
         assert!(ended.out.contains(said), "{said} in {}", ended.out);
     }
 }
+
+#[test]
+fn shells_and_manuals_know_every_verb() {
+    let site = canary("{ stable: 1 }");
+    for (shell, mark) in
+        [("bash", "complete -F"), ("zsh", "#compdef switchback"), ("fish", "complete -c switchback")]
+    {
+        let ended = run(&site, &["completions", shell]);
+        assert_eq!(ended.code, Some(0), "{shell}: {}", ended.err);
+        for word in [mark, "rollout", "postmortem", "dry-run"] {
+            assert!(ended.out.contains(word), "{word} for {shell}");
+        }
+    }
+    assert_eq!(run(&site, &["completions", "tcl"]).code, Some(2));
+    let page = run(&site, &["man"]);
+    assert!(page.code == Some(0) && page.out.contains(".TH switchback 1"), "{page:?}");
+    let page = run(&site, &["man", "rollout", "wait"]);
+    assert!(
+        page.out.contains("\\-\\-timeout") && page.out.contains("switchback\\-rollout\\-wait"),
+        "{page:?}"
+    );
+    let none = run(&site, &["man", "rollout", "nonsense"]);
+    assert!(none.code == Some(2) && none.err.contains("wait"), "{none:?}");
+}
+
+#[test]
+fn a_failure_says_what_to_do_next() {
+    let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
+    let proxy = Proxy::start(&format!(
+        "{}routes: [{{ name: all, split: {{ stable: 95, canary: 5 }} }}]\n",
+        upstreams(&[&stable, &canary])
+    ));
+    let admin = format!("http://{}", proxy.site.admin());
+    let web = format!("http://{}", proxy.site.web());
+    let away = canary_folder();
+    let socket = "unix:/nowhere/admin.sock";
+    let missing = away.folder().join("none.token").display().to_string();
+    let rows: [(&[&str], i32, &[&str]); 6] = [
+        (&["status", "--admin", socket], 2, &["/nowhere/admin.sock", "admin.address", "--admin"]),
+        (&["status", "--admin", &web], 2, &["the port of the traffic", "--admin"]),
+        (
+            &["reload", "--admin", &admin],
+            1,
+            &["no token was found here", "--token-file", "SWITCHBACK_TOKEN", "stateDir"],
+        ),
+        (
+            &["reload", "--admin", &admin, "--token-file", "/dev/null"],
+            1,
+            &["the token of --token-file /dev/null"],
+        ),
+        (&["reload", "--admin", &admin, "--token-file", &missing], 2, &["none.token"]),
+        (&["status", "al", "--admin", &admin], 1, &["did you mean `all`?"]),
+    ];
+    for (line, code, parts) in rows {
+        let ended = run(&away, line);
+        assert!(matches!(ended.code, Some(1 | 2)) && ended.out.is_empty(), "{line:?}: {ended:?}");
+        assert_eq!(ended.code, Some(code), "{line:?}: {ended:?}");
+        for part in parts {
+            assert!(ended.err.contains(part), "{part} for {line:?}: {}", ended.err);
+        }
+    }
+    let token = proxy.site.state().join("admin.token").display().to_string();
+    let verb =
+        |arguments: &[&str]| run(&away, &[arguments, &["--admin", &admin, "--token-file", &token]].concat());
+    assert_eq!(verb(&["weights", "all", "stable=90", "canary=10", "--reason", "try it"]).code, Some(0));
+    let stale = verb(&["weights", "all", "stable=80", "canary=20", "--generation", "1"]);
+    let now = format!("now: generation {}", proxy.generation());
+    assert!(stale.code == Some(1) && stale.err.contains(&now), "{stale:?}");
+    let shown = verb(&["status"]);
+    assert!(
+        shown.out.contains("weights set by hand since") && shown.out.contains("\"try it\""),
+        "{}",
+        shown.out
+    );
+    assert!(shown.out.contains("10*  10.00%"), "{}", shown.out);
+    assert!(!shown.out.contains('\x1b'), "a pipe is no terminal: {:?}", shown.out);
+}
+
+fn canary_folder() -> Site {
+    canary("{ stable: 1 }")
+}

@@ -121,14 +121,27 @@ fn a_route_that_fails_burns_its_budget_and_everybody_says_the_same() {
             assert!(near(burn), "{window} {burn}\n{}", metrics.family("switchback_slo"));
         }
     }
-    assert_eq!(objective(&proxy, "availability")["alarm"], "6x over 6h and 30m");
+    // A minute of a new process says nothing of six hours.
+    assert_eq!(objective(&proxy, "availability")["alarm"], Value::Null);
+    let (admin, token) = (format!("http://{}", proxy.site.admin()), proxy.site.state().join("admin.token"));
+    let line = ["status", "all", "--admin", &admin, "--token-file", &token.display().to_string()];
+    let shown = switchback(&proxy.site.folder(), &line);
+    assert!(shown.out.contains("slo availability 99%: -880.4% of the budget of 1h left"), "{shown:?}");
+    assert!(!shown.out.contains("ALARM"), "{shown:?}");
+}
+
+#[test]
+fn an_outage_alarms_before_the_long_window_is_full() {
+    let origins = pair();
+    let proxy = Proxy::start(&text(&origins, "slo: { availability: 99.999%, window: 1h }"));
+    ask(&proxy, "/bad", 20, 500);
+    eventually("it sounds", || objective(&proxy, "availability")["alarm"] == "14.4x over 1h and 5m");
     let told = || proxy.err().iter().chain(&proxy.out()).any(|line| line.contains("burns too fast"));
     eventually("the alarm is logged", told);
     let (admin, token) = (format!("http://{}", proxy.site.admin()), proxy.site.state().join("admin.token"));
     let line = ["status", "all", "--admin", &admin, "--token-file", &token.display().to_string()];
     let shown = switchback(&proxy.site.folder(), &line);
-    assert!(shown.out.contains("slo availability 99%: -880.4% of the budget of 1h left"), "{shown:?}");
-    assert!(shown.out.contains("ALARM 6x over 6h and 30m"), "{shown:?}");
+    assert!(shown.out.contains("ALARM 14.4x over 1h and 5m"), "{shown:?}");
 }
 
 #[test]

@@ -216,7 +216,7 @@ fn a_webhook_hears_every_notice_once_it_answers_signed_and_in_order() {
     let slack = body(&at(&outside, "/services/S3CRET")[0]);
     assert_eq!(slack.as_object().map(serde_json::Map::len), Some(1), "{slack:#}");
     let text = slack["text"].as_str().expect("a text");
-    for part in ["route all, version v2", "Users: ", "Since: ", "Now: "] {
+    for part in ["route all, version v2", "Status: ", "Impact: ", "Since: ", "Done: ", "Next: "] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
     let shown = proxy.read("/api/v1/config").to_string() + &proxy.read("/api/v1/status").to_string();

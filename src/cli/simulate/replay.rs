@@ -10,14 +10,16 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::follow::{Follow, Judged};
-use crate::analysis::Policy;
 use crate::analysis::counts::{CountsError, MAX_LINE};
 use crate::analysis::recording::{Entry, Reader, Told};
+use crate::analysis::{Finding, Policy, Preset};
 use crate::cli::check::{exit_of, findings};
 use crate::cli::files::{self, Failed};
+use crate::cli::rollout_text::against;
 use crate::cli::{Exit, Streams};
 use crate::model::Diagnostic;
 use crate::spec::parse::guess;
+use crate::wire;
 
 /// Replays `counts` under the rollout of `route` in the configuration at `path`.
 ///
@@ -218,7 +220,25 @@ fn end(last: &Judged) -> String {
         "promote" => "promoted",
         _ => "ended",
     };
-    format!("{how} at t={}, confidence {:?}", finding.at_second, finding.confidence)
+    format!("{how} at t={}, confidence {}", finding.at_second, confidence(finding.confidence))
+}
+
+/// As a file and a live status write it.
+fn confidence(preset: Preset) -> &'static str {
+    match preset {
+        Preset::High => "high",
+        Preset::Normal => "normal",
+        Preset::Low => "low",
+    }
+}
+
+/// What speaks against it, in the words of a live status.
+fn evidence(finding: &Finding) -> String {
+    let (log, threshold) = match finding.evidence.of_rule(&finding.rule) {
+        (_, none) if none <= 0.0 => (finding.evidence.log, finding.evidence.threshold),
+        known => known,
+    };
+    against(&wire::Evidence { log, threshold, ..wire::Evidence::default() })
 }
 
 fn object(judged: &Judged) -> Value {
@@ -238,11 +258,10 @@ fn object(judged: &Judged) -> Value {
 
 fn line(judged: &Judged) -> String {
     let finding = &judged.finding;
-    let evidence = finding.evidence.log.map_or(0.0, f64::exp);
     let detectable = finding.detectable_ratio.map_or("none".to_owned(), |ratio| format!("{ratio}x"));
     let differs = judged.decided.differs.as_ref().map_or_else(String::new, |differs| format!("; {differs}"));
     format!(
-        "t={} step {} ({} %): {} [{}], {}: E {evidence:.3e} of {:.0}, canary {} of {} bad, stable {} of {}, \
+        "t={} step {} ({} %): {} [{}], {}: {}, canary {} of {} bad, stable {} of {}, \
          detectable {detectable}{differs}",
         finding.at_second,
         finding.step,
@@ -250,7 +269,7 @@ fn line(judged: &Judged) -> String {
         finding.verdict.label(),
         finding.rule.label(),
         judged.decided.moved,
-        finding.evidence.threshold.exp(),
+        evidence(finding),
         finding.canary.e,
         finding.canary.n,
         finding.stable.e,

@@ -72,7 +72,7 @@ fn recorded_counts_are_judged_line_by_line() {
             &[
                 "t=0 step 0 (5 %): undecided [none], stay",
                 "t=59 step 0 (5 %): healthy [none], advance",
-                "healthy at t=119, confidence High",
+                "healthy at t=119, confidence high",
             ],
         ),
         (
@@ -82,13 +82,13 @@ fn recorded_counts_are_judged_line_by_line() {
                 "t=0 step 0 (5 %): undecided [none], stay",
                 "t=30 step 0 (5 %): suspect [guard], hold",
                 "t=31 step 0 (5 %): harmful [guard], revert",
-                "reverted at t=31, confidence High",
+                "reverted at t=31, confidence high",
             ],
         ),
         (
             "an outage of both",
             counts(60, 5, 100, |_| (95, 5)),
-            &["t=0 step 0 (5 %): suspect [stable-unhealthy], hold", "suspect at t=59, confidence High"],
+            &["t=0 step 0 (5 %): suspect [stable-unhealthy], hold", "suspect at t=59, confidence high"],
         ),
         (
             "five in a hundred",
@@ -97,7 +97,7 @@ fn recorded_counts_are_judged_line_by_line() {
                 "t=0 step 0 (5 %): undecided [none], stay",
                 "t=21 step 0 (5 %): suspect [errors], hold",
                 "t=29 step 0 (5 %): harmful [errors], revert",
-                "reverted at t=29, confidence High",
+                "reverted at t=29, confidence high",
             ],
         ),
     ];
@@ -106,6 +106,15 @@ fn recorded_counts_are_judged_line_by_line() {
         assert_eq!((said.exit, said.err.as_str()), (Exit::Ok, ""), "{name}");
         assert_eq!(verdicts(&said), expected, "{name}");
     }
+}
+
+#[test]
+fn evidence_is_told_in_the_words_of_a_live_status() {
+    let said = replay(POLICY, &counts(60, 50, 100, |_| (0, 20)), &[]);
+    // As `rollout_text::against` writes it: no exponents of a program, a threshold as people know it.
+    let told = said.out.lines().find(|line| line.contains("harmful")).unwrap();
+    assert!(told.contains(" of 1000, canary") && !told.contains("e+") && !told.contains("e1 of"), "{told}");
+    assert!(said.out.ends_with("confidence high\n"), "{}", said.out);
 }
 
 #[test]
@@ -136,7 +145,7 @@ fn what_harm_does_is_the_policys() {
         let policy = POLICY.replace("version: v2,", &format!("version: v2, onHarm: {on_harm},"));
         let said = replay(&policy, &counts(40, 5, 100, |_| (0, 5)), &[]);
         assert!(said.out.contains(&format!("harmful [guard], {verb}")), "{}", said.out);
-        assert!(said.out.ends_with("harmful at t=39, confidence High\n"), "{}", said.out);
+        assert!(said.out.ends_with("harmful at t=39, confidence high\n"), "{}", said.out);
     }
 }
 

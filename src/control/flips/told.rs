@@ -131,15 +131,47 @@ fn text(route: &str, flip: &Flip, notice: &Notice) -> String {
         Level::Error => "Error",
     };
     let Flip { active, idle, .. } = flip;
-    let now = match flip.phase {
-        Phase::Verifying => format!(
-            "{active} is watched, and goes back by itself when it harms; `flip {route} --back` does so at once"
+    let since = notices::time(flip.started_at_millis);
+    let (impact, next) = match flip.phase {
+        Phase::Verifying => (
+            format!("none is known; all users are on {active}"),
+            format!(
+                "{active} is watched, and goes back by itself when it harms; `flip {route} --back` does so at once"
+            ),
         ),
-        Phase::FlippedBack => format!("{idle} gets nothing; repair it, then `flip {route}`"),
-        Phase::Smoke | Phase::Steady => "nothing is left to be done".to_owned(),
+        Phase::FlippedBack => (
+            format!("all users were on {idle} from then on; what it did to them stands above"),
+            format!("{idle} gets nothing; repair it, then `flip {route}`"),
+        ),
+        Phase::Smoke | Phase::Steady => {
+            (format!("none; all users are on {active}"), "nothing is left to be done".to_owned())
+        }
     };
     format!(
-        "{level}: route {route}: {}\nUsers: all on {active}\nNow: {now}\nMore: switchback history {route}",
-        notice.text
+        "{level}: route {route}: {}\nStatus: {}\nImpact: {impact}\nSince: {since}, when the flip was asked for\n\
+         Done: all users are on {active}\nNext: {next}\nMore: switchback history {route}",
+        notice.text,
+        flip.phase.name()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flip_that_failed_says_whom_it_hurt_since_when_and_what_is_next() {
+        let mut flip = Flip::new("blue", "green");
+        (flip.phase, flip.started_at_millis) = (Phase::FlippedBack, 1_800_000_000_000);
+        let notice =
+            Notice { key: 7, level: Level::Error, code: "guard".into(), text: "6 of 6 failed".into() };
+        let told = text("web", &flip, &notice);
+        for part in [
+            "Error: route web: 6 of 6 failed\nStatus: FLIPPED_BACK\nImpact: all users were on green",
+            "\nSince: 2027-01-15T08:00:00Z",
+            "\nDone: all users are on blue\nNext: green gets nothing; repair it",
+        ] {
+            assert!(told.contains(part), "{part} in {told}");
+        }
+    }
 }

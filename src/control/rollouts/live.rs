@@ -19,7 +19,7 @@ use crate::model::{Compared, Guided};
 use crate::plan::Route;
 use crate::rollout::moves::Analyze;
 use crate::rollout::state::Base;
-use crate::rollout::{Identity, Phase, Rollout, Scene, Scheme, Share};
+use crate::rollout::{Identity, Phase, Rollout, Scene, Scheme, Share, Suffered};
 
 /// What is remembered of a rollout over a restart.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -104,6 +104,12 @@ impl Live {
         let (rollout, analyzer) = (self.rollout.clone(), self.analyzer.clone());
         let (rate, shadow) = (self.rate.steady(), self.shadow.clone());
         Remembered { rollout, analyzer, epoch: self.epoch, second, rate, shadow }
+    }
+
+    /// What failed in the present step.
+    #[must_use]
+    pub fn suffered(&self) -> Suffered {
+        self.sampled.suffered()
     }
 
     /// What the plan must be compiled with.

@@ -30,6 +30,17 @@ pub(super) fn policy(context: &mut Context<'_>, written: &Written) -> Option<Arc
             if let Some((active, idle)) = slots::in_force(context, written) {
                 (policy.from, policy.to) = (active.to_owned(), idle.to_owned());
             }
+            if policy.conduct.bake <= 0.0
+                && let Some(block) = &written.rollout
+            {
+                context.findings.warn(
+                    block,
+                    "no-bake",
+                    "with `bake: 0s` a version is promoted the moment it has everything: what only shows at \
+                     100 % is never compared",
+                    "write `bake: 10m`, the default",
+                );
+            }
             Some(Arc::new(policy))
         }
         Err(found) => {

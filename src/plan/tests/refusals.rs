@@ -403,6 +403,7 @@ fn warnings_let_the_file_load() {
         ("unreachable-key", "routes: [{ name: a, split: { stable: 1 }, sticky: { by: [clientIP, «{» header: h }] } }]", &["clientIP"]),
         ("unreachable-key", "routes: [{ name: a, split: { stable: 1 }, sticky: { by: [clientIP], issueCookie: { name: «c» } } }]", &["never issued"]),
         ("always-frozen", "routes: [{ name: a, split: { stable: 1 }, slo: { freezeBelow: «100%» } }]", &["one bad answer", "10%"]),
+        ("no-bake", "routes: [{ name: a, split: { stable: 9, canary: 1 }, rollout: «{» version: v2, steps: [50, 100], bake: 0s } }]", &["bake: 10m"]),
         ("unused-upstream", "routes: [{ name: a, split: { stable: 1 } }] # «»", &[]),
         ("no-route", "", &["404"]),
     ];
