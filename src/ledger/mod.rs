@@ -10,6 +10,7 @@ pub mod book;
 pub mod cell;
 pub mod counter;
 pub mod fair;
+mod fresh;
 pub mod process;
 pub mod recent;
 pub mod samples;

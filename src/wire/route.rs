@@ -68,7 +68,7 @@ pub struct Mirror {
 }
 
 /// Places in which answers differ, by what is known of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Places {
     /// More often than by themselves.
     pub confirmed: usize,
