@@ -24,6 +24,9 @@ use crate::rollout::Move;
 
 /// How long what must be on the disk first waits for it.
 pub(super) const WRITE_DEADLINE: Duration = Duration::from_secs(2);
+/// And how much longer for each rollout that is written with it: a thousand take longer to spell out
+/// than to write, and a busy machine is no disk that hangs.
+const PER_ROLLOUT: Duration = Duration::from_millis(2);
 /// What waits for a draft to be written.
 pub(super) struct Waiting {
     number: u64,
@@ -41,7 +44,8 @@ impl Controller {
         parcels: Vec<(u64, String, String)>,
         answers: Vec<(Reply, WeightsDone)>,
     ) {
-        let until = Instant::now() + WRITE_DEADLINE;
+        let rollouts = u32::try_from(self.rollouts.iter().count()).unwrap_or(u32::MAX);
+        let until = Instant::now() + WRITE_DEADLINE + PER_ROLLOUT * rollouts;
         self.waiting.push(Waiting { number: 0, until, ahead, parcels, answers });
         let number = self.writer.keep(self.draft());
         if let Some(last) = self.waiting.last_mut() {
@@ -146,7 +150,7 @@ impl Controller {
     }
 
     /// What waited for the disk is on it: it is true from now on.
-    fn go_ahead(&mut self, change: Change, batch: &mut Batch) {
+    fn go_ahead(&mut self, mut change: Change, batch: &mut Batch) {
         let plan = self.publisher.current();
         let Some(route) = plan.route_named(&change.route) else {
             let gone = Refusal::new(RefusalKind::NotFound, "unknown-route", "the route is gone");
@@ -156,7 +160,7 @@ impl Controller {
         if change.weights.as_ref().is_some_and(|weights| weights.as_ref().is_some_and(stale)) {
             return change.refuse(overtaken(route));
         }
-        batch.moved.extend(self.take(route, &change));
+        batch.moved.extend(self.take(route, &mut change));
         batch.now.push(change);
     }
 
