@@ -263,7 +263,9 @@ fn object<'a>(parts: impl Iterator<Item = (&'a String, &'a String)> + Clone) -> 
     let mut text = String::with_capacity(room + 2);
     for (name, part) in parts {
         let before = if text.is_empty() { "{" } else { "," };
-        [before, name, ":", part].into_iter().for_each(|one| text.push_str(one));
+        for one in [before, name, ":", part] {
+            text.push_str(one);
+        }
     }
     if text.is_empty() {
         text.push('{');

@@ -65,7 +65,9 @@ mod tests {
 
     fn total(all: &[Bins]) -> BinCounts {
         let mut counts = BinCounts::default();
-        all.iter().for_each(|bins| bins.add_to(&mut counts));
+        for bins in all {
+            bins.add_to(&mut counts);
+        }
         counts
     }
 
@@ -78,7 +80,9 @@ mod tests {
             let (all, mut fresh) = ([Bins::default(), Bins::default(), Bins::default()], Fresh::default());
             let mut before = BinCounts::default();
             for durations in seconds {
-                durations.iter().for_each(|(worker, nanos)| all[*worker].add(*nanos));
+                for (worker, nanos) in durations {
+                    all[worker].add(nanos);
+                }
                 let now = total(&all);
                 let (new, expected) = (fresh.read(all.iter()), now.since(&before));
                 prop_assert!(new.iter().eq(expected.iter()), "{new:?} {expected:?}");
