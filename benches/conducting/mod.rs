@@ -79,6 +79,11 @@ impl Conducting {
     /// them and decide is given.
     pub fn second(&mut self, requests: u64) -> Duration {
         self.traffic(requests);
+        self.look()
+    }
+
+    /// Looks at what a second left, judges it and decides; the time that took.
+    pub fn look(&mut self) -> Duration {
         self.at += 1;
         let (start, now) = (Instant::now(), self.now());
         let mut moved = 0;
@@ -91,11 +96,13 @@ impl Conducting {
 
     fn decided(&mut self, name: &str, event: &Event) -> bool {
         let route = self.plan.route_named(name).expect("a route");
-        let outcome = self.rollouts.decide(route, event, self.now()).expect("a rollout").expect("possible");
-        self.rollouts.accept(route, &outcome, 1, self.now())
+        let mut outcome =
+            self.rollouts.decide(route, event, self.now()).expect("a rollout").expect("possible");
+        self.rollouts.accept(route, &mut outcome, 1, self.now())
     }
 
-    fn traffic(&mut self, requests: u64) {
+    /// So many requests on each route.
+    pub fn traffic(&mut self, requests: u64) {
         for route in &self.plan.routes {
             let Some(trial) = route.trial.as_ref().map(|compare| &compare.trial) else { continue };
             for n in 0..requests {

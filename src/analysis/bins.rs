@@ -18,11 +18,20 @@ const WIDEST: f64 = 1.05;
 pub struct Bins(Vec<(u64, u64)>);
 
 impl Bins {
+    /// None yet, with room for so many bins.
+    #[must_use]
+    pub fn with_room(bins: usize) -> Self {
+        Self(Vec::with_capacity(bins.min(MAX_BINS)))
+    }
+
     /// Counts `count` outcomes of at most `upper` nanoseconds. When [`MAX_BINS`] are in use, they go
     /// to the nearest bin above, or the last.
     pub fn add(&mut self, upper: u64, count: u64) {
         if count == 0 {
             return;
+        }
+        if self.0.len() < MAX_BINS && self.0.last().is_none_or(|(bound, _)| *bound < upper) {
+            return self.0.push((upper, count));
         }
         match self.0.binary_search_by_key(&upper, |(bound, _)| *bound) {
             Ok(at) => self.add_at(at, count),

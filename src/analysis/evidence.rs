@@ -96,13 +96,19 @@ pub struct Outcomes {
 /// `ln F` of "the canary's bad share is `p1` where stable's is `p0`": each outcome's label, given
 /// whether it is bad, has the mean factor 1 for every `p0`, right or wrong.
 #[must_use]
-#[expect(clippy::cast_precision_loss, reason = "outcomes of one second")]
 pub fn two_sided(seen: &Outcomes, w: f64, p0: f64, p1: f64, divisor: f64) -> f64 {
     let pb = w * p1 + (1.0 - w) * p0;
-    let bad = seen.bad_canary as f64 * (p1 / pb).ln() + seen.bad_stable as f64 * (p0 / pb).ln();
-    let good = seen.good_canary as f64 * ((1.0 - p1) / (1.0 - pb)).ln()
-        + seen.good_stable as f64 * ((1.0 - p0) / (1.0 - pb)).ln();
+    let bad = times_ln(seen.bad_canary, p1 / pb) + times_ln(seen.bad_stable, p0 / pb);
+    let good = times_ln(seen.good_canary, (1.0 - p1) / (1.0 - pb))
+        + times_ln(seen.good_stable, (1.0 - p0) / (1.0 - pb));
     bad / divisor + good
+}
+
+/// `count` times the logarithm of a positive number, which is not taken for nothing: in most seconds
+/// most kinds of outcomes do not occur.
+#[expect(clippy::cast_precision_loss, reason = "outcomes of one second")]
+pub(super) fn times_ln(count: u64, of: f64) -> f64 {
+    if count == 0 { 0.0 } else { count as f64 * of.ln() }
 }
 
 /// The share whose odds are `odds` times those of `p0`.

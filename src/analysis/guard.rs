@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::counts::{ArmCounts, MOMENTS, Tick};
-use super::evidence::{Bad, Outcomes, RATIOS, Share, at_odds, two_sided};
+use super::evidence::{Bad, Outcomes, RATIOS, Share, at_odds, times_ln, two_sided};
 use super::latency::ODDS;
 use super::mixture::{Grant, Mixture};
 
@@ -125,16 +125,15 @@ impl Guard {
         self.limit
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "outcomes of one second")]
     fn grow(&mut self, grant: &Grant, tick: &Tick, seen: &Outcomes) {
         self.evidence.fund(grant.total());
         let (trusted, trusted_bad) = tick.canary.trusted;
-        let bad = (seen.bad_canary + trusted_bad) as f64;
-        let good = (seen.good_canary + trusted.saturating_sub(trusted_bad)) as f64;
+        let bad = seen.bad_canary + trusted_bad;
+        let good = seen.good_canary + trusted.saturating_sub(trusted_bad);
         let (shares, limit) = (&self.shares, self.limit);
         self.evidence.grow(|index| {
             let share = shares[index];
-            bad * (share / limit).ln() + good * ((1.0 - share) / (1.0 - limit)).ln()
+            times_ln(bad, share / limit) + times_ln(good, (1.0 - share) / (1.0 - limit))
         });
     }
 
@@ -160,7 +159,9 @@ impl Guard {
     }
 
     fn remember(&mut self, second: u64, seen: &Outcomes) {
-        self.recent.retain(|(at, _, _)| at + RECENT > second);
+        // Seconds come in their order.
+        let gone = self.recent.iter().take_while(|(at, _, _)| at + RECENT <= second).count();
+        self.recent.drain(..gone);
         let all = seen.bad_stable + seen.good_stable;
         if all > 0 || self.stable_at.is_none() {
             self.stable_at = Some(second);
@@ -173,7 +174,7 @@ impl Guard {
 
     /// Stable's outcomes and bad ones of the last seconds.
     fn stable_over(&self, seconds: u64, second: u64) -> (u64, u64) {
-        let last = self.recent.iter().filter(|(at, _, _)| at + seconds > second);
+        let last = self.recent.iter().rev().take_while(|(at, _, _)| at + seconds > second);
         last.fold((0, 0), |sum, (_, all, bad)| (sum.0 + all, sum.1 + bad))
     }
 
@@ -192,12 +193,11 @@ impl Guard {
 
     /// Failures count as long as they outweigh the good outcomes since the first of them: a burst
     /// that has been made up for is not part of what is happening now.
-    #[expect(clippy::cast_precision_loss, reason = "outcomes of one second")]
     fn count(&mut self, tick: &Tick, seen: &Outcomes) {
         let bad = seen.bad_canary + tick.canary.trusted.1;
         let least = self.shares.first().copied().unwrap_or(self.limit);
-        self.outweigh += bad as f64 * (least / self.limit).ln()
-            + seen.good_canary as f64 * ((1.0 - least) / (1.0 - self.limit)).ln();
+        self.outweigh += times_ln(bad, least / self.limit)
+            + times_ln(seen.good_canary, (1.0 - least) / (1.0 - self.limit));
         if self.outweigh <= 0.0 {
             (self.outweigh, self.bad, self.moments, self.seconds) = (0.0, 0, 0, 0);
             return;

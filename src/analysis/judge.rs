@@ -16,7 +16,7 @@ use super::finding::{
 };
 use super::guard::{Guard, Word};
 use super::holdback::{Holdback, Worse};
-use super::latency::{CUTS, Latency};
+use super::latency::Latency;
 use super::logs::NOTHING;
 use super::mixture::{Grant, Schedule};
 use super::policy::{Policy, Preset};
@@ -69,11 +69,23 @@ pub struct Analyzer {
 struct Words {
     guard: Word,
     look: Look,
+    known: Known,
+    /// Weighted `ln` evidence of errors and the three cuts, and of all together.
     metrics: [f64; 4],
+    all: f64,
     open: [bool; 4],
     reach: Reach,
     /// Users are told apart by a key.
     sticky: bool,
+}
+
+/// `ln` evidence of each rule by itself, taken once a tick: means over alternatives are not free.
+#[derive(Clone, Copy)]
+struct Known {
+    errors: f64,
+    cuts: [Option<f64>; 3],
+    behaviour: f64,
+    arrivals: f64,
 }
 
 impl Analyzer {
@@ -180,9 +192,12 @@ impl Analyzer {
         if current {
             self.count(tick, warm && !guard.stable_breaches, sticky);
         }
-        let (metrics, open) = (self.metrics(), self.open_gates(policy));
+        let known = self.known();
+        let metrics = known.metrics();
+        let all = sum(metrics);
+        let open = self.open_gates(policy, all);
         let reach = self.power.reach(policy, self.weight, self.preset.target(self.weight), sticky);
-        let words = Words { guard, look: look.unwrap_or_default(), metrics, open, reach, sticky };
+        let words = Words { guard, look: look.unwrap_or_default(), known, metrics, all, open, reach, sticky };
         self.finding(policy, tick, &words)
     }
 
@@ -266,15 +281,18 @@ impl Analyzer {
         failures.worse(false).or_else(refusals)
     }
 
-    /// Weighted `ln` evidence of errors and the three cuts.
-    fn metrics(&self) -> [f64; 4] {
-        let cut = |index| self.latency.ln(index).map_or(NOTHING, |ln| ln + CUT_PART.ln());
-        [self.errors.ln() + ERRORS_PART.ln(), cut(0), cut(1), cut(2)]
+    fn known(&self) -> Known {
+        Known {
+            errors: self.errors.ln(),
+            cuts: std::array::from_fn(|index| self.latency.ln(index)),
+            behaviour: self.behaviour.ln(),
+            arrivals: self.arrivals.ln(),
+        }
     }
 
     /// Which metrics show an effect that matters; looked at only when there is evidence.
-    fn open_gates(&self, policy: &Policy) -> [bool; 4] {
-        if sum(self.metrics()) < policy.ln_threshold() {
+    fn open_gates(&self, policy: &Policy, all: f64) -> [bool; 4] {
+        if all < policy.ln_threshold() {
             return [false; 4];
         }
         let cut = |index| self.latency.shows_effect(index);
@@ -299,10 +317,10 @@ impl Analyzer {
             refused: self.refused,
             slow: self.latency.slow(),
             evidence: Evidence {
-                log: known(sum(words.metrics)),
+                log: known(words.all),
                 threshold,
                 guard_threshold: -policy.guard_alpha.ln(),
-                by_metric: self.by_metric(&words.guard),
+                by_metric: words.known.by_metric(&words.guard),
             },
             effect: words.open.contains(&true),
             breach: words.look.breach,
@@ -323,10 +341,10 @@ impl Analyzer {
         let Words { guard, look, metrics, open, .. } = words;
         let open = std::array::from_fn(|at| if open[at] { metrics[at] } else { NOTHING });
         let through = sum(open);
-        let waits = self.worth_waiting(metrics);
+        let waits = self.worth_waiting(words);
         let evidence = sum(waits);
         let breach = |breach: &Option<Breach>| breach.map_or(Rule::None, Rule::Threshold);
-        let refused = self.behaviour.ln() >= threshold && self.behaviour.matters();
+        let refused = words.known.behaviour >= threshold && self.behaviour.matters();
         if guard.fires {
             (Verdict::Harmful, Rule::Guard)
         } else if through >= threshold {
@@ -345,7 +363,7 @@ impl Analyzer {
             (Verdict::Suspect, breach(&look.breach))
         } else if refused {
             (Verdict::Suspect, Rule::Behaviour)
-        } else if self.arrivals.ln() >= threshold {
+        } else if words.known.arrivals >= threshold {
             (Verdict::Suspect, Rule::SampleRatio)
         } else if shown {
             (Verdict::Healthy, Rule::None)
@@ -366,13 +384,13 @@ impl Analyzer {
     }
 
     /// Evidence without that of cuts at which nobody could notice the difference.
-    fn worth_waiting(&self, metrics: &[f64; 4]) -> [f64; 4] {
+    fn worth_waiting(&self, words: &Words) -> [f64; 4] {
         // A part of what is below the line is below it too; most seconds end here.
-        if sum(*metrics) < CAUTION.ln() {
+        if words.all < CAUTION.ln() {
             return [NOTHING; 4];
         }
         let waits = |at: usize| at == 0 || self.latency.is_slower(at - 1);
-        std::array::from_fn(|at| if waits(at) { metrics[at] } else { NOTHING })
+        std::array::from_fn(|at| if waits(at) { words.metrics[at] } else { NOTHING })
     }
 
     /// What the step has not shown yet.
@@ -401,23 +419,31 @@ impl Analyzer {
         if words.guard.stable_breaches {
             waiting.push(Waiting::Stable);
         }
-        if sum(self.worth_waiting(&words.metrics)) >= CAUTION.ln() {
+        if sum(self.worth_waiting(words)) >= CAUTION.ln() {
             waiting.push(Waiting::Evidence);
         }
         waiting
     }
+}
+
+impl Known {
+    fn metrics(&self) -> [f64; 4] {
+        let cut = |ln: Option<f64>| ln.map_or(NOTHING, |ln| ln + CUT_PART.ln());
+        let [p50, p90, p99] = self.cuts.map(cut);
+        [self.errors + ERRORS_PART.ln(), p50, p90, p99]
+    }
 
     fn by_metric(&self, guard: &Word) -> ByMetric {
-        let cut = |index| self.latency.ln(index).and_then(known);
+        let [latency_p50, latency_p90, latency_p99] = self.cuts.map(|ln| ln.and_then(known));
         ByMetric {
-            errors: known(self.errors.ln()),
-            latency_p50: cut(0),
-            latency_p90: cut(1),
-            latency_p99: cut(CUTS.len() - 1),
+            errors: known(self.errors),
+            latency_p50,
+            latency_p90,
+            latency_p99,
             guard: known(guard.ln),
             guard_control: known(guard.control),
-            behaviour: known(self.behaviour.ln()),
-            sample_ratio: known(self.arrivals.ln()),
+            behaviour: known(self.behaviour),
+            sample_ratio: known(self.arrivals),
             pairs: None,
         }
     }

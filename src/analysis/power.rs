@@ -98,7 +98,9 @@ impl Power {
         let tempered = (!sticky && policy.bursts != Some(1)).then_some(rate);
         // No share is above everything.
         let need = |ratio: f64| needed(policy.alpha, p0.min(1.0 / ratio), w, ratio, tempered);
-        let detectable = GRID.into_iter().find(|ratio| need(*ratio) <= requests);
+        // A larger ratio never needs more.
+        let first = GRID.partition_point(|ratio| need(*ratio) > requests);
+        let detectable = GRID.get(first).copied();
         Reach { detectable, more: (need(target) - requests).max(0.0), rate }
     }
 }
@@ -137,4 +139,25 @@ pub fn choose(policy: &Policy, rate: f64) -> (Preset, usize) {
     }
     let first = weights.iter().position(|w| *w < 1.0 && fits(Preset::Low, *w)).unwrap_or(0);
     (Preset::Low, first)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Which is why [`Power::reach`] need not look at every ratio.
+        #[test]
+        fn a_larger_ratio_never_needs_more(
+            p0 in prop_oneof![Just(1.0_f64), -6.0_f64..0.0], w in 0.0001_f64..0.9999, per_second in prop::option::of(0.01_f64..1e6),
+        ) {
+            let p0 = if p0 < 0.0 { 10_f64.powf(p0) } else { p0 };
+            let needs = GRID.map(|ratio| needed(0.001, p0.min(1.0 / ratio), w, ratio, per_second));
+            for (pair, ratio) in needs.windows(2).zip(GRID) {
+                prop_assert!(pair[1] <= pair[0], "{ratio} at {p0}, {w}, {per_second:?}: {pair:?}");
+            }
+        }
+    }
 }

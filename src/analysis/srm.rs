@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::evidence::at_odds;
+use super::evidence::{at_odds, times_ln};
 use super::mixture::{Grant, Mixture};
 
 /// Odds of the canary, as multiples of the router's, that are looked for.
@@ -25,7 +25,6 @@ impl Default for SampleRatio {
 
 impl SampleRatio {
     /// Takes one tick's arrivals: requests, or on a sticky route newly seen slots.
-    #[expect(clippy::cast_precision_loss, reason = "requests of one second")]
     pub fn tick(&mut self, grant: &Grant, w: f64, stable: u64, canary: u64) {
         self.0.fund(grant.total());
         if w <= 0.0 || w >= 1.0 {
@@ -33,7 +32,7 @@ impl SampleRatio {
         }
         self.0.grow(|index| {
             let other = at_odds(ODDS[index], w);
-            canary as f64 * (other / w).ln() + stable as f64 * ((1.0 - other) / (1.0 - w)).ln()
+            times_ln(canary, other / w) + times_ln(stable, (1.0 - other) / (1.0 - w))
         });
         self.0.at_most(MOST);
     }

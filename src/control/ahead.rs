@@ -1,7 +1,7 @@
 //! What waits for the disk: moves that must be written before they are true, answers, what is to be said.
 //!
-//! A disk that fails refuses them at once, one that hangs after [`WRITE_DEADLINE`]. It must never hold
-//! up the controller.
+//! A disk that fails refuses them at once, one that hangs after [`WRITE_DEADLINE`] and a little more for
+//! each rollout. It must never hold up the controller.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,11 @@ use crate::rollout::Move;
 
 /// How long what must be on the disk first waits for it.
 pub(super) const WRITE_DEADLINE: Duration = Duration::from_secs(2);
+/// And how much longer for each rollout that is written with it: a thousand take longer to spell out
+/// than to write, and a busy machine is no disk that hangs.
+const PER_ROLLOUT: Duration = Duration::from_millis(2);
+/// And at most.
+const MOST_PATIENCE: Duration = Duration::from_secs(10);
 /// What waits for a draft to be written.
 pub(super) struct Waiting {
     number: u64,
@@ -41,12 +46,18 @@ impl Controller {
         parcels: Vec<(u64, String, String)>,
         answers: Vec<(Reply, WeightsDone)>,
     ) {
-        let until = Instant::now() + WRITE_DEADLINE;
+        let until = Instant::now() + self.patience();
         self.waiting.push(Waiting { number: 0, until, ahead, parcels, answers });
         let number = self.writer.keep(self.draft());
         if let Some(last) = self.waiting.last_mut() {
             last.number = number;
         }
+    }
+
+    /// How long the disk may take for everything there is.
+    fn patience(&self) -> Duration {
+        let rollouts = u32::try_from(self.rollouts.iter().count()).unwrap_or(u32::MAX);
+        WRITE_DEADLINE.saturating_add(PER_ROLLOUT.saturating_mul(rollouts)).min(MOST_PATIENCE)
     }
 
     /// What is, with what shall be once it is written.
@@ -148,7 +159,7 @@ impl Controller {
     }
 
     /// What waited for the disk is on it: it is true from now on.
-    fn go_ahead(&mut self, change: Change, batch: &mut Batch) {
+    fn go_ahead(&mut self, mut change: Change, batch: &mut Batch) {
         let plan = self.publisher.current();
         let Some(route) = plan.route_named(&change.route) else {
             let gone = Refusal::new(RefusalKind::NotFound, "unknown-route", "the route is gone");
@@ -158,7 +169,7 @@ impl Controller {
         if change.weights.as_ref().is_some_and(|weights| weights.as_ref().is_some_and(stale)) {
             return change.refuse(overtaken(route));
         }
-        batch.moved.extend(self.take(route, &change));
+        batch.moved.extend(self.take(route, &mut change));
         batch.now.push(change);
     }
 
@@ -172,7 +183,7 @@ impl Controller {
         let why = format!(
             "{} cannot be written: the disk has not answered for {} s",
             self.state_dir.display(),
-            WRITE_DEADLINE.as_secs()
+            self.patience().as_secs()
         );
         self.rollouts.store = false;
         self.state_is(&why);

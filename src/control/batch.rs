@@ -170,17 +170,17 @@ impl Controller {
             batch.waits.insert(change.route.clone());
             batch.ahead.push(change);
         } else {
-            batch.moved.extend(self.take(route, &change));
+            batch.moved.extend(self.take(route, &mut change));
             batch.now.push(change);
         }
     }
 
-    /// Makes a change the state from now on; gives its route when the plan must follow.
-    pub(super) fn take(&mut self, route: &Arc<Route>, change: &Change) -> Option<String> {
+    /// Makes a change the state from now on, and takes the state out of it; gives its route when the plan must follow.
+    pub(super) fn take(&mut self, route: &Arc<Route>, change: &mut Change) -> Option<String> {
         let mut moved = false;
         let ended = self.pins_ended_by(change);
         self.overlay.end_pins(&change.route, &ended, self.clock.now().0);
-        if let Some(decided) = &change.decided {
+        if let Some(decided) = &mut change.decided {
             let outcome = &decided.outcome;
             self.look_again |=
                 leaves_promotion(self.rollouts.get(&change.route).map(|live| live.rollout.phase), outcome);

@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use xxhash_rust::xxh64::xxh64;
@@ -115,17 +116,7 @@ impl Store {
     /// # Errors
     /// When it cannot be written; the old file is then still whole.
     pub fn save(&self, overlay: &Overlay, rollouts: &Kept) -> io::Result<()> {
-        let overlay = serde_json::to_value(overlay).map_err(io::Error::other)?;
-        let by_route = serde_json::to_value(&rollouts.by_route).map_err(io::Error::other)?;
-        let what = json!({
-            "overlay": overlay,
-            "rollouts": by_route,
-            "absent": rollouts.absent,
-            "outbox": rollouts.outbox,
-            "flips": rollouts.flips,
-            "at": rollouts.at_millis,
-        });
-        self.keep(FILE, SCHEMA, &what)
+        self.replace(FILE, sealed(SCHEMA, &spelled(overlay, rollouts)?).as_bytes())
     }
 
     /// Replaces a file of the folder by what is to be remembered, with its layout and a checksum.
@@ -133,10 +124,7 @@ impl Store {
     /// # Errors
     /// When it cannot be written; the old file is then still whole.
     pub fn keep(&self, name: &str, schema: u64, what: &Value) -> io::Result<()> {
-        let whole = json!({ "schema": schema, "checksum": checksum(what), "state": what });
-        let mut text = serde_json::to_vec(&whole).map_err(io::Error::other)?;
-        text.push(b'\n');
-        self.replace(name, &text)
+        self.replace(name, sealed(schema, &what.to_string()).as_bytes())
     }
 
     /// Replaces a file of the folder as a whole: whoever reads it after a crash reads the old content
@@ -242,22 +230,68 @@ fn unsealed(text: &str, known: u64) -> Result<(u64, Value), String> {
     // The first layout of the overlay held operator weights alone.
     let key = if whole.get("overlay").is_some() { "overlay" } else { "state" };
     let what = whole.get_mut(key).map(Value::take).ok_or("it has no state")?;
-    if whole.get("checksum").and_then(Value::as_str) != Some(&checksum(&what)) {
+    if whole.get("checksum").and_then(Value::as_str) != Some(&checksum(&what.to_string())) {
         return Err("its checksum does not match".to_owned());
     }
     Ok((schema, what))
 }
 
+/// Everything that is remembered as text with sorted keys. There may be thousands of rollouts, and a
+/// tree of all of them takes many times as long as the disk: each is one only for a moment.
+fn spelled(overlay: &Overlay, kept: &Kept) -> io::Result<String> {
+    let by_route = kept.by_route.iter().map(|(route, known)| Ok((sorted(route)?, sorted(known)?)));
+    let by_route = by_route.collect::<io::Result<Vec<_>>>()?;
+    let parts = [
+        ("absent", sorted(&kept.absent)?),
+        ("at", sorted(&kept.at_millis)?),
+        ("flips", sorted(&kept.flips)?),
+        ("outbox", sorted(&kept.outbox)?),
+        ("overlay", sorted(overlay)?),
+        ("rollouts", object(by_route.iter().map(|(route, known)| (route, known)))),
+    ]
+    .map(|(name, part)| (format!("\"{name}\""), part));
+    Ok(object(parts.iter().map(|(name, part)| (name, part))))
+}
+
+fn sorted(what: &impl Serialize) -> io::Result<String> {
+    Ok(serde_json::to_value(what).map_err(io::Error::other)?.to_string())
+}
+
+/// An object of keys, in quotes and in their order, and values.
+fn object<'a>(parts: impl Iterator<Item = (&'a String, &'a String)> + Clone) -> String {
+    let room = parts.clone().map(|(name, part)| name.len() + part.len() + 2).sum::<usize>();
+    let mut text = String::with_capacity(room + 2);
+    for (name, part) in parts {
+        let before = if text.is_empty() { "{" } else { "," };
+        for one in [before, name, ":", part] {
+            text.push_str(one);
+        }
+    }
+    if text.is_empty() {
+        text.push('{');
+    }
+    text.push('}');
+    text
+}
+
+/// The file of a state: with its layout and a checksum.
+fn sealed(schema: u64, what: &str) -> String {
+    format!("{{\"checksum\":\"{}\",\"schema\":{schema},\"state\":{what}}}\n", checksum(what))
+}
+
 /// Hash of the text with sorted keys, in hex.
-fn checksum(what: &Value) -> String {
-    format!("{:016x}", xxh64(what.to_string().as_bytes(), 0))
+fn checksum(what: &str) -> String {
+    format!("{:016x}", xxh64(what.as_bytes(), 0))
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::sync::Arc;
 
     use super::*;
+    use crate::analysis::Policy;
+    use crate::control::rollouts::Live;
     use crate::model::{Provenance, RouteOverlay};
 
     fn overlay() -> Overlay {
@@ -280,6 +314,25 @@ mod tests {
         let again = Store::open(&folder, UnixMillis(2));
         assert_eq!((again.detail.as_str(), again.overlay, again.writable), ("ok", overlay(), true));
         assert_eq!(fs::metadata(&folder).expect("a folder").permissions().mode() & 0o777, 0o700);
+    }
+
+    /// It is the text that a tree of everything would have, byte by byte: earlier programs read it.
+    #[test]
+    fn what_is_spelled_piece_by_piece_is_what_a_tree_would_say() {
+        let live = Live::new(Arc::new(Policy::default()));
+        let by_route: BTreeMap<_, _> =
+            ["b", "a\"b", ""].map(|route| (route.to_owned(), live.to_remember(7))).into();
+        for by_route in [BTreeMap::new(), by_route] {
+            let absent = [("gone".to_owned(), Absent { run: 3, ..Absent::default() })].into();
+            let kept = Kept { by_route, absent, at_millis: 9, ..Kept::default() };
+            let tree = json!({
+                "overlay": overlay(), "rollouts": kept.by_route, "absent": kept.absent, "outbox": [], "flips": {}, "at": 9,
+            });
+            let text = spelled(&overlay(), &kept).expect("text");
+            assert_eq!(text, tree.to_string());
+            let whole = json!({ "schema": SCHEMA, "checksum": checksum(&text), "state": tree });
+            assert_eq!(sealed(SCHEMA, &text), format!("{whole}\n"));
+        }
     }
 
     #[test]

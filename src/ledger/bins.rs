@@ -13,11 +13,13 @@ use super::counter::Counter;
 /// Lower edge of the first decade, in nanoseconds.
 const FLOOR: u64 = 10_000;
 /// Decades covered: 10 µs to 100 s.
-const DECADES: usize = 7;
+pub(super) const DECADES: usize = 7;
 /// Bins of one decade, in parts of its unit: 30 of 1/20, 20 of 1/8, 20 of 1/4.
-const PER_DECADE: usize = 70;
+pub(super) const PER_DECADE: usize = 70;
 /// All bins, with one below the floor and one above the ceiling.
 pub const BINS: usize = DECADES * PER_DECADE + 2;
+/// Bins that a histogram has room for when it counts something.
+const FIRST_ROOM: usize = 16;
 /// Index of the bin above the ceiling.
 const OVER: usize = BINS - 1;
 
@@ -88,15 +90,15 @@ pub fn upper_edge(bin: usize) -> u64 {
 }
 
 /// Padded: two workers allocate theirs side by side, and must not share a cache line.
-type Decade = Box<CachePadded<[Counter; PER_DECADE]>>;
+pub(super) type Decade = Box<CachePadded<[Counter; PER_DECADE]>>;
 
 /// One worker's histogram of one arm.
 #[derive(Debug, Default)]
 pub struct Bins {
-    under: Counter,
-    over: Counter,
+    pub(super) under: Counter,
+    pub(super) over: Counter,
     sum: Counter,
-    decades: [OnceLock<Decade>; DECADES],
+    pub(super) decades: [OnceLock<Decade>; DECADES],
 }
 
 impl Bins {
@@ -189,10 +191,19 @@ impl Packed {
 
 impl BinCounts {
     /// Appends a bin above all others; a count of 0 is nothing.
-    fn push(&mut self, bin: usize, count: u64) {
+    pub(super) fn push(&mut self, bin: usize, count: u64) {
         if count > 0 {
+            if self.counts.is_empty() {
+                self.counts.reserve(FIRST_ROOM);
+            }
             self.counts.push(Packed::new(bin, count));
         }
+    }
+
+    /// How many bins counted something.
+    #[must_use]
+    pub fn bins(&self) -> usize {
+        self.counts.len()
     }
 
     /// Upper edge in nanoseconds and count of every bin that counted something, ascending.

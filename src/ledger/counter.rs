@@ -24,6 +24,7 @@ impl Counter {
 
     /// The count, possibly an instant old.
     #[must_use]
+    #[inline]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

@@ -11,6 +11,7 @@ pub mod book;
 pub mod cell;
 pub mod counter;
 pub mod fair;
+mod fresh;
 pub mod guard;
 pub mod limiter;
 pub mod process;

@@ -67,6 +67,12 @@ pub struct Failed {
 }
 
 impl Failed {
+    /// Whether nothing failed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.kinds.is_empty() && (self.other, self.dropped, self.first_millis) == (0, 0, None)
+    }
+
     /// Adds what another worker or epoch saw.
     pub fn merge(&mut self, other: Self) {
         self.other += other.other;

@@ -22,6 +22,7 @@ use foldhash::fast::FixedState;
 use super::bins::{BinCounts, Bins};
 use super::counter::Counter;
 use super::fair::{Added, Caps, FEW_ADDRESSES, LEAST_BAD_ADDRESSES, May, Pace, place_of};
+use super::fresh::Fresh;
 use super::samples::{Failed, Kind, Samples, Words};
 use super::slots::{Bits, Slots};
 use crate::model::WorkerId;
@@ -288,13 +289,20 @@ impl Trial {
     /// Everything counted since the epoch began; `second` is the one whose moments are wanted.
     #[must_use]
     pub fn totals(&self, second: u64) -> TrialTotals {
+        self.totals_since(&mut Read::default(), second)
+    }
+
+    /// The same, but how long requests took only of those that ended since the last call with this.
+    pub fn totals_since(&self, read: &mut Read, second: u64) -> TrialTotals {
         let few_addresses = self.active() < FEW_ADDRESSES;
         let mut totals = TrialTotals { few_addresses, ..TrialTotals::default() };
         let sums = [&mut totals.stable, &mut totals.canary];
-        for ((at, sum), slots) in sums.into_iter().enumerate().zip(&self.slots) {
-            for own in self.workers.iter().filter_map(OnceLock::get) {
-                own.arms.get(at).into_iter().for_each(|arm| arm.add_to(sum, second));
-            }
+        for (((at, sum), slots), read) in sums.into_iter().enumerate().zip(&self.slots).zip(&mut read.0) {
+            let arms = self.workers.iter().filter_map(OnceLock::get).filter_map(|own| own.arms.get(at));
+            arms.clone().for_each(|arm| arm.add_to(sum, second));
+            let [latency, left] = read;
+            sum.latency = latency.read(arms.clone().map(|arm| &arm.latency));
+            sum.left = left.read(arms.map(|arm| &arm.left));
             if let Some(slots) = slots.get() {
                 (sum.slots, sum.client_error_slots) = (slots.seen.count(), slots.client_error.count());
                 (sum.bad_slots, sum.warm_bad_slots) = slots.failed(few_addresses);
@@ -318,6 +326,11 @@ impl Trial {
         self.told.load(Relaxed)
     }
 }
+
+/// How far the histograms of an epoch were read: of both arms, of those who were answered and of those
+/// who left.
+#[derive(Debug, Default)]
+pub struct Read([[Fresh; 2]; 2]);
 
 /// Sums of one epoch over all workers.
 #[derive(Clone, Debug, Default)]
@@ -443,8 +456,6 @@ impl Arm {
         sum.repeats += self.repeats.get();
         sum.trusted.0 += self.trusted[0].get();
         sum.trusted.1 += self.trusted[1].get();
-        self.latency.add_to(&mut sum.latency);
-        self.left.add_to(&mut sum.left);
         let known = self.moments.load(Relaxed);
         let mask = match (known >> 20).wrapping_sub(second) {
             0 => known & 0x3ff,

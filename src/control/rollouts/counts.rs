@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::sampled::Sampled;
 use crate::analysis::{ArmCounts, Bins, Tick};
-use crate::ledger::trial::{ArmTotals, TrialTotals};
+use crate::ledger::trial::{ArmTotals, Read, TrialTotals};
 use crate::ledger::{BinCounts, Book};
 
 /// What is known of an epoch besides its numbers.
@@ -21,12 +21,20 @@ pub struct Epoch {
     pub sticky: bool,
 }
 
+/// An epoch, what it had counted when it was last read, and how far its histograms were.
+#[derive(Debug)]
+struct Reading {
+    epoch: Epoch,
+    before: TrialTotals,
+    read: Read,
+}
+
 /// The epochs of one route that are being read.
 #[derive(Debug, Default)]
 pub struct Counts {
     /// The run's first epoch.
     first: u64,
-    epochs: BTreeMap<u64, (Epoch, TrialTotals)>,
+    epochs: BTreeMap<u64, Reading>,
 }
 
 impl Counts {
@@ -40,7 +48,8 @@ impl Counts {
         if number < self.first {
             return;
         }
-        self.epochs.entry(number).or_insert_with(|| (epoch, TrialTotals::default()));
+        let (before, read) = (TrialTotals::default(), Read::default());
+        self.epochs.entry(number).or_insert(Reading { epoch, before, read });
     }
 
     /// What every epoch counted since the last call, oldest first. `second` is on the analyzer's
@@ -63,8 +72,8 @@ impl Counts {
             if warm {
                 trial.warmed();
             }
-            let totals = trial.totals(unix_second);
-            if let Some((epoch, before)) = self.epochs.get_mut(&trial.epoch) {
+            if let Some(Reading { epoch, before, read }) = self.epochs.get_mut(&trial.epoch) {
+                let totals = trial.totals_since(read, unix_second);
                 let tick = tick(*epoch, second, &totals, before);
                 let told = (before.stable.n + tick.stable.n, before.canary.n + tick.canary.n);
                 *before = totals;
@@ -76,12 +85,15 @@ impl Counts {
                 over.push(trial.epoch);
             }
         }
-        book.retire_trials(route, &over);
-        self.epochs.retain(|number, _| !over.contains(number));
+        if !over.is_empty() {
+            book.retire_trials(route, &over);
+            self.epochs.retain(|number, _| !over.contains(number));
+        }
         ticks
     }
 }
 
+/// One second of an epoch; the histograms of `now` hold what is new.
 pub(super) fn tick(epoch: Epoch, second: u64, now: &TrialTotals, before: &TrialTotals) -> Tick {
     Tick {
         at_second: second,
@@ -95,7 +107,7 @@ pub(super) fn tick(epoch: Epoch, second: u64, now: &TrialTotals, before: &TrialT
 
 fn arm(sticky: bool, now: &ArmTotals, before: &ArmTotals) -> ArmCounts {
     let e = now.e.saturating_sub(before.e);
-    let latency = bins(&now.latency.since(&before.latency));
+    let latency = bins(&now.latency);
     let client_errors = now.client_errors.saturating_sub(before.client_errors);
     let trusted_bad = now.trusted.1.saturating_sub(before.trusted.1);
     // An exchange may be read while it is being counted: what was seen of it is there, and is not
@@ -105,7 +117,7 @@ fn arm(sticky: bool, now: &ArmTotals, before: &ArmTotals) -> ArmCounts {
         n,
         e,
         latency: Some(latency),
-        left: bins(&now.left.since(&before.left)),
+        left: bins(&now.left),
         latency_bad: sticky.then(|| now.first_bad.saturating_sub(before.first_bad)),
         slots: sticky.then_some(now.slots.max(now.bad_slots)),
         bad_slots: now.bad_slots,
@@ -119,7 +131,7 @@ fn arm(sticky: bool, now: &ArmTotals, before: &ArmTotals) -> ArmCounts {
 }
 
 fn bins(counts: &BinCounts) -> Bins {
-    let mut bins = Bins::default();
+    let mut bins = Bins::with_room(counts.bins());
     counts.iter().for_each(|(upper, count)| bins.add(upper, count));
     bins
 }

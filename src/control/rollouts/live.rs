@@ -259,22 +259,41 @@ impl Live {
 /// the state, so that a restart and an edit of the share need no move to be remembered.
 #[must_use]
 pub fn guided(rollout: &Rollout, policy: &Policy, epoch: u64, seed: u64) -> Guided {
+    let Guide { from, to, share, void, candidate, run, shadow } = guide(rollout, policy);
+    let compared = candidate.map(|candidate| Compared { candidate: candidate.to_owned(), epoch, seed });
+    let (from, to, void) = (from.to_owned(), to.to_owned(), void.map(str::to_owned));
+    Guided { from, to, share, void, compared, run, shadow }
+}
+
+/// The same within one weight epoch, without a copy: asked every second.
+#[derive(PartialEq)]
+pub(super) struct Guide<'a> {
+    from: &'a str,
+    to: &'a str,
+    share: Option<u32>,
+    void: Option<&'a str>,
+    /// The arm that is compared.
+    candidate: Option<&'a str>,
+    run: u64,
+    shadow: Option<u32>,
+}
+
+pub(super) fn guide<'a>(rollout: &'a Rollout, policy: &Policy) -> Guide<'a> {
+    let Identity { from, to, .. } = &rollout.identity;
+    let nothing =
+        Guide { from, to, share: None, void: None, candidate: None, run: rollout.run, shadow: None };
     // Between two rollouts the slots alone say which of them serves.
     if rollout.identity.scheme == Scheme::Slots && !rollout.is_live() {
-        let (Identity { from, to, .. }, run) = (rollout.identity.clone(), rollout.run);
-        return Guided { from, to, share: None, void: None, compared: None, run, shadow: None };
+        return nothing;
     }
     let share = rollout.canary_share();
     let compares = rollout.is_live() && share.is_some_and(|share| share.0 > 0 && share.0 < 1_000_000);
-    let compared = compares.then(|| Compared { candidate: rollout.candidate().to_owned(), epoch, seed });
-    Guided {
-        from: rollout.identity.from.clone(),
-        to: rollout.identity.to.clone(),
+    Guide {
         share: share.map(|share| share.0),
-        void: rollout.void_arm().map(str::to_owned),
-        compared,
-        run: rollout.run,
+        void: rollout.void_arm(),
+        candidate: compares.then(|| rollout.candidate()),
         shadow: policy.shadow.filter(|_| is_shadow(rollout)).map(|share| Share::of(share).0),
+        ..nothing
     }
 }
 

@@ -27,6 +27,7 @@ use crate::model::time::UnixMillis;
 use crate::plan::{Plan, Route, WeightSource};
 use crate::rollout::{Event, Outcome, Refused, Scene, transition, windows};
 
+use live::guide;
 pub use live::{Live, Remembered};
 pub use report::RolloutReport;
 
@@ -187,18 +188,19 @@ impl Rollouts {
         Some(outcome.map(|outcome| Decided { outcome, scene, second, tick }))
     }
 
-    /// Takes an outcome as the state from now on; gives whether the plan must change for it.
-    pub fn accept(&mut self, route: &Route, decided: &Decided, seed: u64, now: Now) -> bool {
+    /// Takes an outcome as the state from now on, out of what was decided; gives whether the plan must
+    /// change for it.
+    pub fn accept(&mut self, route: &Route, decided: &mut Decided, seed: u64, now: Now) -> bool {
         use crate::rollout::moves::{Analyze, Move};
         let Decided { outcome, scene, tick, .. } = decided;
         let (second, down) = (self.second(now), self.down);
         let Some(live) = self.lives.get_mut(&*route.name) else { return false };
-        let before = live.guided();
-        let was = std::mem::replace(&mut live.rollout, outcome.next.clone());
+        let was = std::mem::replace(&mut live.rollout, std::mem::take(&mut outcome.next));
         live.entered(&was, &route.name, &self.differences);
         if *tick {
             live.decided(&was, scene, decided.second);
         }
+        let policy = Arc::clone(&live.policy);
         if let Some(policy) = &route.policy {
             live.policy = Arc::clone(policy);
         }
@@ -212,10 +214,10 @@ impl Rollouts {
                 }
             }
         }
-        if !tick {
+        if !*tick {
             live.moved(&was, scene.monotonic, second);
         }
-        if live.guided() != before || steps {
+        if guide(&live.rollout, &live.policy) != guide(&was, &policy) || steps {
             live.next_epoch(seed);
             return true;
         }

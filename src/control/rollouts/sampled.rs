@@ -40,7 +40,9 @@ impl Sampled {
             return;
         }
         let arms = Arms { canary: trial.failed(Side::Canary), stable: trial.failed(Side::Stable) };
-        if last {
+        if arms.is_empty() {
+            // Most seconds end here: what is empty now has always been.
+        } else if last {
             self.open.remove(&trial.epoch);
             self.over.merge(arms);
         } else {
@@ -51,6 +53,9 @@ impl Sampled {
     /// The most frequent kinds, and when it began.
     #[must_use]
     pub fn suffered(&self) -> Suffered {
+        if self.over.is_empty() && self.open.is_empty() {
+            return Suffered::default();
+        }
         let mut all = self.over.clone();
         self.open.values().cloned().for_each(|arms| all.merge(arms));
         let top = |failed: &Failed, arm: &str| -> Vec<Failing> {
@@ -63,6 +68,10 @@ impl Sampled {
 }
 
 impl Arms {
+    fn is_empty(&self) -> bool {
+        self.canary.is_empty() && self.stable.is_empty()
+    }
+
     fn merge(&mut self, other: Self) {
         self.canary.merge(other.canary);
         self.stable.merge(other.stable);

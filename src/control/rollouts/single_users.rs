@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::counts::{Epoch, tick};
 use crate::analysis::{Analyzer, Finding, Policy, Verdict, Waiting, policy::Preset};
-use crate::ledger::trial::{Ended, Fate, Placement, Side, Trial, TrialTotals};
+use crate::ledger::trial::{Ended, Fate, Placement, Read, Side, Trial, TrialTotals};
 use crate::model::WorkerId;
 use crate::spec::rollout::OnClientErrors;
 
@@ -86,7 +86,7 @@ impl Route {
         let trial = Trial::new(1, 2, seed, Vec::new());
         let epoch = Epoch { w: self.w, step: 0, sticky: self.sticky };
         let mut analyzer = Analyzer::new(policy, f64::from(self.rps));
-        let mut before = TrialTotals::default();
+        let (mut before, mut read) = (TrialTotals::default(), Read::default());
         let mut findings = Vec::new();
         for second in 0..seconds {
             let mut events: Vec<(u64, bool)> = (0..self.rps).map(|_| (dice.u64(0..1_000), false)).collect();
@@ -101,7 +101,7 @@ impl Route {
             if analyzer.is_warm(second + 1) {
                 trial.warmed();
             }
-            let totals = trial.totals(second);
+            let totals = trial.totals_since(&mut read, second);
             findings.push(analyzer.tick(policy, &tick(epoch, second, &totals, &before)));
             before = totals;
         }
