@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::Parser as _;
 use serde_json::Value;
+use switchback::cli::Cli;
 use switchback::ledger::Book;
 use switchback::model::{FailureReason, Overlay, RejectReason, UnroutedReason, names};
 use switchback::plan::{Compiled, Inputs, compile};
@@ -66,6 +68,64 @@ fn every_example_loads_without_a_warning_and_is_listed() {
         assert_eq!(load(&name, &text).warnings, [], "{name}");
         assert!(readme.contains(&format!("[{name}]({name})")), "README.md does not list {name}");
     }
+}
+
+/// Pages that are read to be copied from, with the kind of their fenced blocks.
+fn printed(kind: &str) -> Vec<(String, String)> {
+    let pages = [("README.md", folder().join("../README.md")), ("recipes.md", folder().join("recipes.md"))];
+    let mut found = Vec::new();
+    for (name, path) in pages {
+        let page = fs::read_to_string(path).unwrap();
+        // Between two fences; a block begins with its kind.
+        let blocks = page.split("\n```").skip(1).step_by(2);
+        let blocks = blocks.filter_map(|block| block.strip_prefix(kind)?.strip_prefix('\n'));
+        found.extend(blocks.map(|block| (name.to_owned(), format!("{block}\n"))));
+    }
+    found
+}
+
+#[test]
+fn every_printed_file_loads_without_a_warning() {
+    let (root, files) = (schema(), printed("yaml"));
+    assert!(files.len() >= 14, "{files:?}");
+    for (page, text) in files {
+        assert_eq!(load(&page, &text).warnings, [], "{page}: {text}");
+        let value: Value = serde_saphyr::from_str(&text).unwrap();
+        satisfies(&value, &root, &root).unwrap_or_else(|why| panic!("{page}: {why}"));
+    }
+}
+
+/// Words of a line as a shell sees them: quotes hold together, `#` begins a comment, `&&` and `|` end it.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+    for one in line.chars().chain([' ']) {
+        match (quote, one) {
+            (None, '\'' | '"') => quote = Some(one),
+            (Some(open), _) if one == open => quote = None,
+            (None, ' ') if word.is_empty() => {}
+            (None, ' ') => words.push(std::mem::take(&mut word)),
+            _ => word.push(one),
+        }
+    }
+    let end = words.iter().position(|word| word.starts_with('#') || word == "&&" || word == "|");
+    words.truncate(end.unwrap_or(words.len()));
+    words
+}
+
+#[test]
+fn every_printed_command_is_one() {
+    let mut read = 0;
+    for (page, text) in printed("sh") {
+        for line in text.lines() {
+            let line = line.replace("cargo run --release -- ", "switchback ");
+            let words = words(&line);
+            if words.first().is_some_and(|word| word == "switchback") {
+                read += 1;
+                Cli::try_parse_from(&words).unwrap_or_else(|why| panic!("{page}: {line}\n{why}"));
+            }
+        }
+    }
+    assert!(read >= 30, "{read} commands");
 }
 
 /// Every key of every block of the schema, and whether its feature is built.
