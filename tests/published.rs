@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use serde_json::Value;
 use switchback::cli::Cli;
 use switchback::ledger::Book;
@@ -289,6 +289,24 @@ fn the_reference_names_every_metric_with_its_kind_and_labels() {
     let known: BTreeSet<&str> = names::ALL.iter().map(|family| family.name).collect();
     let named = rows.iter().map(|row| row[0].as_str()).filter(|name| name.starts_with("switchback_"));
     assert_eq!(named.filter(|name| !known.contains(name)).count(), 0, "a metric that does not exist");
+}
+
+#[test]
+fn the_reference_names_every_request_of_the_api_and_every_verb_of_the_command_line() {
+    let readme = readme();
+    let section = |title: &str| readme.split(title).nth(1).unwrap().split("\n## ").next().unwrap();
+    let (api, line) = (section("\n## The admin API\n"), section("\n## The command line\n"));
+    // The document the API serves of itself is held against its router elsewhere.
+    let described = fs::read_to_string(folder().join("../src/admin/openapi.rs")).unwrap();
+    let described = described.split("#[cfg(test)]").next().unwrap();
+    let paths = described.split('"').filter(|text| text.starts_with('/') && !text.starts_with("/components"));
+    let paths: BTreeSet<&str> = paths.collect();
+    assert!(paths.len() >= 24, "{paths:?}");
+    let missing: Vec<_> = paths.into_iter().filter(|path| !api.contains(&format!(" {path}`"))).collect();
+    assert_eq!(missing, Vec::<&str>::new(), "requests that config/README.md does not name");
+    for verb in Cli::command().get_subcommands().map(clap::Command::get_name) {
+        assert!(line.contains(&format!("| `{verb}")), "config/README.md does not name `{verb}`");
+    }
 }
 
 #[test]
