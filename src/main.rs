@@ -1,4 +1,6 @@
 //! The switchback binary: argv to exit code, and the choice of allocator.
+//!
+//! It exists so that everything else is a library that tests can use. It must never decide anything.
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]

@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::{CommandFactory as _, Parser as _};
 use serde_json::Value;
+use switchback::cli::Cli;
 use switchback::ledger::Book;
 use switchback::model::{FailureReason, Overlay, RejectReason, UnroutedReason, names};
 use switchback::plan::{Compiled, Inputs, compile};
@@ -66,6 +68,64 @@ fn every_example_loads_without_a_warning_and_is_listed() {
         assert_eq!(load(&name, &text).warnings, [], "{name}");
         assert!(readme.contains(&format!("[{name}]({name})")), "README.md does not list {name}");
     }
+}
+
+/// Pages that are read to be copied from, with the kind of their fenced blocks.
+fn printed(kind: &str) -> Vec<(String, String)> {
+    let pages = [("README.md", folder().join("../README.md")), ("recipes.md", folder().join("recipes.md"))];
+    let mut found = Vec::new();
+    for (name, path) in pages {
+        let page = fs::read_to_string(path).unwrap();
+        // Between two fences; a block begins with its kind.
+        let blocks = page.split("\n```").skip(1).step_by(2);
+        let blocks = blocks.filter_map(|block| block.strip_prefix(kind)?.strip_prefix('\n'));
+        found.extend(blocks.map(|block| (name.to_owned(), format!("{block}\n"))));
+    }
+    found
+}
+
+#[test]
+fn every_printed_file_loads_without_a_warning() {
+    let (root, files) = (schema(), printed("yaml"));
+    assert!(files.len() >= 14, "{files:?}");
+    for (page, text) in files {
+        assert_eq!(load(&page, &text).warnings, [], "{page}: {text}");
+        let value: Value = serde_saphyr::from_str(&text).unwrap();
+        satisfies(&value, &root, &root).unwrap_or_else(|why| panic!("{page}: {why}"));
+    }
+}
+
+/// Words of a line as a shell sees them: quotes hold together, `#` begins a comment, `&&` and `|` end it.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+    for one in line.chars().chain([' ']) {
+        match (quote, one) {
+            (None, '\'' | '"') => quote = Some(one),
+            (Some(open), _) if one == open => quote = None,
+            (None, ' ') if word.is_empty() => {}
+            (None, ' ') => words.push(std::mem::take(&mut word)),
+            _ => word.push(one),
+        }
+    }
+    let end = words.iter().position(|word| word.starts_with('#') || word == "&&" || word == "|");
+    words.truncate(end.unwrap_or(words.len()));
+    words
+}
+
+#[test]
+fn every_printed_command_is_one() {
+    let mut read = 0;
+    for (page, text) in printed("sh") {
+        for line in text.lines() {
+            let line = line.replace("cargo run --release -- ", "switchback ");
+            let words = words(&line);
+            if words.first().is_some_and(|word| word == "switchback") {
+                read += 1;
+                Cli::try_parse_from(&words).unwrap_or_else(|why| panic!("{page}: {line}\n{why}"));
+            }
+        }
+    }
+    assert!(read >= 25, "{read} commands");
 }
 
 /// Every key of every block of the schema, and whether its feature is built.
@@ -229,6 +289,24 @@ fn the_reference_names_every_metric_with_its_kind_and_labels() {
     let known: BTreeSet<&str> = names::ALL.iter().map(|family| family.name).collect();
     let named = rows.iter().map(|row| row[0].as_str()).filter(|name| name.starts_with("switchback_"));
     assert_eq!(named.filter(|name| !known.contains(name)).count(), 0, "a metric that does not exist");
+}
+
+#[test]
+fn the_reference_names_every_request_of_the_api_and_every_verb_of_the_command_line() {
+    let readme = readme();
+    let section = |title: &str| readme.split(title).nth(1).unwrap().split("\n## ").next().unwrap();
+    let (api, line) = (section("\n## The admin API\n"), section("\n## The command line\n"));
+    // The document the API serves of itself is held against its router elsewhere.
+    let described = fs::read_to_string(folder().join("../src/admin/openapi.rs")).unwrap();
+    let described = described.split("#[cfg(test)]").next().unwrap();
+    let path = |text: &&str| text.starts_with('/') && !text.contains(' ') && !text.starts_with("/components");
+    let paths: BTreeSet<&str> = described.split('"').filter(path).collect();
+    assert!(paths.len() >= 24, "{paths:?}");
+    let missing: Vec<_> = paths.into_iter().filter(|path| !api.contains(&format!(" {path}`"))).collect();
+    assert_eq!(missing, Vec::<&str>::new(), "requests that config/README.md does not name");
+    for verb in Cli::command().get_subcommands().map(clap::Command::get_name) {
+        assert!(line.contains(&format!("| `{verb}")), "config/README.md does not name `{verb}`");
+    }
 }
 
 #[test]

@@ -182,6 +182,51 @@ fn pure_modules_do_nothing() {
 }
 
 #[test]
+fn a_published_plan_cannot_change() {
+    // What many readers hold without a lock must be plain values: the types allow no other writer.
+    let words = ["Mutex", "RwLock", "RefCell", "Cell<", "OnceLock", "Atomic"];
+    let mut findings = Vec::new();
+    for source in sources().iter().filter(|source| source.module == "plan") {
+        for (number, line) in source.code.iter().enumerate().filter(|(_, line)| !is_comment(line)) {
+            for word in words.iter().filter(|word| line.contains(**word)) {
+                findings.push(format!("{}:{}: {word}", source.path, number + 1));
+            }
+        }
+    }
+    report("a plan is replaced, never changed; numbers that move are in the ledger", &findings);
+}
+
+#[test]
+fn every_invariant_names_tests_that_exist() {
+    let map = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let section = map.split("//! # Invariants\n").nth(1).unwrap().split("//! # ").next().unwrap();
+    let numbered = |line: &str| line.split('.').next().is_some_and(|start| start.parse::<u8>().is_ok());
+    let (mut file, mut found) = (String::new(), Vec::<(String, usize)>::new());
+    let mut findings = Vec::new();
+    for line in section.lines().map(|line| line.trim_start_matches("//!").trim()) {
+        if numbered(line) {
+            found.push((line.to_owned(), 0));
+        }
+        for name in line.split('`').skip(1).step_by(2) {
+            if Path::new(name).extension().is_some_and(|ending| ending == "rs") {
+                file = fs::read_to_string(root().join(name)).unwrap_or_default();
+            } else if name.contains('_') {
+                if let Some((_, tests)) = found.last_mut() {
+                    *tests += 1;
+                }
+                if !file.contains(&format!("fn {name}(")) {
+                    findings.push(format!("{name} is not where it is said to be"));
+                }
+            }
+        }
+    }
+    assert_eq!(found.len(), 12, "{found:?}");
+    let bare = found.into_iter().filter(|(_, tests)| *tests == 0);
+    findings.extend(bare.map(|(invariant, _)| format!("no test: {invariant}")));
+    report("invariants of src/lib.rs", &findings);
+}
+
+#[test]
 fn nothing_panics_by_choice() {
     let banned = [".unwrap()", ".expect(", "panic!(", "todo!(", "unimplemented!(", "unreachable!("];
     let mut findings = Vec::new();

@@ -1,4 +1,7 @@
 //! What a scrape shows beyond the ledger: the plan's arms, limits and listeners.
+//!
+//! It exists because these are no counts: they are read from the plan in force at the moment of the scrape.
+//! It must never add a series that a request could cause.
 
 use std::sync::Arc;
 

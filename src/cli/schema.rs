@@ -1,4 +1,6 @@
 //! `schema`: the JSON Schema of a configuration file, for editors.
+//!
+//! Made from the very types that read a file, so that it cannot drift. It must never look at a file.
 
 use std::io;
 

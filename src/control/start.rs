@@ -1,4 +1,6 @@
 //! Starts the control plane: controller, watcher, hang-ups, ticker.
+//!
+//! Every task of the control plane begins here and nowhere else. It must never be needed by a request.
 
 use std::sync::{Arc, Mutex};
 

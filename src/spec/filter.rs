@@ -1,4 +1,6 @@
 //! Filters as written: header edits, rewrite, redirect, fixed response.
+//!
+//! Text and places only; what they mean is compiled in `plan`. It must never check one key against another.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,7 @@
 //! Process-wide blocks as written: admin, metrics address, shutdown, access log.
+//!
+//! Defaults live next to the key they belong to, and nowhere else. It must never read a file or the
+//! environment.
 
 use schemars::JsonSchema;
 use serde::Deserialize;

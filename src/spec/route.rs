@@ -1,4 +1,7 @@
 //! Routes as written: what they match, how they divide traffic, what they change.
+//!
+//! Defaults live next to the key they belong to, and nowhere else. It must never check one key against another:
+//! that is compiling, where everything wrong is told at once.
 
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -1,4 +1,6 @@
 //! Conditions as written: predicates over text, matches of routes, `when` of overrides.
+//!
+//! Values stay text as it was written: `no` is "no". It must never compile or compare anything.
 
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -1,4 +1,6 @@
 //! Splits as written: arms, sticky keys, overrides, blue-green slots.
+//!
+//! Maps keep no order, because key order never matters. It must never give an arm a default share.
 
 use std::collections::BTreeMap;
 

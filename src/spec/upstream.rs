@@ -1,4 +1,6 @@
 //! Upstreams as written: endpoints, balancing, connections, limits.
+//!
+//! Defaults live next to the key they belong to, and nowhere else. It must never look up a name.
 
 use schemars::JsonSchema;
 use serde::Deserialize;

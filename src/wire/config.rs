@@ -1,4 +1,6 @@
 //! Configurations that were in force, and the way back to one.
+//!
+//! Shared by the API and the command line, so that both say the same. It must never carry a secret.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

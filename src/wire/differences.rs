@@ -1,4 +1,6 @@
 //! What mirrored requests were answered differently, as operators see it.
+//!
+//! Shared by the API and the command line. It must never carry a value that was not cleared to be shown.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,6 @@
 //! Breakers: what operators ask of them, and what they are told.
+//!
+//! Shared by the API and the command line. It must never know how a breaker works.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,7 @@
 //! A route as operators see it: its arms, their weights, and what the last minute showed.
+//!
+//! Shared by the API, the page and the command line. A field once published keeps its name and meaning; it
+//! must never be computed here.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,6 @@
 //! An objective as operators see it: what is left of its error budget, and how fast it goes.
+//!
+//! Shared by the API, the page and the command line. It must never be computed here.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

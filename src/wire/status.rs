@@ -1,4 +1,7 @@
 //! The process as a whole: ready or not, which configuration, which listeners.
+//!
+//! Shared by the API, the page and the command line. A field once published keeps its name and meaning; it
+//! must never be computed here.
 
 use std::collections::BTreeMap;
 

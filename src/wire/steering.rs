@@ -1,4 +1,6 @@
 //! Who gets an arm by other means than weight: overrides, pins, and what a drain leaves.
+//!
+//! Shared by the API and the command line. It must never name a user.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,7 @@
 //! What operators ask for and what the program answers that it did.
+//!
+//! Unknown keys of a body are refused, so that a misspelt wish is never half obeyed. It must never decide what
+//! is allowed.
 
 use std::collections::BTreeMap;
 

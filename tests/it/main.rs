@@ -56,6 +56,7 @@ mod overrides;
 mod pins;
 mod proofs;
 mod rate_limit;
+mod recipes;
 mod recording;
 mod reload;
 mod retries;

@@ -1,4 +1,6 @@
 //! How a rollout is, for whoever shows it.
+//!
+//! One place says it, so that API, page, metrics and notices agree. It must never decide anything.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,7 @@
 //! Filters: header edits, rewrites, redirects and fixed responses, checked and prebuilt.
+//!
+//! What can be built before a request comes is built here. It must never let an edit touch the headers that
+//! frame a message.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderName, HeaderValue, StatusCode};

@@ -1,4 +1,6 @@
 //! Listeners: addresses, bounds, and the rule that a reload never moves a socket.
+//!
+//! It must never open a socket, nor guess an address.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

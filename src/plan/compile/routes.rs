@@ -1,4 +1,7 @@
 //! Routes: names, matches, arms, timeouts; the place where a route's parts come together.
+//!
+//! Every part reports its own mistakes, so that all of them are told at once. It must never leave half a route
+//! in a plan.
 
 use std::cmp::Reverse;
 use std::sync::Arc;

@@ -1,4 +1,7 @@
 //! Conditions: predicates, names, hosts and paths from text to their compiled form.
+//!
+//! A condition means what the Kubernetes Gateway API says it means. It must never change what is compared: what
+//! is matched is what is forwarded.
 
 use http::{HeaderName, HeaderValue, Method};
 

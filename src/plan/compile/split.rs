@@ -1,4 +1,6 @@
 //! Splits: arms and their weights, slots, sticky keys, overrides, blue-green as two arms.
+//!
+//! It must never lay out buckets by the order of keys in the file, nor move an arm because of a sibling.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,6 @@
 //! Upstreams: endpoint addresses, references, bounds.
+//!
+//! It must never look up a name: that happens off the request path, again and again.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
