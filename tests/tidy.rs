@@ -50,7 +50,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     // rollout beyond the drawn table: `simulate` replays a recording through the state machine itself.
-    ("cli", &["model", "spec", "split", "plan", "ledger", "analysis", "rollout", "wire", "fetch"]),
+    // certs as well: `check` must refuse what a start would.
+    ("cli", &["model", "spec", "split", "plan", "certs", "ledger", "analysis", "rollout", "wire", "fetch"]),
     ("app", &["*"]),
     ("main", &["app", "cli"]),
 ];

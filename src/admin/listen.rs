@@ -27,9 +27,9 @@ use tower::ServiceExt;
 use crate::certs::{Certificates, Served};
 
 /// Connections at once; more wait in the backlog.
-const MAX_CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 1024;
 /// From the start of a connection or the last answer to the end of the next head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// From accept to the end of the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest request head, in bytes.

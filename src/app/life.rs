@@ -124,9 +124,17 @@ async fn end(proxy: Proxy, replaced: bool, told: &mut Told) {
             proxy.stop().await;
         }
     };
+    let twice = async {
+        // What made it leave was no word to end: the first of these still finds it draining.
+        if replaced {
+            told.stop().await;
+            tracing::info!("told to end; it drains for its successor already");
+        }
+        told.stop().await;
+    };
     tokio::select! {
         () = leaving => tracing::info!("drained"),
-        () = told.stop() => tracing::warn!("told twice: ending at once"),
+        () = twice => tracing::warn!("told twice: ending at once"),
     }
 }
 

@@ -39,6 +39,8 @@ use crate::upstream::{dns, watching};
 const CANNOT_START: [&str; 2] = ["unreadable", "bad-address"];
 /// Breakers that turned and are not yet in the journal, at most.
 const TURNS: usize = 64;
+/// How long a start waits for names.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
 /// How long workers may take beyond their grace before the process ends without them.
 const LAST_CALL: Duration = Duration::from_secs(1);
 
@@ -109,7 +111,9 @@ pub async fn start_with(
     let base = control::load::base(path);
     let tokens = Tokens::open(&plan.process.admin, &base, &booted.state_dir).map_err(cannot)?;
     let mut names = dns::Names::new(Resolver::new(nameserver(&env)?));
-    for failure in names.resolve(&plan).await {
+    // A name server that keeps silent must not keep everybody else waiting.
+    let looked = tokio::time::timeout(FIRST_LOOK, names.resolve(&plan)).await;
+    for failure in looked.unwrap_or_else(|_| vec!["some names are still being looked up".to_owned()]) {
         tracing::warn!("name lookup failed, its endpoint has no address yet: {failure}");
     }
     Ok(Assembly { booted, clock, base, names }.spawn(sockets, tokens).await)

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::analysis::unknown_zones;
+use crate::certs::Certificates;
 use crate::ledger::Book;
-use crate::model::{Diagnostic, Overlay, Place};
+use crate::model::{Diagnostic, Overlay, Place, Severity};
 use crate::plan::{Compiled, Inputs, Lists, compile};
 use crate::spec::parse::MAX_FILE_BYTES;
 use crate::spec::{self, Source, Spec};
@@ -61,17 +62,28 @@ pub fn open(path: &Path) -> Result<Opened, Failed> {
         previous: None,
         now: now(),
     };
-    let unknown = unknown_zones(&spec, knows_zone);
+    let (mut refused, mut warnings) = (unknown_zones(&spec, knows_zone), missing_secrets(&base(path), &spec));
+    for one in certificates(&base(path), &spec) {
+        if one.severity == Severity::Warning { warnings.push(one) } else { refused.push(one) }
+    }
     match compile(inputs) {
-        Ok(mut compiled) if unknown.is_empty() => {
-            compiled.warnings.extend(missing_secrets(&base(path), &spec));
+        Ok(mut compiled) if refused.is_empty() => {
+            compiled.warnings.extend(warnings);
             Ok(Opened { compiled, sources })
         }
-        Ok(_) => Err(Failed { findings: unknown, sources, unreadable: false }),
+        Ok(_) => Err(Failed { findings: refused, sources, unreadable: false }),
         Err(mut findings) => {
-            findings.extend(unknown);
+            findings.extend(refused);
             Err(Failed { findings, sources, unreadable: false })
         }
+    }
+}
+
+/// What a start would find wrong with the certificates that listeners serve.
+fn certificates(base: &Path, spec: &Spec) -> Vec<Diagnostic> {
+    match Certificates::new(base.to_owned()) {
+        Ok(certificates) => certificates.prepare(spec, now()),
+        Err(why) => vec![Diagnostic::error("unusable-certificate", why)],
     }
 }
 

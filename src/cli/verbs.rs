@@ -5,7 +5,7 @@
 
 use clap::Args;
 
-use super::remote::{AdminArgs, Outcome, Remote, encode, finish, pretty, route_path};
+use super::remote::{AdminArgs, Failed, Outcome, Remote, encode, finish, pretty, route_path};
 use super::why::{Based, Why};
 use super::{Exit, remote_text};
 use crate::wire;
@@ -21,6 +21,9 @@ pub struct WeightsArgs {
     /// Return to the weights of the file
     #[arg(long)]
     pub reset: bool,
+    /// Even if no arm has weight then
+    #[arg(long)]
+    pub force: bool,
     /// Why.
     #[command(flatten)]
     pub why: Why,
@@ -88,6 +91,11 @@ fn arm_weight(text: &str) -> Result<(String, u32), String> {
 /// Sets the weights of a route, or returns to the file's.
 #[must_use]
 pub fn weights(args: &WeightsArgs) -> Exit {
+    if !args.reset && !args.force && args.weights.iter().all(|(_, weight)| *weight == 0) {
+        let why = "no arm would have weight, and everybody would get 503: arms that are not named get 0. \
+                   Name the arm that shall serve as well, such as stable=100, or say --force";
+        return finish(Err(Failed(Exit::Refused, why.to_owned())));
+    }
     let asked = wire::Weights {
         weights: (!args.reset).then(|| args.weights.iter().cloned().collect()),
         reset: args.reset,

@@ -174,7 +174,8 @@ impl Controller {
     ) -> Result<ReloadDone, Refusal> {
         let present = self.publisher.current().generation;
         order::check(Direction::TowardCanary, expected, present).map_err(|found| mismatch(found, present))?;
-        let Some((generation, earlier)) = self.earlier.at(generation) else {
+        let known = Some(generation).filter(|generation| *generation <= present);
+        let Some((generation, earlier)) = known.and_then(|generation| self.earlier.at(generation)) else {
             let known: Vec<String> =
                 self.earlier.entries().iter().map(|entry| entry.generation.to_string()).collect();
             let message = format!("no configuration of generation {generation} is known");

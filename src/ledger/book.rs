@@ -123,7 +123,8 @@ const BUDGET_FLOOR: u64 = 100;
 /// Live state of one upstream: requests in flight and retries per worker.
 #[derive(Debug)]
 pub struct UpstreamCell {
-    begun: Box<[CachePadded<[Counter; 2]>]>,
+    /// Admitted and ended; of these the ones whose answer began, and ended.
+    begun: Box<[CachePadded<[Counter; 4]>]>,
     /// Request bodies begun and ended, of admitted requests.
     uploads: Box<[CachePadded<[Counter; 2]>]>,
     budgets: Box<[CachePadded<Budget>]>,
@@ -153,7 +154,7 @@ impl UpstreamCell {
     pub fn enter(&self, worker: WorkerId, limit: u32) -> bool {
         let Some(own) = self.begun.get(worker.0) else { return true };
         let few = u64::from(limit) / (16 * self.begun.len() as u64);
-        if limit > 0 && in_flight(own) >= few && self.in_flight() >= u64::from(limit) {
+        if limit > 0 && in_flight(&own[..2]) >= few && self.in_flight() >= u64::from(limit) {
             return false;
         }
         own[0].add(1);
@@ -196,6 +197,13 @@ impl UpstreamCell {
         }
     }
 
+    /// The answer of an admitted request begins to pass to its client, or no longer does.
+    pub fn answering(&self, worker: WorkerId, ends: bool) {
+        if let Some(own) = self.begun.get(worker.0) {
+            own[2 + usize::from(ends)].add(1);
+        }
+    }
+
     /// A request body begins, or ends.
     pub fn uploading(&self, worker: WorkerId, ends: bool) {
         if let Some(own) = self.uploads.get(worker.0) {
@@ -203,22 +211,26 @@ impl UpstreamCell {
         }
     }
 
-    /// Whether at least half of the requests in flight wait for the rest of their own bodies: then it
-    /// is their clients that leave no room for others.
+    /// Whether at least half of the requests in flight wait for the rest of their own bodies, or for
+    /// their clients to take what is answered: then it is these that leave no room for others.
     #[must_use]
     pub fn is_held_by_clients(&self) -> bool {
-        2 * self.uploads.iter().map(|pair| in_flight(pair)).sum::<u64>() >= self.in_flight().max(1)
+        let uploads: u64 = self.uploads.iter().map(|pair| in_flight(&pair[..])).sum();
+        let answers: u64 = self.begun.iter().map(|own| in_flight(&own[2..])).sum();
+        2 * (uploads + answers) >= self.in_flight().max(1)
     }
 
     /// Requests in flight over all workers.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
-        self.begun.iter().map(|pair| in_flight(pair)).sum()
+        self.begun.iter().map(|own| in_flight(&own[..2])).sum()
     }
 }
 
-fn in_flight(pair: &[Counter; 2]) -> u64 {
-    pair[0].get().saturating_sub(pair[1].get())
+/// How many of what began have not ended.
+fn in_flight(pair: &[Counter]) -> u64 {
+    let count = |at: usize| pair.get(at).map_or(0, Counter::get);
+    count(0).saturating_sub(count(1))
 }
 
 /// Route, arm, upstream.

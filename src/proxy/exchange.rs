@@ -44,6 +44,8 @@ pub struct Exchange {
     stood: bool,
     /// The arm whose upstream admitted it, or whose stand-in did, to be told of its end.
     admitted: Option<(ArmIx, bool)>,
+    /// The answer is passing to the client.
+    answering: bool,
     status: u16,
     failure: Option<FailureReason>,
     /// What the chosen arm answered, and when, that was its failure.
@@ -95,6 +97,7 @@ impl Exchange {
             blame: None,
             stood: false,
             admitted: None,
+            answering: false,
             status: 0,
             failure: None,
             own: None,
@@ -176,7 +179,11 @@ impl Exchange {
 
     fn leave(&mut self) {
         let Some((arm, stood)) = self.admitted.take() else { return };
+        let answering = std::mem::take(&mut self.answering);
         if let Some(found) = self.upstream_of(arm, stood) {
+            if answering {
+                found.cell.answering(self.worker.id, true);
+            }
             found.cell.leave(self.worker.id);
         }
         self.upload.iter().for_each(|upload| upload.left());
@@ -236,6 +243,10 @@ impl Exchange {
     pub fn head(&mut self, status: StatusCode, after: Duration) {
         self.status = status.as_u16();
         self.upstream_time = Some(after);
+        if let Some((arm, stood)) = self.admitted.filter(|_| !self.answering) {
+            self.answering = true;
+            self.upstream_of(arm, stood).inspect(|found| found.cell.answering(self.worker.id, false));
+        }
         self.sampled.iter_mut().for_each(|sampled| sampled.head(status.as_u16()));
         if status.is_server_error() {
             if self.failure.is_none() && self.choice.is_some_and(|choice| choice.arm == self.answered) {

@@ -120,7 +120,11 @@ pub fn barred(exchange: &mut Exchange, route: &Route, arm: ArmIx, tried: u64) ->
         });
     }
     upstream.watch.as_ref().filter(|watch| watch.cell.is_dead() && route.redistribute)?;
-    let alive = |upstream: &Upstream| !upstream.watch.as_ref().is_some_and(|watch| watch.cell.is_dead());
+    let alive = |upstream: &Upstream| {
+        let dead = upstream.watch.as_ref().is_some_and(|watch| watch.cell.is_dead());
+        // One whose breaker is open would send it on, or away.
+        !dead && upstream.breaker.as_ref().is_none_or(|breaker| breaker.cell.is_closed())
+    };
     let others = route.arms.iter().zip(0_u8..).filter(|(_, at)| tried & (1 << at) == 0);
     let mut others = others;
     let somebody = others.any(|(other, _)| other.weight > 0 && alive(&other.upstream));

@@ -35,6 +35,8 @@ const METADATA: [IpAddr; 3] = [
 pub struct Names {
     resolver: Resolver,
     known: BTreeMap<Arc<str>, Known>,
+    /// A look was given up before its end.
+    unfinished: bool,
 }
 
 /// What is known of one name.
@@ -50,7 +52,7 @@ impl Names {
     /// None yet.
     #[must_use]
     pub fn new(resolver: Resolver) -> Self {
-        Self { resolver, known: BTreeMap::new() }
+        Self { resolver, known: BTreeMap::new(), unfinished: false }
     }
 
     /// Looks up every name of the plan whose time has come, and tells its endpoints; returns what began
@@ -63,6 +65,7 @@ impl Names {
         let mut due = names.into_iter().filter(|name| self.known.get(name).is_none_or(|one| one.due <= now));
         let due: Vec<Arc<str>> = due.by_ref().collect();
         let mut failed = Vec::new();
+        self.unfinished = true;
         for some in due.chunks(AT_ONCE) {
             let mut asked = JoinSet::new();
             for name in some {
@@ -79,6 +82,7 @@ impl Names {
             }
             self.tell(plan);
         }
+        self.unfinished = false;
         failed
     }
 
@@ -127,6 +131,7 @@ impl Names {
         loop {
             let soonest = self.known.values().map(|known| known.due).min();
             let pause = soonest.map_or(EVERY, |due| due.saturating_duration_since(Instant::now()).min(EVERY));
+            let pause = if self.unfinished { Duration::ZERO } else { pause };
             // Whether a plan came or the time, the plan in force is looked through.
             if let Ok(Err(_)) = tokio::time::timeout(pause, published.changed()).await {
                 return;
@@ -156,11 +161,13 @@ fn is_allowed(address: SocketAddr, process: &Process) -> bool {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast() || v4.is_multicast(),
         IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_multicast(),
     };
-    let admin = process.admin_address.parse().ok();
+    // A name of the machine itself is all of its own addresses.
+    let admin = process.admin_address.replace("localhost:", "127.0.0.1:").parse().ok();
     let own = [admin, process.metrics_address];
+    let within = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
     let ours = own.into_iter().flatten().any(|own: SocketAddr| {
-        let everywhere = own.ip().is_unspecified() && ip.is_loopback();
-        own.port() == address.port() && (own.ip().to_canonical() == ip || everywhere || ip.is_unspecified())
+        let same = own.ip().to_canonical() == ip || within(own.ip().to_canonical()) && within(ip);
+        own.port() == address.port() && same
     });
     !link_local && !METADATA.contains(&ip) && !ours
 }

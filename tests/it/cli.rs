@@ -356,3 +356,22 @@ fn a_failure_says_what_to_do_next() {
 fn canary_folder() -> Site {
     canary("{ stable: 1 }")
 }
+
+#[test]
+fn certificates_that_a_start_would_refuse_are_refused() {
+    let site = Site::new(&format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:@web@\", tls: {{ certificates: [{{ cert: web.crt, key: web.key }}] }} }}]\n\
+         {GOOD}routes: [{{ name: all, split: {{ stable: 1 }} }}]\n"
+    ));
+    let ended = run(&site, &["check", &file(&site)]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(said(&ended).contains("unusable-certificate"), "{ended:?}");
+}
+
+#[test]
+fn weights_that_leave_nobody_to_answer_are_asked_about() {
+    let site = Site::new(&format!("{GOOD}routes: [{{ name: all, split: {{ stable: 9, canary: 1 }} }}]\n"));
+    let ended = run(&site, &["weights", "all", "canary=0"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(said(&ended).contains("everybody would get 503"), "{ended:?}");
+}

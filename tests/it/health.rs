@@ -573,3 +573,21 @@ fn what_cannot_work_is_refused() {
         assert!(done.err.contains(code) || done.out.contains(code), "{keys}: {done:?}");
     }
 }
+
+#[test]
+fn an_arm_that_looks_dead_is_asked_when_the_other_one_has_an_open_breaker() {
+    let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
+    down(&stable);
+    let proxy = Proxy::start(&format!(
+        "upstreams: {{ stable: {{ endpoints: [\"{}\"], {PROBES} }}, canary: {{ endpoints: [\"{}\"], breaker: {{}} }} }}\n\
+         routes: [{{ name: all, split: {{ stable: 1, canary: 1 }} }}]\n",
+        stable.url(),
+        canary.url()
+    ));
+    let opened = proxy.verb("/api/v1/upstreams/canary/breaker", &json!({ "state": "open" }));
+    proxy.admin(&opened).expect_status(200);
+    eventually("stable looks dead", || proxy.read("/api/v1/status")["allOut"] == json!(["stable"]));
+    for _ in 0..40 {
+        assert_eq!(proxy.ask(&get("/")).expect_status(200).origin(), "stable");
+    }
+}

@@ -376,8 +376,10 @@ fn an_earlier_configuration_serves_until_the_file_changes() {
         let asked = json!({ "generation": generation, "reason": "pages fail" });
         proxy.admin(&proxy.verb("/api/v1/config/rollback", &asked))
     };
-    let unknown = back(&proxy, 0).expect_status(404).json();
-    assert_eq!(unknown["code"], "unknown-generation", "{unknown:#}");
+    for generation in [0, 999] {
+        let unknown = back(&proxy, generation).expect_status(404).json();
+        assert_eq!(unknown["code"], "unknown-generation", "{unknown:#}");
+    }
     let done = back(&proxy, good).expect_status(200).json();
     assert_eq!(done["warnings"][0]["code"], "rolled-back", "{done:#}");
     assert_eq!(all_on(&proxy), "stable");

@@ -17,6 +17,13 @@ use crate::control::refusal::{Refusal, RefusalKind, find, mismatch};
 use crate::plan::Route;
 use crate::rollout::flip::{Move, Phase};
 
+/// What a slot is: of another one nothing was tried.
+fn identity(route: &Route, slot: &str) -> String {
+    let arm = route.arms.iter().find(|arm| *arm.name == *slot);
+    let urls = arm.map(|arm| arm.upstream.endpoints.iter().map(|one| &*one.cell.url).collect::<Vec<_>>());
+    format!("{:x} {urls:?}", route.fingerprint)
+}
+
 impl Controller {
     /// An operator asks for a flip; the answer goes when it is done, or refused.
     pub(in crate::control) async fn flip(&mut self, ask: FlipAsk, reply: Reply) {
@@ -70,13 +77,13 @@ impl Controller {
             return;
         };
         let (told, run, name) = (self.flips.told.clone(), live.flip.run, name.to_owned());
-        let trial = Trial::of(route, &live.flip.idle);
+        let (trial, of) = (Trial::of(route, &live.flip.idle), identity(route, &live.flip.idle));
         let task = tokio::spawn(async move {
             let failed = smoke::smoke(trial).await;
             // A controller that is gone needs no answer.
             let _ = told.send(Smoked { route: name, run, failed }).await;
         });
-        live.trying = Some(Trying { asked, task });
+        live.trying = Some(Trying { asked, of, task });
     }
 
     /// The idle slot was tried.
@@ -86,7 +93,13 @@ impl Controller {
         let Some(route) = plan.route_named(&name).map(Arc::clone) else { return };
         let live = self.flips.lives.get_mut(&name);
         let live = live.filter(|live| live.flip.run == run && live.flip.phase == Phase::Smoke);
-        let Some(Trying { asked, .. }) = live.and_then(|live| live.trying.take()) else { return };
+        let Some((idle, Trying { asked, of, .. })) =
+            live.and_then(|live| Some((live.flip.idle.clone(), live.trying.take()?)))
+        else {
+            return;
+        };
+        let edited = || ("slot-edited", "the slot was edited while it was tried".to_owned());
+        let failed = failed.or_else(|| (identity(&route, &idle) != of).then(edited));
         let event = Event::Smoked { run, failed: failed.clone(), by: said(&asked.by) };
         let Some(Ok(outcome)) = self.step_slots(&route, &event) else { return };
         let why = outcome.active().is_none().then(|| outcome.next.reason.clone());

@@ -68,6 +68,8 @@ struct Live {
 #[derive(Debug)]
 struct Trying {
     asked: Asked,
+    /// What the slot was when it was tried.
+    of: String,
     task: JoinHandle<()>,
 }
 

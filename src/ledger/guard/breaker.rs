@@ -123,6 +123,12 @@ impl BreakerCell {
         }
     }
 
+    /// Whether requests go to the upstream as ever; takes no part of a trial.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.word.load(Relaxed) == CLOSED
+    }
+
     /// An attempt ended.
     pub fn count(&self, worker: WorkerId, failed: bool) {
         if let Some(own) = self.counts.get(worker.0) {
