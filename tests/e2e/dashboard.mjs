@@ -195,7 +195,7 @@ async function everythingElse(page) {
   await route(page).getByText("availability").waitFor();
   const { arms } = await stage.read("/api/v1/routes/checkout/past");
   const fresh = await tab();
-  const line = route(fresh).locator(".chart:nth-child(2) path[data-arm='1']");
+  const line = route(fresh).locator(".chart:nth-child(2) path.line[data-arm='1']");
   await until("a fresh page shows all of the past", async () => (await line.getAttribute("d")).split("L").length >= arms.stable.length);
   await fresh.context().close();
 }
@@ -205,7 +205,7 @@ async function pictures() {
   for (const [name, viewport, colorScheme] of looks) {
     const page = await tab({ viewport, colorScheme });
     await page.locator("#events li").first().waitFor();
-    await until("its past is drawn", async () => (await route(page).locator(".chart:nth-child(2) path[data-arm='1']").getAttribute("d")).split("L").length > 3);
+    await until("its past is drawn", async () => (await route(page).locator(".chart:nth-child(2) path.line[data-arm='1']").getAttribute("d")).split("L").length > 3);
     const wider = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     assert.equal(wider, 0, `${name} scrolls sideways`);
     await picture(page, name, { fullPage: name.startsWith("phone") });
