@@ -12,7 +12,7 @@ const BREAKERS = {
   held: { badge: "breaker held open", shape: "✕", tone: "bad", says: "an operator holds its breaker open, so it gets no requests" },
   half_open: { badge: "breaker on trial", shape: "◑", tone: "warn", says: "its breaker is half open, so it gets a few requests on trial" },
 };
-const ALL_OUT = { badge: "all endpoints out", shape: "✕", tone: "bad", says: "all of its endpoints are out" };
+const ALL_OUT = { badge: "all endpoints out", shape: "✕", tone: "bad", says: "all of its endpoints are out; where nothing else may answer, requests go to them all the same" };
 
 // By upstream, what is wrong with it; a tick without it says nothing is.
 export function outages({ breakers = {}, allOut = [] }) {
