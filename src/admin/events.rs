@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::error::Refused;
-use super::{Admin, Shared, differences, past, rollouts, views};
+use super::{Admin, Shared, differences, guards, past, rollouts, views};
 use crate::control::audit::Entry;
 use crate::control::differences::Rows;
 use crate::control::{Conducted, Phase};
@@ -171,6 +171,8 @@ impl Watcher {
             uptime_seconds: self.started.elapsed().as_secs(),
             generation: plan.generation.0,
             last_reload: views::load(&parts.control.report().last),
+            breakers: turned(plan),
+            all_out: guards::dead(plan),
             total: plan.routes.len(),
             routes: routes.iter().map(|route| views::view(&self.admin, conducted, route)).collect(),
             points: points.collect(),
@@ -223,6 +225,11 @@ impl Watcher {
             }
         }
     }
+}
+
+/// A closed breaker is no news.
+fn turned(plan: &Plan) -> BTreeMap<String, String> {
+    guards::breakers(plan).into_iter().filter(|(_, state)| state != "closed").collect()
 }
 
 fn act(number: u64, entry: &Entry) -> wire::Act {

@@ -29,6 +29,12 @@ pub struct Tick {
     pub generation: u64,
     /// The last attempt to load it.
     pub last_reload: Load,
+    /// Breakers that are not closed, by upstream: `open`, `half_open` or `held`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub breakers: BTreeMap<String, String>,
+    /// Upstreams whose endpoints are all out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub all_out: Vec<String>,
     /// Routes there are; a tick holds a bounded number of them.
     pub total: usize,
     /// Routes with rollouts first, then in file order.

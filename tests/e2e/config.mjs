@@ -12,7 +12,7 @@ export function config(origins, version) {
   canary: "${origins.canary.url}"
   shadow: "${origins.shadow.url}"
   blue: "${origins.stable.url}"
-  green: "${origins.canary.url}"
+  green: { endpoints: ["${origins.canary.url}"], breaker: { errorRate: 100%, minRequests: 1000000 } }
 routes:
   - name: checkout
     hostnames: [checkout.test]

@@ -17,6 +17,7 @@ const { chromium } = load("playwright-core");
 const axe = readFileSync(load.resolve("axe-core/axe.min.js"), "utf8");
 
 const DESKTOP = { width: 1440, height: 1000 };
+const MIDDLE = { width: 1200, height: 1600 };
 const PHONE = { width: 390, height: 844 };
 
 // All of it takes half a minute; a machine that is busy with other things may take longer.
@@ -195,7 +196,7 @@ async function everythingElse(page) {
   await route(page).getByText("availability").waitFor();
   const { arms } = await stage.read("/api/v1/routes/checkout/past");
   const fresh = await tab();
-  const line = route(fresh).locator(".chart:nth-child(2) path[data-arm='1']");
+  const line = route(fresh).locator(".chart:nth-child(2) path.line[data-arm='1']");
   await until("a fresh page shows all of the past", async () => (await line.getAttribute("d")).split("L").length >= arms.stable.length);
   await fresh.context().close();
 }
@@ -205,12 +206,75 @@ async function pictures() {
   for (const [name, viewport, colorScheme] of looks) {
     const page = await tab({ viewport, colorScheme });
     await page.locator("#events li").first().waitFor();
-    await until("its past is drawn", async () => (await route(page).locator(".chart:nth-child(2) path[data-arm='1']").getAttribute("d")).split("L").length > 3);
+    await until("its past is drawn", async () => (await route(page).locator(".chart:nth-child(2) path.line[data-arm='1']").getAttribute("d")).split("L").length > 3);
     const wider = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     assert.equal(wider, 0, `${name} scrolls sideways`);
     await picture(page, name, { fullPage: name.startsWith("phone") });
     await page.context().close();
   }
+}
+
+// Between desktop and phone the arms' table once lost its last columns and squeezed its first.
+async function everyWidth() {
+  const page = await tab({ viewport: MIDDLE });
+  await page.locator(".arm-name").first().waitFor();
+  for (const width of [360, 640, 800, 1000, 1100, 1200, 1281, 1440, 1900]) {
+    await page.setViewportSize({ ...MIDDLE, width });
+    const found = await page.evaluate(() => {
+      const wider = (element) => element.scrollWidth - element.clientWidth;
+      const letter = (element) => Number.parseFloat(getComputedStyle(element).fontSize) / 2;
+      const arms = [...document.querySelectorAll(".arms tbody th")];
+      return {
+        page: wider(document.documentElement),
+        tables: [...document.querySelectorAll(".split .scroll")].map(wider).filter((by) => by > 0),
+        squeezed: arms.filter((arm) => arm.getBoundingClientRect().width <= 6 * letter(arm)).map((arm) => arm.textContent),
+        wrapped: [...document.querySelectorAll(".arm-name")].filter((arm) => arm.getClientRects().length > 1).map((arm) => arm.textContent),
+      };
+    });
+    assert.deepEqual(found, { page: 0, tables: [], squeezed: [], wrapped: [] }, `at a width of ${width}`);
+    if (width === MIDDLE.width) await picture(page, "middle-light");
+  }
+  await page.context().close();
+}
+
+// One bad moment long ago, with nothing before or after it.
+async function lonePointIsSeen() {
+  const page = await tab();
+  const point = { atMillis: Date.now() - 300_000, millis: 5000, requests: 4, errors: 2, p50Ms: 3, p95Ms: 5, p99Ms: 5, share: 0.95 };
+  await page.route("**/api/v1/routes/checkout/past", (asked) => asked.fulfill({ json: { route: "checkout", spanMillis: 900_000, arms: { stable: [point] } } }));
+  await page.goto(stage.url);
+  const dot = route(page).getByRole("figure").filter({ hasText: "Errors" }).locator("path.lone[data-arm='1']");
+  await dot.waitFor({ state: "attached" });
+  const { d, cap, width } = await dot.evaluate((element) => ({ d: element.getAttribute("d"), cap: getComputedStyle(element).strokeLinecap, width: Number.parseFloat(getComputedStyle(element).strokeWidth) }));
+  assert.match(d, /^M[\d.]+ [\d.]+h/, "it is there");
+  assert.ok(cap === "round" && width >= 4, "it is large enough to see");
+  await page.context().close();
+}
+
+async function outagesAreSaid(page) {
+  const card = route(page, "web");
+  assert.deepEqual(await card.locator(".arms .key").evaluateAll((keys) => keys.map((key) => key.dataset.arm)), ["1", "2"], "blue is blue, green is green");
+  await stage.post("/api/v1/upstreams/green/breaker", { state: "open", reason: "try it" });
+  await page.locator("#outages[role=status]").getByText("an operator holds its breaker open").waitFor();
+  assert.match(await page.locator("#outages").textContent(), /green: .*Concerns web/);
+  assert.match(await card.locator(".arms tbody tr", { hasText: "green" }).textContent(), /breaker held open/);
+  assert.equal(await card.locator(".arms .arm-out:visible").count(), 1, "the other arm is well");
+  await picture(page, "outage");
+  await stage.post("/api/v1/upstreams/green/breaker", { state: "closed", reason: "enough" });
+  await until("the banner goes", async () => (await page.locator("#outages").textContent()) === "");
+}
+
+async function zeroIsWarnedOf(page) {
+  await route(page, "search").getByRole("button", { name: "Weights…" }).click();
+  const dialog = page.getByRole("dialog");
+  const warning = dialog.locator(".warning");
+  assert.equal(await warning.textContent(), "");
+  for (const arm of ["stable", "canary"]) await dialog.getByLabel(arm).fill("0");
+  assert.equal(await warning.textContent(), "", "what is typed is meant");
+  await dialog.getByLabel("third").fill("");
+  assert.match(await warning.textContent(), /everybody gets 503.*Empty counts as 0: third/s);
+  await picture(page, "dialog-zero");
+  await dialog.getByRole("button", { name: "Cancel" }).click();
 }
 
 async function drains(page) {
@@ -224,7 +288,7 @@ const late = setTimeout(() => browser.close(), WHOLE);
 
 try {
   const page = await tab({ allowed: ["ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE"] });
-  const acts = { hostileNames, observedFollowsWeights, staleTabIsRefused, rolloutReverts, abortByHand, everythingElse };
+  const acts = { hostileNames, everyWidth, lonePointIsSeen, outagesAreSaid, zeroIsWarnedOf, observedFollowsWeights, staleTabIsRefused, rolloutReverts, abortByHand, everythingElse };
   for (const [name, act] of Object.entries(acts)) {
     await act(page);
     step(name);

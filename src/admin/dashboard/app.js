@@ -2,6 +2,7 @@
 
 import { h, say, mark, keyed, redraw } from "./dom.js";
 import { follow, hasToken, read, routePath, setToken } from "./stream.js";
+import { drawOutages, outages } from "./outages.js";
 import { RouteCard } from "./route.js";
 import { Timeline } from "./timeline.js";
 import { Dialog } from "./verbs.js";
@@ -53,13 +54,15 @@ function connection(state) {
 function draw() {
   drawInstance();
   drawNotices();
+  const out = outages(tick);
+  drawOutages(at("outages"), out, tick.routes);
   const wanted = at("filter").value.trim().toLowerCase();
   const routes = tick.routes.filter((route) => route.name.toLowerCase().includes(wanted));
   at("filter-bar").hidden = tick.total < SEARCHABLE;
   say(at("filter-count"), `${whole(routes.length)} of ${whole(tick.total)} routes${tick.total > tick.routes.length ? "; the rest is in the API" : ""}`);
   at("waiting")?.remove();
   keyed(at("route-list"), routes, (route) => route.name, card, (element, route) => {
-    cards.get(route.name).update(route, tick.points[route.name], tick.atMillis);
+    cards.get(route.name).update(route, tick.points[route.name], tick.atMillis, out);
   });
   timeline.draw();
   dialog.tick();

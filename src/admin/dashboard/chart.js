@@ -2,6 +2,7 @@
 // box, so lines keep their width (non-scaling-stroke) and every text is HTML beside it.
 
 import { h, s, say, mark } from "./dom.js";
+import { key } from "./arms.js";
 
 export const SPAN = 15 * 60 * 1000;
 const [WIDTH, HEIGHT] = [600, 100];
@@ -9,14 +10,6 @@ const [WIDTH, HEIGHT] = [600, 100];
 const SPANS = [3, 6, 15];
 // A hole longer than this is a time without traffic, not a line between two points.
 const HOLE = 12_000;
-
-// The shapes arms have everywhere on the page: colour alone would leave some readers out.
-export const SHAPES = ["●", "■", "▲", "◆", "★", "✚"];
-export const ARMS = SHAPES.length;
-
-export function key(index) {
-  return h("span", { class: "key", "data-arm": index % ARMS, "aria-hidden": "true" }, SHAPES[index % ARMS]);
-}
 
 // A round number at or above a value, so that the scale does not jump with every point.
 function round(value) {
@@ -45,7 +38,7 @@ export class Chart {
       this.axis);
   }
 
-  // Series are `{ arm, index, points: [[at, value | null], …], faint, dashed }`.
+  // Series are `{ arm, index, hue, points: [[at, value | null], …], faint, dashed }`.
   draw(series, now) {
     this.series = series;
     this.now = now;
@@ -57,7 +50,8 @@ export class Chart {
     this.drawing.replaceChildren(
       ...[0.5, 1].map((share) => s("line", { class: "grid", x1: 0, x2: WIDTH, y1: HEIGHT * (1 - share) + 0.5, y2: HEIGHT * (1 - share) + 0.5 })),
       ...[1, 2].map((thirds) => s("line", { class: "grid", x1: WIDTH * thirds / 3, x2: WIDTH * thirds / 3, y1: 0, y2: HEIGHT })),
-      ...series.map((one) => s("path", { class: `line${one.faint ? " faint" : ""}${one.dashed ? " dashed" : ""}`, "data-arm": one.index % ARMS, d: this.path(one) })));
+      ...series.map((one) => s("path", { class: `line${one.faint ? " faint" : ""}${one.dashed ? " dashed" : ""}`, "data-arm": one.hue, d: this.path(one) })),
+      ...series.map((one) => this.dots(one)).filter(Boolean));
     this.drawEnds();
     this.look(this.at);
     mark(this.plot, "aria-label", this.summary());
@@ -88,11 +82,20 @@ export class Chart {
     return text;
   }
 
+  // A point without a neighbour makes no line and would not be seen: it is drawn as a dot.
+  dots({ points, hue, faint }) {
+    const known = (point) => point?.[1] !== null && point?.[1] !== undefined;
+    const near = (one, other) => known(other) && Math.abs(one[0] - other[0]) <= HOLE;
+    const lone = points.filter((point, at) => known(point) && !near(point, points[at - 1]) && !near(point, points[at + 1]));
+    if (lone.length === 0) return null;
+    return s("path", { class: `lone${faint ? " faint" : ""}`, "data-arm": hue, d: lone.map(([at, value]) => `M${this.x(at).toFixed(1)} ${this.y(value).toFixed(2)}h0.01`).join("") });
+  }
+
   drawEnds() {
     const ends = this.series.filter((one) => !one.faint && !one.dashed).map((one) => {
       const last = one.points.at(-1);
       if (!last || last[1] === null || this.now - last[0] > HOLE) return null;
-      const end = key(one.index);
+      const end = key(one);
       end.style.top = `${this.y(last[1]) / HEIGHT * 100}%`;
       return end;
     });
@@ -128,7 +131,7 @@ export class Chart {
     const shown = this.series.filter((one) => !one.faint && !one.dashed).map((one) => {
       const point = this.at === null ? one.points.at(-1) : nearest(one.points, this.at);
       const value = point?.[1];
-      return h("span", {}, key(one.index), ` ${value === null || value === undefined ? "–" : this.format(value)}`);
+      return h("span", {}, key(one), ` ${value === null || value === undefined ? "–" : this.format(value)}`);
     });
     if (this.at !== null) {
       this.cross.style.left = `${this.x(this.at) / WIDTH * 100}%`;

@@ -2,10 +2,12 @@
 // belongs to it. Built once, then only changed, so that focus and selections survive the ticks.
 
 import { h, say, mark, wide, keyed, redraw } from "./dom.js";
-import { Chart, SPAN, SHAPES, ARMS, key } from "./chart.js";
+import { dress, dressed, key, shape } from "./arms.js";
+import { Chart, SPAN } from "./chart.js";
 import { name, percent, millis, rate, whole, span, clock, state } from "./words.js";
 import { RolloutPanel } from "./rollout.js";
 import { offered } from "./verbs.js";
+import { outageOf } from "./outages.js";
 
 // Points of one arm that are kept.
 const POINTS = 190;
@@ -77,7 +79,7 @@ export class RouteCard {
 
   // --- what is shown ---
 
-  update(route, points, now) {
+  update(route, points, now, outages) {
     this.route = route;
     this.note(points);
     const [rollout, pair] = [route.rollout, route.blueGreen];
@@ -92,7 +94,7 @@ export class RouteCard {
     const empty = route.arms.length === 0;
     for (const part of [this.split, this.figures]) part.hidden = empty;
     this.plain.hidden = !empty;
-    if (!empty) this.drawArms(route, now);
+    if (!empty) this.drawArms(route, now, outages);
     this.rollout.update(rollout);
     this.drawMore(route);
   }
@@ -103,9 +105,9 @@ export class RouteCard {
       (button, one) => say(button, one.label));
   }
 
-  drawArms(route, now) {
+  drawArms(route, now, outages) {
     const total = route.arms.reduce((sum, arm) => sum + arm.weight, 0);
-    const arms = route.arms.map((arm, index) => ({ ...arm, index, share: total ? arm.weight / total : 0, points: this.pointsOf(arm.name, now) }));
+    const arms = dressed(route.arms).map((arm) => ({ ...arm, share: total ? arm.weight / total : 0, points: this.pointsOf(arm.name, now), outage: outageOf(arm.upstream, outages) }));
     fillBar(this.configured, arms, (arm) => arm.share);
     fillBar(this.observed, arms, (arm) => arm.observed);
     keyed(this.rows, arms, (arm) => arm.name, armRow, updateArm);
@@ -116,7 +118,7 @@ export class RouteCard {
     const [share, rates, errors, durations] = this.charts;
     const totals = new Map();
     for (const arm of arms) for (const point of arm.points) totals.set(point.atMillis, (totals.get(point.atMillis) ?? 0) + point.requests);
-    const line = (arm, value, more) => ({ arm: arm.name, index: arm.index, points: arm.points.map((point) => [point.atMillis, value(point)]), ...more });
+    const line = (arm, value, more) => ({ arm: arm.name, index: arm.index, hue: arm.hue, points: arm.points.map((point) => [point.atMillis, value(point)]), ...more });
     // Of two arms one share says both.
     const from = route.rollout?.from ?? "stable";
     const shown = arms.length === 2 && arms.some((arm) => arm.name === from) ? arms.filter((arm) => arm.name !== from) : arms;
@@ -156,7 +158,7 @@ function fillBar({ track }, arms, share) {
     () => h("div", { class: "piece" }, h("span")),
     (piece, arm) => {
       const value = share(arm) ?? 0;
-      mark(piece, "data-arm", arm.index % ARMS);
+      mark(piece, "data-arm", arm.hue);
       wide(piece, value);
       piece.hidden = value === 0;
       mark(piece, "title", `${name(arm.name)} ${percent(value)}`);
@@ -171,7 +173,7 @@ const [LETTER, ROOM] = [8.6, 16];
 
 // What fits into a piece: half a name helps nobody, and the table says it in full.
 function label(arm, share, width) {
-  const texts = [`${SHAPES[arm.index % ARMS]} ${name(arm.name)} ${percent(share)}`, percent(share)];
+  const texts = [`${shape(arm.index)} ${name(arm.name)} ${percent(share)}`, percent(share)];
   return texts.find((text) => text.length * LETTER + ROOM <= share * width) ?? "";
 }
 
@@ -180,7 +182,7 @@ const COLUMNS = ["Configured", "Observed", "Requests/s", "Errors", "p50", "p95",
 function armRow(arm) {
   const cells = COLUMNS.map((label) => h("td", { "data-label": label }));
   const row = h("tr", {},
-    h("th", { scope: "row" }, key(arm.index), h("span", { class: "arm-name" }, name(arm.name)), h("small", { class: "arm-more" })),
+    h("th", { scope: "row" }, key(arm), h("span", { class: "arm-name" }, name(arm.name)), h("span", { class: "chip arm-out", "data-tone": "bad", hidden: true }), h("small", { class: "arm-more" })),
     ...cells,
     h("td", { "data-label": "Endpoints", class: "endpoints" }, h("ul")));
   return row;
@@ -196,7 +198,12 @@ function updateArm(row, arm) {
     millis(arm.p50Ms), millis(arm.p95Ms), millis(arm.p99Ms), whole(arm.inFlight),
   ];
   values.forEach((text, at) => say(row.cells[at + 1], text));
+  dress(row.cells[0].querySelector(".key"), arm);
   mark(row.cells[4], "data-bad", arm.errors > 0);
+  const out = row.cells[0].querySelector(".arm-out");
+  out.hidden = !arm.outage;
+  say(out, arm.outage ? `${arm.outage.shape} ${arm.outage.badge}` : "");
+  mark(out, "data-tone", arm.outage?.tone ?? null);
   const more = [arm.upstream !== arm.name && `→ ${name(arm.upstream)}`,
     arm.source === "operator" && "set by hand", arm.source === "rollout" && "by the rollout",
     arm.pinned !== undefined && `${whole(arm.pinned)} pinned`,

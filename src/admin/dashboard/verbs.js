@@ -4,7 +4,7 @@
 // and does nothing; only moves toward stable go in any case, because they are never too late.
 
 import { h, say, redraw, wide } from "./dom.js";
-import { SHAPES, ARMS } from "./chart.js";
+import { dressed, key } from "./arms.js";
 import { name, percent } from "./words.js";
 import { Refused, hasToken, routePath, send, setToken } from "./stream.js";
 
@@ -87,17 +87,31 @@ function moves(route, after) {
   return h("table", { class: "moves" },
     h("caption", {}, "What moves"),
     h("thead", {}, h("tr", {}, ...["Arm", "Now", "After", ""].map((text) => text ? h("th", { scope: "col" }, text) : h("td")))),
-    h("tbody", {}, ...route.arms.map((arm, index) => {
+    h("tbody", {}, ...dressed(route.arms).map((arm) => {
+      const { index, hue } = arm;
       const by = will[index] - was[index];
-      const track = h("div", { class: "shift", "aria-hidden": "true" }, h("div", { "data-arm": index % ARMS, class: "after" }), h("div", { class: "before" }));
+      const track = h("div", { class: "shift", "aria-hidden": "true" }, h("div", { "data-arm": hue, class: "after" }), h("div", { class: "before" }));
       wide(track.firstChild, will[index]);
       track.lastChild.style.left = `${was[index] * 100}%`;
       return h("tr", { "data-moves": Math.abs(by) > 1e-6 },
-        h("th", { scope: "row" }, h("span", { class: "key", "data-arm": index % ARMS, "aria-hidden": "true" }, SHAPES[index % ARMS]), ` ${name(arm.name)}`),
+        h("th", { scope: "row" }, key(arm), ` ${name(arm.name)}`),
         h("td", {}, percent(was[index])),
         h("td", {}, h("strong", {}, percent(will[index])), h("small", {}, Math.abs(by) < 1e-6 ? " stays" : ` ${by > 0 ? "▲ +" : "▼ −"}${percent(Math.abs(by))}`)),
         h("td", { class: "shift-cell" }, track));
     })));
+}
+
+// What somebody may not have meant: nobody served, and arms at 0 that were not set to it. `fields`
+// is what was typed by arm, where weights are typed.
+function warnings(route, after, fields) {
+  const texts = [];
+  if (Object.values(after).every((weight) => weight === 0)) texts.push("✕ No arm keeps any weight: everybody gets 503.");
+  if (!fields) return texts;
+  const at = (test) => route.arms.filter((arm) => after[arm.name] === 0 && test(fields[arm.name])).map((arm) => name(arm.name)).join(", ");
+  const [left, emptied] = [at((text) => text === undefined), at((text) => text === "")];
+  if (left) texts.push(`▲ Left at 0, as before: ${left}. New users are not sent there.`);
+  if (emptied) texts.push(`▲ Empty counts as 0: ${emptied}.`);
+  return texts;
 }
 
 // --- the dialog ---
@@ -110,7 +124,7 @@ export class Dialog {
   }
 
   ask(route, verb) {
-    this.open = { route, verb, rule: VERBS[verb], form: { weights: {}, arm: smallest(route), force: false }, stale: false, done: false };
+    this.open = { route, verb, rule: VERBS[verb], form: { weights: {}, typed: {}, arm: smallest(route), force: false }, stale: false, done: false };
     this.build();
     this.element.showModal();
   }
@@ -118,6 +132,7 @@ export class Dialog {
   build() {
     const { route, rule } = this.open;
     this.preview = h("div", { class: "preview" });
+    this.warning = h("div", { class: "warning", role: "status" });
     this.problem = h("div", { class: "problem", role: "alert" });
     this.confirm = h("button", { type: "submit", class: rule.tone === "danger" ? "danger" : "primary" }, rule.confirm);
     this.again = h("button", { type: "button", hidden: true, onclick: () => this.lookAgain() }, "Show what is now");
@@ -131,6 +146,7 @@ export class Dialog {
       rule.path === "weights" && rule.moves && this.weightFields(),
       rule.arm && this.armField(),
       this.preview,
+      this.warning,
       h("p", { class: "note" }, rule.note(route)),
       field("Why", this.reason, rule.safe ? "may be empty: stopping comes first" : "lands in the history"),
       field("Who", this.actorField, "lands in the history; empty is “admin”"),
@@ -143,10 +159,10 @@ export class Dialog {
 
   weightFields() {
     const { route, form } = this.open;
-    return h("fieldset", { class: "weights" }, h("legend", {}, "Weights"), ...route.arms.map((arm, index) => {
-      const set = (event) => { form.weights[arm.name] = Math.max(0, Math.round(Number(event.target.value) || 0)); this.draw(); };
+    return h("fieldset", { class: "weights" }, h("legend", {}, "Weights"), ...dressed(route.arms).map((arm) => {
+      const set = (event) => { form.typed[arm.name] = event.target.value.trim(); form.weights[arm.name] = Math.max(0, Math.round(Number(event.target.value) || 0)); this.draw(); };
       const input = h("input", { type: "number", min: "0", max: "1000000", step: "1", required: true, value: form.weights[arm.name] ?? arm.weight, oninput: set });
-      return h("label", {}, h("span", {}, h("span", { class: "key", "data-arm": index % ARMS, "aria-hidden": "true" }, SHAPES[index % ARMS]), ` ${name(arm.name)}`), input);
+      return h("label", {}, h("span", {}, key(arm), ` ${name(arm.name)}`), input);
     }));
   }
 
@@ -160,6 +176,8 @@ export class Dialog {
     const { route, rule, form } = this.open;
     const after = rule.moves ? rule.moves(route, form) : null;
     redraw(this.preview, [after, weightsOf(route)], () => [after ? moves(route, after) : h("p", { class: "nothing" }, "No weight is named here; what comes into force is shown as soon as it is.")]);
+    const warned = after ? warnings(route, after, rule.moves === typed ? form.typed : null) : [];
+    redraw(this.warning, warned, () => warned.map((text) => h("p", {}, text)));
     if (!after && rule.path.startsWith("rollout/")) this.preview.replaceChildren(h("p", { class: "nothing" }, "No weight moves."));
   }
 
@@ -194,7 +212,7 @@ export class Dialog {
       this.tell("This can no longer be done here.", "Close this and look at the route.");
       return;
     }
-    this.open = { ...this.open, route: now, form: { weights: {}, arm: smallest(now), force: false }, stale: false };
+    this.open = { ...this.open, route: now, form: { weights: {}, typed: {}, arm: smallest(now), force: false }, stale: false };
     this.build();
     this.reason.value = kept;
     this.reason.focus();
