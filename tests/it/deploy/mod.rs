@@ -21,10 +21,6 @@ use serde_json::Value;
 /// Series that Prometheus itself writes about a target.
 const FOREIGN: &[&str] = &["up"];
 
-/// Metrics of the contract that come with health checks and TLS; whatever needs them has no data until then.
-const LATER: &[&str] =
-    &["switchback_endpoint_healthy", "switchback_tls_certificate_expiry_timestamp_seconds"];
-
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy")
 }

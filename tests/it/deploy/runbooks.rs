@@ -54,13 +54,14 @@ fn every_alert_has_a_runbook_and_every_runbook_its_sections() {
     }
 }
 
-/// Stable and canary in a long step, an objective and a shadow.
+/// Stable and canary in a long step, an objective, a breaker and a shadow.
 fn start() -> (Proxy, [Origin; 3], Load) {
     let origins = ["stable", "canary", "next"].map(Origin::start);
     let [stable, canary, next] = origins.each_ref().map(Origin::url);
     let site = Site::new(&format!(
         "metrics: {{ address: \"127.0.0.1:@metrics@\" }}\n\
-         upstreams: {{ stable: \"{stable}\", canary: \"{canary}\", next: \"{next}\" }}\n\
+         upstreams: {{ stable: \"{stable}\", next: \"{next}\", \
+         canary: {{ endpoints: [\"{canary}\"], breaker: {{}} }} }}\n\
          routes: [{{ name: shop, split: {{ stable: 95, canary: 5 }}, slo: {{ availability: 99.9% }}, \
          sticky: {{ by: [{{ header: x-user-id }}] }}, \
          mirror: {{ to: next, percent: 100%, compare: [status] }}, \

@@ -53,6 +53,8 @@ fn the_unit_its_user_and_its_folders_fit_together() {
     assert!(text("systemd/switchback.tmpfiles").contains(&owned), "{owned}");
     let begins = format!("/usr/local/bin/switchback run -c /etc/{}", value("ConfigurationDirectory"));
     assert_eq!(value("ExecStart"), begins);
+    // During an upgrade the process before drains: a stop may tell the main one alone.
+    assert_eq!((&*value("NotifyAccess"), &*value("KillMode")), ("main", "mixed"));
     assert_eq!(
         (&*value("StateDirectoryMode"), &*value("UMask"), &*value("LimitCORE")),
         ("0700", "0077", "0")
