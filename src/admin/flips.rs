@@ -2,6 +2,7 @@
 //!
 //! It must never judge: which slot serves is the plan's to say, how it goes the controller's.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -15,17 +16,25 @@ use super::error::Refused;
 use super::scrape::ratio;
 use super::verbs::changed;
 use crate::control::{Conducted, FlipAsk};
+use crate::ledger::Cell;
 use crate::plan::Route;
 use crate::rollout::flip::Phase;
 use crate::wire;
 
-/// The slots of a route; `None` when it has a split.
-pub(super) fn view(conducted: &Conducted, route: &Route) -> Option<wire::BlueGreen> {
+/// Requests and tunnels that an arm has now.
+pub(super) fn flying(cells: &[Arc<Cell>], arm: &str) -> (u64, u64) {
+    let own = cells.iter().filter(|cell| *cell.arm == *arm);
+    own.fold((0, 0), |(running, tunnels), cell| (running + cell.in_flight(), tunnels + cell.tunnels()))
+}
+
+/// The slots of a route, given what each arm has in flight; `None` when it has a split.
+pub(super) fn view(conducted: &Conducted, route: &Route, flying: &[(u64, u64)]) -> Option<wire::BlueGreen> {
     let (active, idle) = route.slots?;
     let known = conducted.flips.get(&*route.name).cloned().unwrap_or_default();
     let (flip, millis) = (&known.flip, |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
     let verify = route.flip.as_ref().map_or(0, |rules| millis(rules.verify));
     let watched = (flip.phase == Phase::Verifying).then(|| verify.saturating_sub(flip.watched_ms));
+    let waited = flying.get(idle.at()).map_or(0, |(running, tunnels)| running + tunnels);
     Some(wire::BlueGreen {
         active: route.arm_name(active).to_owned(),
         idle: route.arm_name(idle).to_owned(),
@@ -34,7 +43,7 @@ pub(super) fn view(conducted: &Conducted, route: &Route) -> Option<wire::BlueGre
         code: flip.reason.code.to_string(),
         way_back: flip.way_back,
         watched_for: watched.map(|left| ratio(left, 1_000)),
-        draining: flip.drain_ms.map(|_| known.in_flight),
+        draining: flip.drain_ms.map(|_| waited),
     })
 }
 
@@ -52,7 +61,7 @@ pub(super) async fn flip(
     let done = control.flip(FlipAsk { route: route.clone(), back, force, by, expected }).await;
     let plan = shared.admin.0.plans.load_full();
     let conducted = control.rollouts();
-    let now = plan.route_named(&route).and_then(|route| view(&conducted, route));
+    let now = plan.route_named(&route).and_then(|route| view(&conducted, route, &[]));
     let state = now.as_ref().map(|pair| pair.state.clone());
     let done = done.map_err(|refusal| Refused::from(refusal).state(state))?;
     let now = now.unwrap_or_default();

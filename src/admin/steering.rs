@@ -2,7 +2,7 @@
 //!
 //! It must never show what a condition looks for: lists and secrets are users'.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Admin;
@@ -54,6 +54,7 @@ fn one(route: &Route, rule: &Override, counts: &[Arc<RuleCell>], requests: u64, 
         active_from: rule.active_from.map(moment),
         active_until: rule.active_until.map(moment),
         state: state.to_owned(),
+        off: off(route, rule),
         trusted: rule.trusted,
         force: rule.force,
         since: moment(since),
@@ -64,11 +65,27 @@ fn one(route: &Route, rule: &Override, counts: &[Arc<RuleCell>], requests: u64, 
     }
 }
 
+fn is_void(route: &Route, arm: ArmIx) -> bool {
+    route.split.arms.get(arm.at()).is_some_and(|state| state.void)
+}
+
+/// The arms an override no longer leads to.
+fn off(route: &Route, rule: &Override) -> Vec<String> {
+    let arms: BTreeSet<&str> = match &rule.segment {
+        _ if rule.force => return Vec::new(),
+        Segment::Arm(arm) => is_void(route, *arm).then(|| route.arm_name(*arm)).into_iter().collect(),
+        Segment::Split(ranges) => {
+            let void = ranges.iter().filter(|(_, _, arm)| is_void(route, *arm));
+            void.map(|(_, _, arm)| route.arm_name(arm)).collect()
+        }
+    };
+    arms.into_iter().map(str::to_owned).collect()
+}
+
 fn state(route: &Route, rule: &Override, now: i64) -> &'static str {
-    let void = |arm: ArmIx| route.split.arms.get(arm.at()).is_some_and(|state| state.void);
     let all_void = match &rule.segment {
-        Segment::Arm(arm) => void(*arm),
-        Segment::Split(ranges) => ranges.iter().all(|(_, _, arm)| void(arm)),
+        Segment::Arm(arm) => is_void(route, *arm),
+        Segment::Split(ranges) => ranges.iter().all(|(_, _, arm)| is_void(route, arm)),
     };
     match rule {
         _ if rule.active_until.is_some_and(|until| until <= now) => "expired",

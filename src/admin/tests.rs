@@ -279,6 +279,7 @@ async fn probes_follow_the_life_of_the_process() {
     assert_eq!(probes().await, [200, 200, 200]);
     let ready = json!({ "status": "ready", "checks": { "config": "ok", "listeners": "ok", "state": "ok" } });
     assert_eq!(site.get("/readyz").await.1, ready);
+    assert_eq!(site.get("/api/v1/status").await.1["checks"], ready["checks"]);
     site.health.draining();
     assert_eq!(probes().await, [200, 200, 503]);
     assert_eq!(site.get("/metrics").await.0, 200);

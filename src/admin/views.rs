@@ -51,10 +51,13 @@ pub async fn startupz(State(admin): State<Admin>) -> Response {
 }
 
 fn probe(readiness: &Readiness, good: bool) -> Response {
-    let checks = readiness.checks.iter().map(|(part, text)| ((*part).to_owned(), text.clone()));
-    let body = wire::Ready { status: readiness.phase.label().to_owned(), checks: checks.collect() };
+    let body = wire::Ready { status: readiness.phase.label().to_owned(), checks: checks(readiness) };
     let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body)).into_response()
+}
+
+fn checks(readiness: &Readiness) -> BTreeMap<String, String> {
+    readiness.checks.iter().map(|(part, text)| ((*part).to_owned(), text.clone())).collect()
 }
 
 // --- status and routes ---
@@ -63,6 +66,7 @@ pub(super) async fn status(State(shared): State<Shared>) -> Json<wire::Status> {
     let parts = &shared.admin.0;
     let plan = parts.plans.load_full();
     let report = parts.control.report();
+    let readiness = parts.health.readiness();
     let listeners = plan.listeners.iter().enumerate().map(|(at, listener)| wire::Listener {
         name: listener.name.to_string(),
         address: listener.address.to_string(),
@@ -70,10 +74,11 @@ pub(super) async fn status(State(shared): State<Shared>) -> Json<wire::Status> {
     });
     Json(wire::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        status: parts.health.readiness().phase.label().to_owned(),
+        status: readiness.phase.label().to_owned(),
         generation: plan.generation.0,
         uptime_seconds: shared.started.elapsed().as_secs(),
         workers: parts.book.workers(),
+        checks: checks(&readiness),
         config: wire::Config {
             path: report.path.clone(),
             files: report.files.clone(),
@@ -154,12 +159,11 @@ pub(super) fn seen(admin: &Admin, route: &str) -> LastMinute {
 pub(super) fn view(admin: &Admin, conducted: &Conducted, route: &Route) -> wire::Route {
     let minute = seen(admin, &route.name);
     let cells = admin.0.book.route_cells(&route.name);
-    let arms = route.arms.iter().map(|arm| {
+    // Once for the arm and for the slots: two readings would contradict each other.
+    let flying: Vec<(u64, u64)> = route.arms.iter().map(|arm| flips::flying(&cells, &arm.name)).collect();
+    let arms = route.arms.iter().zip(&flying).map(|(arm, &(running, tunnels))| {
         let seen = minute.arms.get(&arm.name);
         let quantile = |q: f64| seen.and_then(|seen| seen.latency.quantile(q)).map(millis);
-        let own = || cells.iter().filter(|cell| cell.arm == arm.name);
-        let running: u64 = own().map(|cell| cell.in_flight()).sum();
-        let tunnels: u64 = own().map(|cell| cell.tunnels()).sum();
         wire::Arm {
             name: arm.name.to_string(),
             upstream: arm.upstream.name.to_string(),
@@ -177,7 +181,7 @@ pub(super) fn view(admin: &Admin, conducted: &Conducted, route: &Route) -> wire:
             endpoints: arm.upstream.endpoints.iter().map(guards::endpoint).collect(),
         }
     });
-    let blue_green = flips::view(conducted, route);
+    let blue_green = flips::view(conducted, route, &flying);
     wire::Route {
         name: route.name.to_string(),
         generation: route.generation.0,

@@ -30,6 +30,7 @@ mod status_text;
 mod steering_text;
 mod stop;
 mod track;
+mod trouble_text;
 pub mod verbs;
 pub mod why;
 

@@ -4,6 +4,7 @@
 
 use super::look::{Column, Look, Tone, table};
 use super::remote_text::{add, clean, moment};
+use super::trouble_text::{because, troubles};
 use super::{mirror_text, steering_text, track};
 use crate::wire;
 
@@ -18,56 +19,29 @@ pub(super) fn status(status: &wire::Status, routes: &[wire::Route], look: Look) 
         status.generation,
         status.workers
     );
+    text += &troubles(status, routes, look);
     for listener in &status.listeners {
         let (name, address) = (clean(&listener.name), clean(&listener.address));
         let line = format!("listening on {address} ({name}), {} connections", listener.connections);
         text += &look.line(0, Tone::Plain, &line);
     }
-    text += &config(&status.config, look);
-    if status.state.detail != "ok" {
-        text += &look.line(0, Tone::Bad, &clean(&status.state.detail));
-    }
     for route in routes {
         text.push('\n');
         text += &self::route(route, look);
     }
-    text
-}
-
-/// What somebody should know about the configuration: the last load was refused, or it is an earlier one.
-fn config(config: &wire::Config, look: Look) -> String {
-    let mut text = String::new();
-    if let Some(back) = &config.rolled_back {
-        let line = format!(
-            "serves the configuration of generation {} again, since {} by {}; {} waits until it changes or \
-             `switchback reload` loads it",
-            back.to,
-            moment(back.at_millis),
-            because(&back.actor, &back.reason),
-            clean(&config.path)
-        );
-        text += &look.line(0, Tone::Wary, &line);
-    }
-    let load = &config.last_reload;
-    if !load.ok {
-        let line = format!("{} is refused; the last good configuration serves", clean(&config.path));
-        text += &look.line(0, Tone::Bad, &line);
-        for finding in &load.diagnostics {
-            text += &look.line(2, Tone::Plain, &clean(&finding.to_string()));
-        }
+    if routes.iter().any(|route| !route.arms.is_empty()) {
+        text.push('\n');
+        text += &look.line(0, Tone::Dim, LAST_MINUTE);
     }
     text
-}
-
-/// `ann: "support reports errors"`.
-fn because(actor: &str, reason: &str) -> String {
-    let reason = if reason.is_empty() { String::new() } else { format!(": \"{}\"", clean(reason)) };
-    clean(actor) + &reason
 }
 
 const fn column(head: &'static str, right: bool, spare: u8) -> Column {
     Column { head, right, spare }
 }
+
+/// What the numbers of the tables are of.
+const LAST_MINUTE: &str = "OBSERVED, REQUESTS, ERRORS and times are of the last minute.";
 
 /// Names to the left, numbers to the right.
 const COLUMNS: [Column; 10] = [
@@ -239,6 +213,38 @@ mod tests {
         assert!(!text.contains('\x1b'), "{text:?}");
         let painted = status(&view(), &[routed()], Look { colour: true, ..narrow });
         assert!(painted.contains("\x1b[31mcanary"), "an arm that fails is red: {painted:?}");
+    }
+
+    #[test]
+    fn what_is_wrong_comes_first_and_what_the_numbers_are_of_last() {
+        let mut view = view();
+        view.listeners.push(wire::Listener { name: "web".to_owned(), ..wire::Listener::default() });
+        view.all_out.push("api".to_owned());
+        let text = status(&view, &[routed()], Look::default());
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[1], "all endpoints of upstream api are out", "{text}");
+        assert_eq!(lines.last(), Some(&LAST_MINUTE), "{text}");
+        let answers = wire::Route { arms: Vec::new(), ..routed() };
+        assert!(!status(&view, &[answers], Look::default()).contains("last minute"), "no numbers");
+    }
+
+    #[test]
+    fn slots_say_what_the_idle_one_has_left() {
+        let pair = |draining| wire::BlueGreen {
+            active: "green".to_owned(),
+            idle: "blue".to_owned(),
+            state: "STEADY".to_owned(),
+            draining,
+            ..wire::BlueGreen::default()
+        };
+        let rows = [
+            (None, "active green, idle blue"),
+            (Some(0), "active green, idle blue  0 in flight on blue"),
+            (Some(3), "active green, idle blue  3 in flight on blue"),
+        ];
+        for (draining, expected) in rows {
+            assert_eq!(slots(&pair(draining)), expected);
+        }
     }
 
     #[test]

@@ -10,8 +10,10 @@ pub(super) fn lines(route: &wire::Route) -> Vec<(String, bool)> {
     let arms = route.arms.iter();
     let pinned = arms.clone().filter_map(|arm| Some((pinned(arm)?, false)));
     let drains = arms.filter_map(|arm| Some((drain(&arm.name, arm.drain.as_ref()?), false)));
-    let overrides =
-        route.overrides.iter().map(|one| (line(one), one.stale.is_some() || one.state != "active"));
+    let overrides = route
+        .overrides
+        .iter()
+        .map(|one| (line(one), one.stale.is_some() || one.state != "active" || !one.off.is_empty()));
     pinned.chain(drains).chain(overrides).collect()
 }
 
@@ -55,6 +57,7 @@ fn line(one: &wire::Override) -> String {
         add(&mut text, format_args!(", {} in the last minute", one.last_minute));
     }
     match one.state.as_str() {
+        "active" | "pending" if !one.off.is_empty() => add(&mut text, format_args!("  {}", off(one))),
         "active" => {}
         "expired" => text.push_str("  EXPIRED: it catches nothing"),
         "void" => text.push_str("  VOID: its arm was taken back"),
@@ -66,9 +69,41 @@ fn line(one: &wire::Override) -> String {
     text
 }
 
+/// `canary off: taken back, or 0 by hand; they are split like everybody else`.
+fn off(one: &wire::Override) -> String {
+    let pending = if one.state == "pending" { "pending  " } else { "" };
+    let arms: Vec<String> = one.off.iter().map(|arm| clean(arm)).collect();
+    let arms = arms.join(", ");
+    format!("{pending}{arms} off: taken back, or 0 by hand; its users are split like everybody else")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arms_an_override_no_longer_leads_to_are_told() {
+        let told = "off: taken back, or 0 by hand; its users are split like everybody else";
+        let rows = [
+            ("active", vec![], String::new(), false),
+            ("active", vec!["canary"], format!("  canary {told}"), true),
+            ("pending", vec!["canary", "next"], format!("  pending  canary, next {told}"), true),
+            ("void", vec!["canary", "stable"], "  VOID: its arm was taken back".to_owned(), true),
+            ("expired", vec!["canary"], "  EXPIRED: it catches nothing".to_owned(), true),
+        ];
+        for (state, off, expected, bad) in rows {
+            let rule = wire::Override {
+                name: "office".into(),
+                split: [("canary".to_owned(), 30.0), ("stable".to_owned(), 70.0)].into(),
+                state: state.into(),
+                off: off.into_iter().map(str::to_owned).collect(),
+                ..wire::Override::default()
+            };
+            let route = wire::Route { overrides: vec![rule], ..wire::Route::default() };
+            let line = format!("override office -> canary 30%, stable 70%  0 hits{expected}");
+            assert_eq!(lines(&route), [(line, bad)], "{state}");
+        }
+    }
 
     #[test]
     fn what_steers_is_told_a_line_each() {

@@ -24,6 +24,9 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// Data-plane threads.
     pub workers: usize,
+    /// `ok` or what is wrong, by part; what `/readyz` says.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub checks: BTreeMap<String, String>,
     /// The configuration.
     pub config: Config,
     /// Run-time state.

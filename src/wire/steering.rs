@@ -63,6 +63,10 @@ pub struct Override {
     pub active_until: Option<String>,
     /// `active`, `pending`, `expired`, or `void`: its arm was taken back.
     pub state: String,
+    /// Arms it leads to and that were taken back or set to 0 by hand: whom it would give them is split
+    /// like everybody else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub off: Vec<String>,
     /// Its requests count for guards.
     #[serde(default, skip_serializing_if = "is_false")]
     pub trusted: bool,

@@ -331,7 +331,7 @@ fn drained_is_told_once_nothing_runs_on_the_old_slot() {
     eventually("it runs on blue", || origins[0].requests() == 1);
     flipped(&proxy, &json!({}), "green");
     serves(&proxy, "green");
-    eventually("it is waited for", || slots(&proxy)["draining"] == 1);
+    assert_eq!(slots(&proxy)["draining"], 1, "it is waited for from the first look on");
     assert!(recorded(&proxy, "drained").is_none());
     gate.open();
     assert_eq!(

@@ -179,6 +179,10 @@ fn the_kill_switch_stops_every_rule_but_a_forced_one() {
         (&told(&proxy, "list")["state"], &told(&proxy, "boss")["state"]),
         (&json!("void"), &json!("active"))
     );
+    assert_eq!(
+        (&told(&proxy, "list")["off"], &told(&proxy, "boss")["off"]),
+        (&json!(["canary"]), &Value::Null)
+    );
     assert!(status(&proxy).contains("override list (ann) -> canary  0 hits  VOID: its arm was taken back\n"));
     proxy.reset_weights("all");
     for (rule, hit) in caught() {

@@ -60,7 +60,6 @@ struct Live {
     looks: VecDeque<(u64, Sum)>,
     /// The same at the last second.
     last: Option<Sum>,
-    in_flight: u64,
     trying: Option<Trying>,
 }
 
@@ -111,7 +110,7 @@ impl Live {
         let cells = book.route_cells(route);
         let sum = Sum::of(&self.flip.active, &cells);
         let idle = cells.iter().filter(|cell| *cell.arm == *self.flip.idle);
-        self.in_flight = idle.map(|cell| cell.in_flight() + cell.tunnels()).sum();
+        let in_flight = idle.map(|cell| cell.in_flight() + cell.tunnels()).sum();
         let left = sum.since(self.last.as_ref());
         if self.looks.back().is_none_or(|(at, _)| second >= at + LOOK_EVERY) {
             if self.looks.len() >= LOOKS {
@@ -120,7 +119,7 @@ impl Live {
             self.looks.push_back((second, sum.clone()));
         }
         self.last = Some(sum);
-        (left, self.in_flight)
+        (left, in_flight)
     }
 
     /// What the active slot left in its last minute.

@@ -19,8 +19,6 @@ use crate::rollout::moves::{Level, Notice};
 pub struct FlipReport {
     /// Its state.
     pub flip: Flip,
-    /// What the idle slot has in flight.
-    pub in_flight: u64,
 }
 
 impl Flips {
@@ -28,10 +26,7 @@ impl Flips {
     #[must_use]
     pub fn report(&self) -> BTreeMap<String, FlipReport> {
         let lives = self.lives.iter();
-        let report = lives.map(|(route, live)| {
-            (route.clone(), FlipReport { flip: live.flip.clone(), in_flight: live.in_flight })
-        });
-        report.collect()
+        lives.map(|(route, live)| (route.clone(), FlipReport { flip: live.flip.clone() })).collect()
     }
 }
 
