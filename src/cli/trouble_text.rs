@@ -222,8 +222,10 @@ mod tests {
         let many: Vec<String> = (0..MAX_ENDPOINTS + 2).map(|at| format!("http://{at}")).collect();
         let many: Vec<_> = many.iter().map(|address| (address.as_str(), false, "refused")).collect();
         let named = many.iter().take(MAX_ENDPOINTS);
-        let all: String =
-            named.map(|(address, ..)| format!("endpoint {address} of api is out: refused\n")).collect();
+        let all: String = named
+            .map(|(address, ..)| format!("endpoint {address} of api is out: refused\n"))
+            .collect::<Vec<_>>()
+            .concat();
         let rows = [
             (route(vec![arm(1, &[]), arm(0, &[])], &[]), String::new()),
             (route(vec![], &[]), String::new()),

@@ -47,6 +47,9 @@ fn ten_endpoints_are_replaced_in_the_file_under_load_and_nobody_notices() {
     let mut serving: Vec<Origin> = (0..10).map(|at| Origin::start(&format!("a{at}"))).collect();
     let proxy = Proxy::start(&text(&urls(&serving), ""));
     let load = Load::h1(proxy.web(), 4, PACE, |_| get("/"));
+    for origin in &serving {
+        origin.await_requests(1);
+    }
     let mut removed: Vec<(Origin, usize)> = Vec::new();
     for turn in 0..10 {
         let fresh = Origin::start(&format!("b{turn}"));
