@@ -178,12 +178,16 @@ fn the_limits_in_force_are_shown_and_are_those_of_the_reference() {
 }
 
 #[test]
-fn uploads_that_stop_make_no_arm_look_bad() {
+fn clients_that_stop_make_no_arm_look_bad() {
     let origin = Origin::start("app");
     origin.on("/hang", Behaviour::Hang).on("/up", Behaviour::Swallow);
+    origin.on("/big", Behaviour::Download(64 << 20));
     // What fills the upstream, and what becomes of the next request.
     let upload = "POST /up HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf";
-    for (text, outcome) in [(upload, "client_closed"), ("GET /hang HTTP/1.1\r\nhost: a\r\n\r\n", "error")] {
+    let ask = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+    for (text, outcome) in
+        [(upload.to_owned(), "client_closed"), (ask("/big"), "client_closed"), (ask("/hang"), "error")]
+    {
         let proxy = Proxy::start(&format!(
             "upstreams: {{ app: {{ endpoints: [\"{}\"], limits: {{ maxRequests: 4 }} }} }}\n\
              routes: [{{ name: all, split: {{ app: 1 }} }}]\nworkers: 1\n",
@@ -193,6 +197,10 @@ fn uploads_that_stop_make_no_arm_look_bad() {
             .map(|_| {
                 let mut conn = proxy.conn();
                 conn.write(text.as_bytes()).expect("sent");
+                if text == ask("/big") {
+                    // The answer has begun, and nobody takes the rest of it.
+                    conn.read_head("GET").expect("a head");
+                }
                 conn
             })
             .collect();
