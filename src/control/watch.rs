@@ -55,20 +55,28 @@ pub async fn run(control: ControlHandle, seen: watch::Receiver<Arc<Seen>>) {
 }
 
 /// Reloads on every SIGHUP until it is dropped.
-pub async fn hangups(control: ControlHandle, reloading: fn(Option<bool>)) {
+///
+/// It listens from the call on: one that comes before its task runs is heard as well.
+pub fn hangups(
+    control: ControlHandle,
+    reloading: fn(Option<bool>),
+) -> impl Future<Output = ()> + Send + use<> {
     let kind = tokio::signal::unix::SignalKind::hangup();
-    let mut hangups = match tokio::signal::unix::signal(kind) {
-        Ok(hangups) => hangups,
-        Err(error) => {
-            tracing::error!(%error, "SIGHUP cannot be heard");
-            return;
+    let listening = tokio::signal::unix::signal(kind);
+    async move {
+        let mut hangups = match listening {
+            Ok(hangups) => hangups,
+            Err(error) => {
+                tracing::error!(%error, "SIGHUP cannot be heard");
+                return;
+            }
+        };
+        while hangups.recv().await.is_some() {
+            // What was refused is in the report, the log and the metrics.
+            reloading(None);
+            let done = control.reload(false, By::actor("signal"), Expected::Any).await;
+            reloading(Some(done.is_ok()));
         }
-    };
-    while hangups.recv().await.is_some() {
-        // What was refused is in the report, the log and the metrics.
-        reloading(None);
-        let done = control.reload(false, By::actor("signal"), Expected::Any).await;
-        reloading(Some(done.is_ok()));
     }
 }
 
