@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::certificates;
 use super::notify;
 use super::sinks::Sinks;
-use super::sockets::{Found, Label, Sockets, Taken};
+use super::sockets::{Found, Label, Passing, Sockets, Taken};
 use super::upgrade::new::Predecessor;
 use super::worker::{self, Birth};
 use crate::admin::{self, Admin, Gate, Tokens};
@@ -46,6 +46,8 @@ const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// How long the last spans may take.
 const LAST_SPANS: Duration = Duration::from_millis(500);
+/// Time for who already began to connect when the listeners close: a round trip.
+const LAST_HANDSHAKES: Duration = Duration::from_millis(100);
 
 /// A start that did not happen.
 #[derive(Debug)]
@@ -67,8 +69,7 @@ pub struct Proxy {
     end_admin: Vec<oneshot::Sender<()>>,
     workers: Vec<JoinHandle<()>>,
     state_dir: PathBuf,
-    /// Every listening socket once more.
-    passing: Vec<(Label, OwnedFd)>,
+    passing: Passing,
     /// Where records and spans go.
     sinks: Arc<Sinks>,
 }
@@ -336,13 +337,16 @@ impl Proxy {
     /// Every listening socket, to be passed on.
     #[must_use]
     pub fn passing(&self) -> &[(Label, OwnedFd)] {
-        &self.passing
+        self.passing.sockets()
     }
 
     /// Drains: readiness fails, the delay passes, sockets close, exchanges finish.
     pub async fn stop(self) {
         self.health.draining();
         tokio::time::sleep(self.plan().process.shutdown_delay).await;
+        if self.passing.close_doors() {
+            tokio::time::sleep(LAST_HANDSHAKES).await;
+        }
         self.finish().await;
     }
 

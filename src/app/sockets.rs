@@ -3,7 +3,7 @@
 //! Connections wait in the queue of one socket and die with it, so a socket that was given is used
 //! however many workers there are. It must never close one that somebody listens on elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -73,6 +73,7 @@ impl Found {
 pub struct Sockets {
     found: Vec<Found>,
     held: BTreeMap<Label, Vec<OwnedFd>>,
+    bound: BTreeSet<Label>,
 }
 
 /// Sockets ready to accept.
@@ -85,14 +86,38 @@ pub struct Taken {
     /// Of probes and metrics.
     pub metrics: Option<Bound>,
     /// All of them once more, to be passed on.
-    pub passing: Vec<(Label, OwnedFd)>,
+    pub passing: Passing,
+}
+
+/// Every listening socket once more, to be passed on or closed.
+#[derive(Debug)]
+pub struct Passing {
+    sockets: Vec<(Label, OwnedFd)>,
+    /// Listeners whose sockets nobody but this process has.
+    bound: BTreeSet<Label>,
+}
+
+impl Passing {
+    /// The sockets and what they are.
+    #[must_use]
+    pub fn sockets(&self) -> &[(Label, OwnedFd)] {
+        &self.sockets
+    }
+
+    /// Closes the door of listeners nobody else has; false when there is none to wait for.
+    #[must_use]
+    pub fn close_doors(&self) -> bool {
+        let own = self.sockets.iter().filter(|(label, _)| self.bound.contains(label));
+        // One whose door stays open is closed as it is: who connects in that moment is reset.
+        own.fold(false, |any, (_, socket)| bind::close_door(socket).is_ok() || any)
+    }
 }
 
 impl Sockets {
     /// Begins with what came from elsewhere.
     #[must_use]
     pub fn of(found: Vec<Found>) -> Self {
-        Self { found, held: BTreeMap::new() }
+        Self { found, ..Self::default() }
     }
 
     /// Takes or binds whatever a plan needs and is not held yet.
@@ -118,6 +143,7 @@ impl Sockets {
         }
         let given = self.given(&label);
         let sockets = if given.is_empty() {
+            self.bound.insert(label.clone());
             bind::bind(address, workers)?
         } else {
             bind::enough(given.into_iter().map(TcpListener::from).collect(), workers)?
@@ -166,7 +192,7 @@ impl Sockets {
         }
         let admin = self.one(&of_admin(plan))?;
         let metrics = of_metrics(plan).map(|label| self.one(&label)).transpose()?;
-        Ok(Taken { listeners, admin, metrics, passing })
+        Ok(Taken { listeners, admin, metrics, passing: Passing { sockets: passing, bound: self.bound } })
     }
 
     fn one(&mut self, label: &Label) -> io::Result<Bound> {

@@ -17,6 +17,7 @@ use super::addresses::Addresses;
 use super::cell::Cell;
 use super::counter::Counter;
 use super::guard::Guards;
+use super::holders::Holders;
 use super::limiter::Limiter;
 use super::process::ProcessCells;
 use super::recent::SAMPLES;
@@ -128,6 +129,8 @@ pub struct UpstreamCell {
     /// Request bodies begun and ended, of admitted requests.
     uploads: Box<[CachePadded<[Counter; 2]>]>,
     budgets: Box<[CachePadded<Budget>]>,
+    /// Who they are of, where arms are compared.
+    pub holders: Holders,
 }
 
 /// What one worker retried in the current window.
@@ -143,6 +146,7 @@ impl UpstreamCell {
             begun: (0..workers).map(|_| CachePadded::default()).collect(),
             uploads: (0..workers).map(|_| CachePadded::default()).collect(),
             budgets: (0..workers).map(|_| CachePadded::default()).collect(),
+            holders: Holders::new(workers),
         }
     }
 

@@ -180,7 +180,7 @@ impl Trial {
             }
             Placement::Placed => {}
         }
-        let hash = self.hasher.hash_one(network(ended.address));
+        let hash = self.hash_of(ended.address);
         self.active.mark(usize::try_from(hash % ACTIVE_BITS as u64).unwrap_or(0));
         let second = ended.unix_millis / 1_000;
         if ended.fate == Fate::Void || !own.pace.counts(hash, second, self.workers.len(), || self.active()) {
@@ -280,6 +280,18 @@ impl Trial {
         }
     }
 
+    /// What tells an address from others: the same for all of one network's.
+    #[must_use]
+    pub fn hash_of(&self, address: IpAddr) -> u64 {
+        self.hasher.hash_one(network(address))
+    }
+
+    /// Whether too few addresses are active to bound what one of them adds.
+    #[must_use]
+    pub fn is_of_few(&self) -> bool {
+        self.active() < FEW_ADDRESSES
+    }
+
     /// Active addresses, up to about a thousand.
     #[must_use]
     pub fn active(&self) -> u32 {
@@ -294,7 +306,7 @@ impl Trial {
 
     /// The same, but how long requests took only of those that ended since the last call with this.
     pub fn totals_since(&self, read: &mut Read, second: u64) -> TrialTotals {
-        let few_addresses = self.active() < FEW_ADDRESSES;
+        let few_addresses = self.is_of_few();
         let mut totals = TrialTotals { few_addresses, ..TrialTotals::default() };
         let sums = [&mut totals.stable, &mut totals.canary];
         for (((at, sum), slots), read) in sums.into_iter().enumerate().zip(&self.slots).zip(&mut read.0) {

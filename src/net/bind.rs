@@ -6,8 +6,9 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 /// Connections the kernel queues before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -34,6 +35,28 @@ pub fn bind_alone(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Has the kernel ignore who begins to connect from now on: those who began before can be accepted, and
+/// then the socket closes without resetting anybody. Who is ignored asks again after a second and is
+/// refused, or finds another process.
+///
+/// To be called of sockets that no other process has: theirs would be ignored as well, for ever.
+///
+/// # Errors
+/// The system's, where it has no such filters.
+pub fn close_door(socket: &impl AsFd) -> io::Result<()> {
+    // Classic BPF over the TCP header (socket(7), RFC 9293 3.1): SYN without ACK is dropped.
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    const SYN_ACK: u32 = 0x12;
+    SockRef::from(socket).attach_filter(&[
+        SockFilter::new(0x30, 0, 0, FLAGS),
+        SockFilter::new(0x54, 0, 0, SYN_ACK),
+        SockFilter::new(0x15, 0, 1, SYN),
+        SockFilter::new(0x06, 0, 0, 0),
+        SockFilter::new(0x06, 0, 0, u32::MAX),
+    ])
 }
 
 /// At least `count` sockets out of some that listen already: more are bound beside them where the
@@ -75,7 +98,26 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn behind_a_closed_door_nobody_is_reset() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1).unwrap().remove(0);
+        let address = listener.local_addr().unwrap();
+        let early = TcpStream::connect(address).unwrap();
+        close_door(&listener).unwrap();
+        let soon = Duration::from_millis(50);
+        assert_eq!(TcpStream::connect_timeout(&address, soon).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let (mut served, _) = listener.accept().unwrap();
+        drop(listener);
+        served.write_all(b"x").unwrap();
+        assert_eq!((&early).read(&mut [0; 1]).unwrap(), 1);
+        assert_eq!(TcpStream::connect(address).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    }
 
     #[test]
     fn a_second_instance_cannot_share_the_port() {

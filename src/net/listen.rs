@@ -3,7 +3,6 @@
 //! It must never spin when the process runs out of descriptors, and on drain takes what the kernel
 //! already accepted before it closes the socket.
 
-use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -58,19 +57,16 @@ pub async fn accept<H: Handler>(
         }
     }
     // What the kernel accepted for us would be reset with the socket; where another process holds it as
-    // well, more keeps coming.
+    // well, more keeps coming. The kernel is asked itself: the runtime knows only of what came before it
+    // last looked.
+    let Ok(listener) = listener.into_std() else { return };
     for _ in 0..LAST_ACCEPTS {
-        let Some(Ok((stream, peer))) = now_or_never(listener.accept()).await else { break };
-        accepting.arrived(stream, peer);
-    }
-}
-
-/// A future's output if it has one at once.
-async fn now_or_never<F: Future>(future: F) -> Option<F::Output> {
-    tokio::select! {
-        biased;
-        output = future => Some(output),
-        () = std::future::ready(()) => None,
+        let Ok((stream, peer)) = listener.accept() else { break };
+        if stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            accepting.arrived(stream, peer);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The guard travels with the response body; its drop is the end. It must never be cloned.
 
+mod admitted;
 mod asked;
 mod ended;
 
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, StatusCode};
 
+use self::admitted::Admitted;
 use super::compared::Named;
 use super::error::{Kind, ProxyError};
 use super::grpc;
@@ -42,8 +44,8 @@ pub struct Exchange {
     blame: Option<FailureReason>,
     /// The upstream that stands in for the chosen arm's is asked.
     stood: bool,
-    /// The arm whose upstream admitted it, or whose stand-in did, to be told of its end.
-    admitted: Option<(ArmIx, bool)>,
+    /// Who admitted it, to be told of its end.
+    admitted: Option<Admitted>,
     /// The answer is passing to the client.
     answering: bool,
     status: u16,
@@ -55,6 +57,8 @@ pub struct Exchange {
     retries: [u32; RetryReason::COUNT],
     redistributed: bool,
     client_fault: bool,
+    /// A limit was reached that others than the arm filled.
+    crowded: bool,
     complete: bool,
     bytes_out: u64,
     upload: Option<Rc<Upload>>,
@@ -106,6 +110,7 @@ impl Exchange {
             retries: [0; RetryReason::COUNT],
             redistributed: false,
             client_fault: false,
+            crowded: false,
             complete: false,
             bytes_out: 0,
             upload: None,
@@ -159,36 +164,6 @@ impl Exchange {
         self.upload = Some(Rc::clone(upload));
     }
 
-    /// Asks an arm's upstream for admission, to the end of the exchange; false when it is at its
-    /// limit. Admission by another arm ends.
-    #[must_use]
-    pub fn enter(&mut self, arm: ArmIx) -> bool {
-        self.leave();
-        let worker = self.worker.id;
-        let Some(found) = self.upstream_of(arm, self.stood) else { return false };
-        let entered = found.cell.enter(worker, found.max_requests);
-        // Others' unfinished bodies leave no room: that says nothing of the arm.
-        let held = !entered && found.cell.is_held_by_clients();
-        if let Some(upload) = self.upload.as_ref().filter(|_| entered) {
-            upload.admitted(&found.cell, worker);
-        }
-        self.client_fault |= held;
-        self.admitted = entered.then_some((arm, self.stood));
-        entered
-    }
-
-    fn leave(&mut self) {
-        let Some((arm, stood)) = self.admitted.take() else { return };
-        let answering = std::mem::take(&mut self.answering);
-        if let Some(found) = self.upstream_of(arm, stood) {
-            if answering {
-                found.cell.answering(self.worker.id, true);
-            }
-            found.cell.leave(self.worker.id);
-        }
-        self.upload.iter().for_each(|upload| upload.left());
-    }
-
     /// The request body under way, if there is one.
     #[must_use]
     pub fn upload(&self) -> Option<Rc<Upload>> {
@@ -214,6 +189,9 @@ impl Exchange {
         if reason == FailureReason::Reset && self.upload.as_ref().is_some_and(|upload| upload.is_owed()) {
             // The upstream lost patience with a client that did not send what it announced.
             self.client_fault = true;
+        }
+        if reason == FailureReason::Overflow {
+            self.overflowed(arm);
         }
         if self.endpoint.is_some() {
             self.blame.get_or_insert(reason);
@@ -243,9 +221,9 @@ impl Exchange {
     pub fn head(&mut self, status: StatusCode, after: Duration) {
         self.status = status.as_u16();
         self.upstream_time = Some(after);
-        if let Some((arm, stood)) = self.admitted.filter(|_| !self.answering) {
+        if let Some(by) = self.admitted.filter(|_| !self.answering) {
             self.answering = true;
-            self.upstream_of(arm, stood).inspect(|found| found.cell.answering(self.worker.id, false));
+            self.upstream_of(by.arm, by.stood).inspect(|found| found.cell.answering(self.worker.id, false));
         }
         self.sampled.iter_mut().for_each(|sampled| sampled.head(status.as_u16()));
         if status.is_server_error() {
@@ -347,10 +325,10 @@ impl Exchange {
         self.answered
     }
 
-    /// Whether the client is why it failed.
+    /// Whether a client is why it failed, this one or one who left it no room.
     #[must_use]
     pub fn is_clients_fault(&self) -> bool {
-        self.client_fault || self.client_error().is_some()
+        self.client_fault || self.crowded || self.client_error().is_some()
     }
 
     /// What the client did to its own body, if that is why the exchange failed.
@@ -397,6 +375,7 @@ impl Exchange {
         let client_broke = self.client_error().is_some();
         match self.failure {
             _ if client_broke || self.client_fault => Verdict::ClientClosed,
+            Some(_) if self.crowded => Verdict::ClientClosed,
             Some(_) => Verdict::Error,
             None if self.complete => Verdict::Ok,
             None => Verdict::ClientClosed,

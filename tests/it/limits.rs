@@ -214,6 +214,54 @@ fn clients_that_stop_make_no_arm_look_bad() {
 }
 
 #[test]
+fn an_arm_that_one_client_fills_is_not_held_to_account_for_it() {
+    let origins = ["stable", "canary"].map(Origin::start);
+    origins[1].on("/hang", Behaviour::Hang);
+    let text = format!(
+        "trustedProxies: [\"127.0.0.1/32\"]\n\
+         upstreams: {{ stable: \"{}\", canary: {{ endpoints: [\"{}\"], limits: {{ maxRequests: 16 }} }} }}\n\
+         routes:\n  - name: all\n    split: {{ stable: 95, canary: 5 }}\n    \
+         rollout: {{ version: v2, steps: [{{ weight: 50, dwell: 1h }}, 100], deadline: {{ step: 2h }}, \
+         analysis: {{ confidence: low, warmup: {{ errors: 0, latency: 0 }} }} }}\n",
+        origins[0].url(),
+        origins[1].url()
+    );
+    let of = |address: usize, path: &str| get(path).header("x-forwarded-for", &format!("10.1.0.{address}"));
+    // Whether all that fills the arm is of one address.
+    for one in [true, false] {
+        let proxy = Proxy::start(&text);
+        let state = || proxy.read("/api/v1/routes/all")["rollout"]["state"].clone();
+        eventually("it is on its step", || state() == "STAGE");
+        for address in 0..200 {
+            proxy.ask(&of(address % 50, "/")).expect_status(200);
+        }
+        let crowd: Vec<_> = (0..100)
+            .map(|index| {
+                let mut conn = proxy.conn();
+                let asked = of(if one { 200 } else { index }, "/hang");
+                conn.write(format!("{}\r\n", asked.head()).as_bytes()).expect("sent");
+                conn
+            })
+            .collect();
+        let canary = ("arm", "canary");
+        let in_flight = || proxy.metrics().count("switchback_requests_in_flight", &[canary]);
+        eventually("the arm is full", || in_flight() == 16);
+        let full = (0..100).filter(|address| proxy.ask(&of(address % 50, "/")).status == 503).count();
+        assert!(full > 10, "half of them: {full}");
+        let ended =
+            |outcome| proxy.metrics().count("switchback_requests_total", &[canary, ("outcome", outcome)]);
+        if one {
+            eventually("it is the client's doing", || ended("client_closed") >= full as u64);
+            assert_eq!(ended("error"), 0);
+            assert_eq!(state(), "STAGE");
+        } else {
+            eventually("it is an arm that answers nobody", || ended("error") >= full as u64);
+        }
+        drop(crowd);
+    }
+}
+
+#[test]
 fn heads_are_bounded() {
     let origin = Origin::start("app");
     let proxy = strict_and_patient(
