@@ -14,6 +14,7 @@ use super::Shared;
 use super::asked::{Asked, Empty, asked};
 use super::error::Refused;
 use crate::control::BreakerAsk;
+use crate::ledger::BreakerCell;
 use crate::plan::{Endpoint, Plan};
 use crate::telemetry::guards::GuardSeries;
 use crate::wire;
@@ -51,8 +52,12 @@ pub(super) fn series(plan: &Plan) -> Vec<GuardSeries> {
 /// The state of every breaker, by upstream; `held` where an operator holds it open.
 pub(super) fn breakers(plan: &Plan) -> BTreeMap<String, String> {
     let breakers = plan.upstreams.iter().filter_map(|one| Some((&one.name, &one.breaker.as_ref()?.cell)));
-    let state = |cell: &crate::ledger::BreakerCell| if cell.is_held() { "held" } else { cell.state() };
     breakers.map(|(name, cell)| (name.to_string(), state(cell).to_owned())).collect()
+}
+
+/// How a breaker is: `held` where an operator holds it open.
+pub(super) fn state(cell: &BreakerCell) -> &'static str {
+    if cell.is_held() { "held" } else { cell.state() }
 }
 
 /// Upstreams whose endpoints are all out.

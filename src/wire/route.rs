@@ -130,6 +130,9 @@ pub struct Arm {
     pub drain: Option<Drain>,
     /// Addresses of its upstream.
     pub endpoints: Vec<Endpoint>,
+    /// Its upstream's breaker: `closed`, `open`, `half_open`, or `held` open by hand; `None` without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<String>,
 }
 
 /// One address.
@@ -168,4 +171,10 @@ pub struct BlueGreen {
     /// Requests and connections of the idle slot that are waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draining: Option<u64>,
+    /// What a flip that is under way waits for, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waiting_for: Vec<String>,
+    /// The last flip in the history, such as `flip-3`; empty before the first.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub id: String,
 }
