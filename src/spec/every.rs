@@ -143,11 +143,12 @@ impl Text {
     fn follows(&self, line: usize, found: &Diagnostic) -> Option<Block> {
         let missing = found.code == "missing-key"
             && found.message.split('`').nth(1).is_some_and(|key| self.keys.contains(key));
+        // A key is missing anywhere in what it was a key of; what is empty stands where it was.
         let inside = |block: &&Block| {
-            let above = self.around(**block).map_or(block.from, |around| around.from);
-            (above..block.to.max(block.from + 1)).contains(&line)
+            let around = self.around(**block).unwrap_or(**block);
+            let end = if missing { around.to } else { block.to };
+            (around.from..end.max(block.from + 1)).contains(&line)
         };
-        // What is empty now stands where it was, or one line up.
         let empty = self.columns(line).is_none() || found.message.contains("nothing is written");
         self.taken.iter().rev().find(inside).copied().filter(|_| missing || empty)
     }

@@ -133,6 +133,10 @@ pub struct Arm {
     /// Its upstream's breaker: `closed`, `open`, `half_open`, or `held` open by hand; `None` without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<String>,
+    /// What answers its requests while that is open: `upstream NAME` or `respond STATUS` by the file,
+    /// `others` (the other arms), or `fail`; `None` without a breaker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_open: Option<String>,
 }
 
 /// One address.
