@@ -74,3 +74,4 @@ mod support;
 mod terminal;
 mod tls;
 mod upgrade;
+mod waiting;

@@ -80,9 +80,11 @@ function decision(rollout) {
 function scale(log, threshold, small) {
   const share = (value) => Math.max(0, value) / (threshold * BEYOND);
   const tone = log >= threshold ? "bad" : log >= threshold / 2 ? "warn" : "calm";
-  const track = h("div", { class: `scale${small ? " thin" : ""}`, "data-tone": tone, "aria-hidden": "true" }, h("div"), h("i"));
-  wide(track.firstChild, Math.max(share(log), log > 0 ? 0.005 : 0));
-  track.lastChild.style.left = `${share(threshold) * 100}%`;
+  const track = h("div", { class: `scale${small ? " thin" : ""}`, "data-tone": tone, "aria-hidden": "true" }, h("b"), h("div"), h("i"));
+  const [beyond, bar, mark] = track.children;
+  beyond.style.left = `${share(threshold) * 100}%`;
+  wide(bar, Math.max(share(log), log > 0 ? 0.005 : 0));
+  mark.style.left = `${share(threshold) * 100}%`;
   return track;
 }
 
@@ -96,7 +98,7 @@ function evidence(rollout) {
     known && known.threshold > 0 ? [
       h("p", { class: "evidence-text" }, `${times(known.log ?? 0)} of ${times(known.threshold)}`, h("small", {}, `how many times likelier this is if ${name(rollout.to)} is worse`)),
       scale(known.log ?? 0, known.threshold),
-      h("div", { class: "scale-axis", "aria-hidden": "true" }, h("span", {}, "1"), h("span", {}, "log scale"), h("span", {}, `${times(known.threshold)} reverts`)),
+      h("div", { class: "scale-axis", "aria-hidden": "true" }, h("span", {}, "1 says nothing"), h("span", {}, `from ${times(known.threshold)} it goes back`)),
       ...byMetric(known),
     ] : h("p", { class: "small" }, known ? "The rule that spoke goes by no evidence: it is certain." : "Nothing was judged yet."),
     h("p", { class: "detectable" }, detectable ? `By now a regression of ${detectable.toFixed(detectable < 10 ? 1 : 0)}× would have shown.` : "No regression could be seen yet."),
