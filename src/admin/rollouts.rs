@@ -17,7 +17,7 @@ use crate::control::{self, Conducted, RolloutReport};
 use crate::plan::Route;
 use crate::rollout::dora::{Dora, Harm};
 use crate::rollout::moves::{Shifted, Summary};
-use crate::rollout::{Failing, Phase, Record, Rollout, Share, state::Direction};
+use crate::rollout::{Failing, Phase, Record, Rollout, Share, bake_share, state::Direction};
 use crate::telemetry::metrics::{HarmSeries, RolloutSeries, TransitionSeries};
 use crate::wire;
 
@@ -83,6 +83,7 @@ fn view(report: &RolloutReport, ending: Option<&Summary>) -> wire::Rollout {
         back: rollout.direction == Direction::Back,
         share: rollout.seen_canary_share().map(Share::ratio),
         confidence: finding.as_ref().map(|finding| word(finding.confidence)),
+        bake_share: bake_share(*rate).ratio(),
         samples: known.samples,
         failing: suffered.failing.iter().map(failing).collect(),
         rate: *rate,

@@ -56,6 +56,9 @@ pub struct Rollout {
     /// The confidence in force: `high`, `normal` or `low`.
     #[serde(default)]
     pub confidence: Option<String>,
+    /// Share of `to` at the last step, 0 to 1: all but what keeps the comparison alive.
+    #[serde(default)]
+    pub bake_share: f64,
     /// What both arms saw in this step.
     #[serde(default)]
     pub samples: Option<Samples>,

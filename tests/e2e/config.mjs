@@ -33,6 +33,7 @@ routes:
   - name: edge
     hostnames: [edge.test]
     split: { shaky: 1, flaky: 1 }
+    defaultArm: shaky
   - name: ${JSON.stringify(HOSTILE)}
     hostnames: [hostile.test]
     split: { stable: 1 }

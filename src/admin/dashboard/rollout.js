@@ -21,7 +21,7 @@ export class RolloutPanel {
   update(rollout) {
     this.element.hidden = !rollout;
     if (!rollout) return;
-    redraw(this.track, [rollout.steps, rollout.step, rollout.state, rollout.to, rollout.back], () => stops(rollout));
+    redraw(this.track, [rollout.steps, rollout.step, rollout.state, rollout.to, rollout.back, rollout.bakeShare], () => stops(rollout));
     // Seconds of its age change every tick and are shown in no fact.
     redraw(this.facts, { ...rollout, durationSeconds: 0 }, () => [h("div", { class: "beside" }, decision(rollout), failing(rollout), checks(rollout)), evidence(rollout)]);
   }
@@ -30,7 +30,7 @@ export class RolloutPanel {
 // --- the way ---
 
 function stops(rollout) {
-  const list = rollout.steps.map((weight, at) => ({ text: `${weight} %`, at: where(rollout, at) }));
+  const list = rollout.steps.map((weight, at) => ({ text: weight < 100 ? `${weight} %` : `bake ${percent(rollout.bakeShare)}`, at: where(rollout, at) }));
   const done = ["PROMOTED", "FINISHED"].includes(rollout.state);
   list.push({ text: rollout.back ? "back" : "promoted", at: done ? "passed" : "ahead", end: true });
   return list.map((stop) => h("li", { "data-at": stop.at, "aria-current": stop.at === "here" ? "step" : null },
@@ -60,7 +60,7 @@ function next(rollout) {
   if (OVER.includes(at)) return rollout.next ? `Over; ${name(rollout.next)} comes next.` : "Over: nothing is decided any more.";
   const soon = rollout.eta === null || rollout.eta === undefined ? "" : rollout.eta < 1 ? ", any moment now" : `, in about ${span(rollout.eta)}`;
   if (at === "BAKE" || weight === undefined) return `Next: promote${soon}.`;
-  return `Next: ${weight} %${soon}.`;
+  return weight >= 100 ? `Next: bake at ${percent(rollout.bakeShare)}${soon}.` : `Next: ${weight} %${soon}.`;
 }
 
 function decision(rollout) {

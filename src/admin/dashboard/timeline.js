@@ -13,7 +13,7 @@ const BY_HAND = ["BY_HAND"];
 
 const WHAT = {
   start: "Started", reload: "Configuration loaded", "reload-refused": "Configuration refused",
-  "breaker-open": "Breaker opened", "breaker-close": "Breaker closed", rollback: "Earlier configuration brought back",
+  "breaker-open": "Breaker opened", "breaker-close": "Breaker closed", "config-rollback": "Earlier configuration brought back",
   weights: "Weights set", "weights-reset": "Weights back to the file's", "weights-ended": "Weights by hand ended",
   drain: "Arm drained", "slots-ended": "Slots ended", "not-heard": "A notice was not heard",
 };

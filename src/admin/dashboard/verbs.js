@@ -30,7 +30,7 @@ const VERBS = {
   pause: rollout("pause", "Pause…", "Pause the rollout", "Pause", "", null, () => "No weight moves; nothing is decided until it is resumed. A harmful canary still goes back."),
   resume: rollout("resume", "Resume…", "Resume the rollout", "Resume", "primary", null, () => "No weight moves now; the rollout goes on from this step.", true),
   advance: rollout("advance", "Advance…", "Advance by one step", "Advance", "", (route) => shares(route, part(route, route.rollout.step + 1)), () => "Without waiting for what this step was to show.", true),
-  promote: rollout("promote", "Promote…", "Promote", "Promote", "", (route) => shares(route, route.rollout.back ? 0 : 1), (route) => `${name(heir(route))} gets all traffic of both arms at once.`, true),
+  promote: rollout("promote", "Promote…", "Promote", "Promote", "", (route) => shares(route, promoted(route)), (route) => `${name(heir(route))} gets the traffic of both arms at once${promoted(route) % 1 ? ", but for what is compared with" : ""}.`, true),
   finish: rollout("finish", "Finish…", "Finish: walk traffic back", "Finish", "", (route) => shares(route, 1 - route.rollout.steps[0] / 100),
     (route) => `Once ${name(route.rollout.from)} has ${name(route.rollout.version)} too: traffic walks back to it step by step, judged as on its way here. This is its first step.`),
   abort: { ...rollout("abort", "Abort…", "Abort the rollout", "Abort now", "danger", (route) => shares(route, route.rollout.back ? 1 : 0),
@@ -93,10 +93,19 @@ function shares(route, share) {
   return { ...weights, [from]: both * (1 - share), [to]: both * share };
 }
 
-// The part of both arms that the one it goes to has at a step, whichever way it walks.
+// The part of both arms that the one it goes to has at a step, whichever way it walks. The last step
+// leaves a little where it was, to compare with.
 function part(route, step) {
-  const share = (route.rollout.steps[step] ?? 100) / 100;
-  return route.rollout.back ? 1 - share : share;
+  const { steps, bakeShare, back } = route.rollout;
+  const share = (steps[step] ?? 100) >= 100 ? bakeShare : steps[step] / 100;
+  return back ? 1 - share : share;
+}
+
+// What promoting gives: the last step, and from there everything.
+function promoted(route) {
+  const { state, step, steps, back } = route.rollout;
+  const baking = state === "BAKE" || step >= steps.length - 1;
+  return baking ? (back ? 0 : 1) : part(route, steps.length - 1);
 }
 
 const heir = (route) => (route.rollout.back ? route.rollout.from : route.rollout.to);
