@@ -53,8 +53,11 @@ fn all_of(source: &Source, first: Diagnostic) -> Vec<Diagnostic> {
             text.take(text.around(block))
         } else {
             let column = (found.place.column as usize).saturating_sub(1);
+            let block = text.block(line, column);
+            // A key is missing in what begins at the place, not in its first key.
+            let block = if found.code == "missing-key" { text.around(block) } else { Some(block) };
             all.push(found);
-            text.take(Some(text.block(line, column)))
+            text.take(block)
         };
         if !taken {
             break;

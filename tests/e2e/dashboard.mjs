@@ -71,14 +71,22 @@ async function done(page) {
   await page.getByRole("dialog").getByRole("button", { name: "Close" }).click();
 }
 
-async function accessible(name, options) {
+async function accessible(name, dialogs, options) {
   // The page's policy forbids foreign code, axe as well: this tab alone is let off.
   const page = await tab({ ...options, bypassCSP: true });
   await page.evaluate(axe);
-  const found = await page.evaluate(() => globalThis.axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"] }));
-  const serious = found.violations.filter((one) => ["serious", "critical"].includes(one.impact));
-  assert.deepEqual(serious.map((one) => `${one.id}: ${one.help}: ${one.nodes.slice(0, 3).map((node) => node.html).join(" | ")}`), [], name);
-  assert.ok(found.passes.length > 10, "axe looked at something");
+  const look = async (at) => {
+    const found = await page.evaluate(() => globalThis.axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"] }));
+    const serious = found.violations.filter((one) => ["serious", "critical"].includes(one.impact));
+    assert.deepEqual(serious.map((one) => `${one.id}: ${one.help}: ${one.nodes.slice(0, 3).map((node) => node.html).join(" | ")}`), [], `${name}, ${at}`);
+    assert.ok(found.passes.length > 10, "axe looked at something");
+  };
+  await look("the page");
+  for (const button of dialogs) {
+    await page.getByRole("button", { name: button }).first().click();
+    await look(button);
+    await page.getByRole("dialog").getByRole("button", { name: "Cancel" }).click();
+  }
   await page.context().close();
 }
 
@@ -239,6 +247,18 @@ async function everyWidth() {
     if (width === MIDDLE.width) await picture(page, "middle-light");
   }
   await page.context().close();
+}
+
+// Many routes are searched, and nothing found is said.
+async function routesAreFound(page) {
+  const box = page.getByLabel("Find a route");
+  await box.fill("EDG");
+  await until("only it is left", async () => (await page.locator("article.route").count()) === 1);
+  assert.match(await page.locator("#filter-count").textContent(), /1 of 5 routes/);
+  await box.fill("nothing like it");
+  await page.getByText("No route is named like “nothing like it”.").waitFor();
+  await box.fill("");
+  await until("all are back", async () => (await page.locator("article.route").count()) === 5);
 }
 
 // One bad moment long ago, with nothing before or after it.
@@ -435,15 +455,15 @@ const late = setTimeout(() => browser.close(), WHOLE);
 
 try {
   const page = await tab({ allowed: ["422", "ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE"] });
-  const acts = { hostileNames, everyWidth, lonePointIsSeen, breakersTurn, upstreamsFail, viewersLook, zeroIsWarnedOf, observedFollowsWeights, staleTabIsRefused, reloads, rolloutReverts, abortByHand, finishes, everythingElse };
+  const acts = { hostileNames, everyWidth, routesAreFound, lonePointIsSeen, breakersTurn, upstreamsFail, viewersLook, zeroIsWarnedOf, observedFollowsWeights, staleTabIsRefused, reloads, rolloutReverts, abortByHand, finishes, everythingElse };
   for (const [name, act] of Object.entries(acts)) {
     await act(page);
     step(name);
   }
   await pictures();
   step("pictures");
-  await accessible("light", { colorScheme: "light" });
-  await accessible("dark, narrow", { colorScheme: "dark", viewport: PHONE });
+  await accessible("light", ["Open breaker… green", "Reload…"], { colorScheme: "light" });
+  await accessible("dark, narrow", ["Flip back…"], { colorScheme: "dark", viewport: PHONE });
   step("accessible");
   await drains(page);
   step("drains");

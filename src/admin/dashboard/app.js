@@ -79,6 +79,8 @@ function draw() {
   at("filter-bar").hidden = tick.total < SEARCHABLE;
   say(at("filter-count"), `${whole(routes.length)} of ${whole(tick.total)} routes${tick.total > tick.routes.length ? "; the rest is in the API" : ""}`);
   at("waiting")?.remove();
+  at("no-routes").hidden = routes.length > 0;
+  say(at("no-routes"), tick.total === 0 ? "No routes are configured: everything is answered with 404." : `No route is named like “${wanted}”.`);
   keyed(at("route-list"), routes, (route) => route.name, card, (element, route) => {
     cards.get(route.name).update(route, tick.points[route.name], tick.atMillis, out);
   });
