@@ -50,8 +50,10 @@ export class Timeline {
     const refused = ["reload-refused", "not-heard", "breaker-open"].includes(act.what);
     this.add(`a ${act.atMillis} ${act.number}`, {
       at: new Date(act.atMillis), route: act.route, tone: refused ? "bad" : "calm", shape: refused ? "✕" : "•",
-      what: WHAT[act.what] ?? act.what.replaceAll("-", " "), version: act.after?.upstream ?? "", who: act.actor, why: act.reason,
-      change: change(act), evidence: null,
+      what: WHAT[act.what] ?? act.what.replaceAll("-", " "), version: act.after?.upstream ?? "", who: act.actor,
+      // What refuses a file is a text, and no change.
+      ...(act.what === "reload-refused" ? { why: [act.reason, change(act)].filter(Boolean).join(": "), change: "" } : { why: act.reason, change: change(act) }),
+      evidence: null,
     });
   }
 

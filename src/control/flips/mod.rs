@@ -173,15 +173,22 @@ impl Flips {
     /// Knows the slots of a plan and no others. Who serves is the plan's to say.
     fn follow(&mut self, plan: &Plan) {
         let has_slots = |name: &str| plan.route_named(name).is_some_and(|route| route.slots.is_some());
-        let gone = self.lives.extract_if(.., |name, _| !has_slots(name));
-        gone.for_each(|(name, live)| live.forget(plan.route_named(&name).map(|route| route.generation)));
+        let gone: Vec<String> = self.lives.keys().filter(|name| !has_slots(name)).cloned().collect();
+        for name in gone {
+            let present = plan.route_named(&name).map(|route| route.generation);
+            if let Some(live) = self.lives.remove(&name) {
+                live.forget(present);
+            }
+        }
         for route in &plan.routes {
             let Some((active, idle)) = names(route) else { continue };
             let known = self.lives.get(&*route.name).map(|live| (&*live.flip.active, &*live.flip.idle));
             if known != Some((active, idle)) {
                 let flip = Flip::new(active, idle);
-                let before = self.lives.insert(route.name.to_string(), Live { flip, ..Live::default() });
-                before.into_iter().for_each(|live| live.forget(Some(route.generation)));
+                let live = Live { flip, ..Live::default() };
+                if let Some(before) = self.lives.insert(route.name.to_string(), live) {
+                    before.forget(Some(route.generation));
+                }
             }
         }
     }
