@@ -194,6 +194,22 @@ async function hostileNames(page) {
   await until("its past is there", async () => (await card.locator(".plot path.line").count()) > 0);
 }
 
+// A window that is closed now holds a version back, until somebody says that it cannot wait.
+async function overrules(page) {
+  const [soon, later] = [6, 7].map((hours) => `${String((new Date().getUTCHours() + hours) % 24).padStart(2, "0")}:00`);
+  await stage.break("v5", "bake: 1h", `windows: [{ days: [mon, tue, wed, thu, fri, sat, sun], between: ["${soon}", "${later}"] }], bake: 1h`);
+  await route(page).getByText("Pending v5").waitFor();
+  await route(page).locator(".waits", { hasText: "window: opens" }).waitFor();
+  await route(page).getByRole("button", { name: "Overrule…" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByText("No weight moves.").waitFor();
+  await dialog.getByLabel("Despite the window or the budget").check();
+  await confirm(page, "Go on all the same", "it cannot wait");
+  await done(page);
+  await route(page).getByText("Rolling out v5").waitFor();
+  await until("the first step is shown", async () => (await cell(page, "canary", "Configured")) === "10 %");
+}
+
 async function everythingElse(page) {
   await route(page, "web").getByRole("button", { name: "Flip…" }).click();
   await confirm(page, "Flip now", "green it is");
@@ -455,7 +471,7 @@ const late = setTimeout(() => browser.close(), WHOLE);
 
 try {
   const page = await tab({ allowed: ["422", "ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE"] });
-  const acts = { hostileNames, everyWidth, routesAreFound, lonePointIsSeen, breakersTurn, upstreamsFail, viewersLook, zeroIsWarnedOf, observedFollowsWeights, staleTabIsRefused, reloads, rolloutReverts, abortByHand, finishes, everythingElse };
+  const acts = { hostileNames, everyWidth, routesAreFound, lonePointIsSeen, breakersTurn, upstreamsFail, viewersLook, zeroIsWarnedOf, observedFollowsWeights, staleTabIsRefused, reloads, rolloutReverts, abortByHand, finishes, overrules, everythingElse };
   for (const [name, act] of Object.entries(acts)) {
     await act(page);
     step(name);

@@ -37,6 +37,8 @@ const VERBS = {
     (route) => route.rollout.back ? `All of its traffic stays with ${name(route.rollout.to)}.` : `All of its traffic goes back to ${name(route.rollout.from)}; pins and overrides to ${name(route.rollout.to)} are void.`), safe: true },
   undo: { ...rollout("abort", "Roll back…", "Roll back what was promoted", "Roll back now", "danger", (route) => shares(route, 0),
     (route) => `Everybody goes back to ${name(route.rollout.from)}, whatever version that has.`), safe: true },
+  overrule: { ...rollout("start", "Overrule…", "Overrule the window and the error budget", "Go on all the same", "", null, () => "They hold nothing back any more in this run; hooks, gates and the analysis still do."),
+    path: (route) => `rollout/${route.rollout.state === "PENDING" ? "start" : "resume"}`, force: () => ({ label: "Despite the window or the budget", needed: true }) },
   retry: rollout("retry", "Retry…", "Retry the same version", "Retry", "", (route) => shares(route, part(route, 0)), () => "From the first step, with evidence of its own."),
 };
 
@@ -54,6 +56,7 @@ export function offered(route) {
   if (state === "IDLE" || (state === "SUPERSEDED" && route.rollout.next)) verbs.push("start");
   if (state === "PAUSED") verbs.push("resume");
   if (["REVERTED", "ABORTED"].includes(state)) verbs.push("retry");
+  if (["PENDING", "HOLD"].includes(state) && route.rollout.waitingFor.some((text) => /^(window|error budget)/.test(text))) verbs.push("overrule");
   if (["STAGE", "HOLD", "BAKE", "SHADOW", "PENDING"].includes(state)) verbs.push("pause");
   if (["STAGE", "HOLD", "PAUSED"].includes(state)) verbs.push("advance");
   if (["STAGE", "HOLD", "PAUSED", "BAKE"].includes(state)) verbs.push("promote");
@@ -153,6 +156,7 @@ function warnings(route, after, fields) {
 export function routeQuestion(route, verb, find) {
   const rule = VERBS[verb];
   const form = { weights: {}, typed: {}, arm: smallest(route) };
+  const path = typeof rule.path === "function" ? rule.path(route) : rule.path;
   const question = {
     title: `${rule.title}: ${name(route.name)}`,
     confirm: rule.confirm,
@@ -163,7 +167,7 @@ export function routeQuestion(route, verb, find) {
     fields: (draw) => [rule.moves === typed && weightFields(route, form, draw), rule.arm && armField(route, form, draw)].filter(Boolean),
     preview() {
       const after = rule.moves ? rule.moves(route, form) : null;
-      const none = rule.path.startsWith("rollout/") || verb === "callOff" ? "No weight moves." : "No weight is named here; what comes into force is shown as soon as it is.";
+      const none = path.startsWith("rollout/") || verb === "callOff" ? "No weight moves." : "No weight is named here; what comes into force is shown as soon as it is.";
       return { shown: [after, weightsOf(route)], draw: () => [after ? moves(route, after) : h("p", { class: "nothing" }, none)] };
     },
     warnings() {
@@ -185,7 +189,7 @@ export function routeQuestion(route, verb, find) {
       const now = find(route.name);
       return now && offered(now).some((one) => one.verb === verb) ? routeQuestion(now, verb, find) : null;
     },
-    send: (said) => send(`${routePath(route.name)}/${rule.path}`, { ...rule.body(route, form), ...said }, rule.safe ? null : route.generation),
+    send: (said) => send(`${routePath(route.name)}/${path}`, { ...rule.body(route, form), ...said }, rule.safe ? null : route.generation),
     done(done) {
       const moved = (done.changed ?? []).map((one) => `${name(one.arm)} ${one.before} → ${one.after}`);
       const more = [done.text, ...(done.waitingFor ?? []).map((one) => `It waits for: ${one}.`)].filter(Boolean);
