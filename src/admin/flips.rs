@@ -15,10 +15,11 @@ use super::asked::{Asked, Empty, asked};
 use super::error::Refused;
 use super::scrape::ratio;
 use super::verbs::changed;
+use crate::control::flips::waits;
 use crate::control::{Conducted, FlipAsk};
 use crate::ledger::Cell;
 use crate::plan::Route;
-use crate::rollout::flip::Phase;
+use crate::rollout::flip::{Flip, Phase};
 use crate::wire;
 
 /// Requests and tunnels that an arm has now.
@@ -44,7 +45,14 @@ pub(super) fn view(conducted: &Conducted, route: &Route, flying: &[(u64, u64)]) 
         way_back: flip.way_back,
         watched_for: watched.map(|left| ratio(left, 1_000)),
         draining: flip.drain_ms.map(|_| waited),
+        waiting_for: waits(flip, route),
+        id: id(flip),
     })
+}
+
+/// As the history names a flip; empty before the first.
+fn id(flip: &Flip) -> String {
+    if flip.run == 0 { String::new() } else { format!("flip-{}", flip.run) }
 }
 
 pub(super) async fn flip(
@@ -64,13 +72,18 @@ pub(super) async fn flip(
     let now = plan.route_named(&route).and_then(|route| view(&conducted, route, &[]));
     let state = now.as_ref().map(|pair| pair.state.clone());
     let done = done.map_err(|refusal| Refused::from(refusal).state(state))?;
-    let now = now.unwrap_or_default();
+    // As it left them: what came after it is another's.
+    let flip = done.flip.unwrap_or_default();
+    let waiting_for = plan.route_named(&route).map(|route| waits(&flip, route)).unwrap_or_default();
     Ok(Json(wire::Flipped {
         generation: done.generation.0,
         changed: done.changed.into_iter().map(changed).collect(),
         reason,
-        active: now.active,
-        idle: now.idle,
-        state: now.state,
+        id: id(&flip),
+        waiting_for,
+        state: flip.phase.name().to_owned(),
+        text: flip.reason.text,
+        active: flip.active,
+        idle: flip.idle,
     }))
 }

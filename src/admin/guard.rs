@@ -59,7 +59,19 @@ impl Gate {
             return Ok(());
         }
         let needed = if verb { Role::Operator } else { Role::Viewer };
-        self.token(headers, peer, needed)
+        self.token(headers, peer, needed).map(drop)
+    }
+
+    /// What the asker may do; `None` where reading is free and no token was sent.
+    ///
+    /// # Errors
+    /// When a token was sent and is wrong.
+    pub(super) fn role(&self, headers: &HeaderMap, peer: Peer) -> Result<Option<Role>, Refused> {
+        match self.exposure {
+            Exposure::Unix => Ok(Some(Role::Operator)),
+            Exposure::Loopback if !headers.contains_key(AUTHORIZATION) => Ok(None),
+            _ => self.token(headers, peer, Role::Viewer).map(Some),
+        }
     }
 
     /// The host asked for, if it is one of ours: a name that was rebound to us is not.
@@ -88,7 +100,7 @@ impl Gate {
             || self.allowed_hosts.contains(&host)
     }
 
-    fn token(&self, headers: &HeaderMap, peer: Peer, needed: Role) -> Result<(), Refused> {
+    fn token(&self, headers: &HeaderMap, peer: Peer, needed: Role) -> Result<Role, Refused> {
         let now = Instant::now();
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(address) = peer.address
@@ -111,7 +123,7 @@ impl Gate {
         };
         let Some(presented) = bearer(headers) else { return Err(unauthorized("a token is needed")) };
         match self.tokens.role(presented) {
-            Some(role) if role >= needed => Ok(()),
+            Some(role) if role >= needed => Ok(role),
             Some(_) => {
                 Err(Refused::new(StatusCode::FORBIDDEN, "read-only-token", "this token may only read"))
             }

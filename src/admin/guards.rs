@@ -14,6 +14,8 @@ use super::Shared;
 use super::asked::{Asked, Empty, asked};
 use super::error::Refused;
 use crate::control::BreakerAsk;
+use crate::ledger::BreakerCell;
+use crate::plan::guard::{Breaker, Fallback};
 use crate::plan::{Endpoint, Plan};
 use crate::telemetry::guards::GuardSeries;
 use crate::wire;
@@ -51,8 +53,22 @@ pub(super) fn series(plan: &Plan) -> Vec<GuardSeries> {
 /// The state of every breaker, by upstream; `held` where an operator holds it open.
 pub(super) fn breakers(plan: &Plan) -> BTreeMap<String, String> {
     let breakers = plan.upstreams.iter().filter_map(|one| Some((&one.name, &one.breaker.as_ref()?.cell)));
-    let state = |cell: &crate::ledger::BreakerCell| if cell.is_held() { "held" } else { cell.state() };
     breakers.map(|(name, cell)| (name.to_string(), state(cell).to_owned())).collect()
+}
+
+/// How a breaker is: `held` where an operator holds it open.
+pub(super) fn state(cell: &BreakerCell) -> &'static str {
+    if cell.is_held() { "held" } else { cell.state() }
+}
+
+/// What answers while a breaker is open, of a route that lets other arms answer or not.
+pub(super) fn when_open(breaker: &Breaker, redistribute: bool) -> String {
+    match &breaker.fallback {
+        Fallback::Upstream(name) => format!("upstream {name}"),
+        Fallback::Respond(answer) => format!("respond {}", answer.status.as_u16()),
+        Fallback::None if redistribute => "others".to_owned(),
+        Fallback::None => "fail".to_owned(),
+    }
 }
 
 /// Upstreams whose endpoints are all out.

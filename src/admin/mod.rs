@@ -4,6 +4,7 @@
 //! cannot starve traffic. It must never change anything itself: verbs are commands to the
 //! controller, views are read from the plan and the ledger.
 
+mod access;
 mod asked;
 pub mod auth;
 mod dashboard;
@@ -114,6 +115,7 @@ impl Admin {
             .route("/config/rollback", post(earlier::rollback))
             .route("/limits", get(views::limits))
             .route("/explain", get(explain::explain))
+            .route("/access", get(access::access))
             .route("/routes/{route}/weights", post(verbs::weights))
             .route("/routes/{route}/drain", post(verbs::drain))
             .route("/routes/{route}/flip", post(flips::flip))

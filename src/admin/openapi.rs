@@ -137,6 +137,7 @@ fn reads() -> Vec<Operation> {
             "Configurations that were in force",
             Json(shape::<wire::ConfigHistory>),
         ),
+        get("/api/v1/access", "access", "What the asker may do", Json(shape::<wire::Access>)),
         get("/api/v1/limits", "limits", "Every bound with its value", Json(any)),
         Operation {
             query: EXPLAIN,

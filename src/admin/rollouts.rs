@@ -16,8 +16,8 @@ use crate::control::checks::CheckReport;
 use crate::control::{self, Conducted, RolloutReport};
 use crate::plan::Route;
 use crate::rollout::dora::{Dora, Harm};
-use crate::rollout::moves::Summary;
-use crate::rollout::{Failing, Phase, Record, Rollout, Share, state::Direction};
+use crate::rollout::moves::{Shifted, Summary};
+use crate::rollout::{Failing, Phase, Record, Rollout, Share, bake_share, state::Direction};
 use crate::telemetry::metrics::{HarmSeries, RolloutSeries, TransitionSeries};
 use crate::wire;
 
@@ -83,6 +83,7 @@ fn view(report: &RolloutReport, ending: Option<&Summary>) -> wire::Rollout {
         back: rollout.direction == Direction::Back,
         share: rollout.seen_canary_share().map(Share::ratio),
         confidence: finding.as_ref().map(|finding| word(finding.confidence)),
+        bake_share: bake_share(*rate).ratio(),
         samples: known.samples,
         failing: suffered.failing.iter().map(failing).collect(),
         rate: *rate,
@@ -236,7 +237,7 @@ pub(super) fn record(route: &str, record: &Record) -> wire::Record {
     let found = record.found.as_ref();
     let kind = word(record.actor);
     wire::Record {
-        id: format!("{}-{}", if record.version.is_empty() { "flip" } else { "run" }, record.run),
+        id: id(record),
         at: time(record.at_millis),
         route: route.to_owned(),
         version: record.version.clone(),
@@ -262,6 +263,18 @@ pub(super) fn record(route: &str, record: &Record) -> wire::Record {
         in_force_at: record.in_force_at_millis.map(time),
         harm: Harm::of(record).map(harm),
         annotations: record.annotations.clone(),
+        weights: record.weights.as_deref().map(|shifted| {
+            let Shifted { before, after } = shifted.clone();
+            wire::Shifted { before, after }
+        }),
+    }
+}
+
+fn id(record: &Record) -> String {
+    match () {
+        () if record.is_by_hand() => "by-hand".to_owned(),
+        () if record.version.is_empty() => format!("flip-{}", record.run),
+        () => format!("run-{}", record.run),
     }
 }
 

@@ -236,8 +236,12 @@ async fn verbs_are_refused_in_the_order_of_the_contract() {
     assert_eq!(code(site.verb(WEIGHTS, &unknown, "", &[]).await), is(400, "unknown-arm"));
     let nowhere = "/api/v1/routes/none/weights";
     assert_eq!(code(site.verb(nowhere, &more, "", &[]).await), is(404, "unknown-route"));
-    let huge = json!({ "reason": "x".repeat(asked::MAX_BODY) });
-    assert_eq!(code(site.verb(WEIGHTS, &huge, "", &[]).await), is(413, "too-large"));
+    // It is refused for what it announces: whoever sends that all the same may be cut off meanwhile.
+    let (length, bearer) = ((asked::MAX_BODY + 1).to_string(), format!("Bearer {}", site.token));
+    let huge =
+        [("authorization", &*bearer), ("content-type", "application/json"), ("content-length", &*length)];
+    let line = format!("POST {WEIGHTS}");
+    assert_eq!(code(site.ask("loopback", &line, &huge, "").await), is(413, "too-large"));
     assert_eq!(code(site.get("/api/v1/none").await), is(404, "not-found"));
     assert_eq!(code(site.get(WEIGHTS).await), is(405, "method-not-allowed"));
 

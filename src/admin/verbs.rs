@@ -2,6 +2,8 @@
 //!
 //! It must never judge a change; it reads the request and says the answer.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
@@ -23,7 +25,8 @@ pub(super) async fn weights(
     let Asked::<wire::Weights> { what, by, expected, _turn } =
         asked(&shared, &headers, body, Empty::Refused).await?;
     let weights = match (what.weights, what.reset) {
-        (Some(weights), false) => Some(weights),
+        (Some(weights), false) if what.force || leaves_somebody(&weights) => Some(weights),
+        (Some(_), false) => return Err(nobody(&route)),
         (None, true) => None,
         _ => return Err(bad("say either weights or reset")),
     };
@@ -31,6 +34,18 @@ pub(super) async fn weights(
     let done = shared.admin.0.control.set_weights(route, weights, by, expected).await?;
     let changed = done.changed.into_iter().map(changed).collect();
     Ok(Json(wire::WeightsSet { generation: done.generation.0, changed, reason }))
+}
+
+/// Whether an arm has weight; a request that names none is refused for that.
+fn leaves_somebody(weights: &BTreeMap<String, u32>) -> bool {
+    weights.is_empty() || weights.values().any(|weight| *weight > 0)
+}
+
+/// One typing error must not take everybody down.
+fn nobody(route: &str) -> Refused {
+    let message = format!("no arm of route `{route}` would have weight, and everybody would get 503");
+    Refused::new(StatusCode::CONFLICT, "no-weight-left", message)
+        .hint("arms that are not named get 0: name the arm that shall serve; `\"force\": true` (`--force`) does it all the same")
 }
 
 pub(super) async fn drain(

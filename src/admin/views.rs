@@ -179,6 +179,8 @@ pub(super) fn view(admin: &Admin, conducted: &Conducted, route: &Route) -> wire:
             pinned: route.split.pin.is_some().then(|| seen.map_or(0, |seen| seen.pinned)),
             drain: steering::drain(admin, route, arm, running + tunnels),
             endpoints: arm.upstream.endpoints.iter().map(guards::endpoint).collect(),
+            breaker: arm.upstream.breaker.as_ref().map(|one| guards::state(&one.cell).to_owned()),
+            when_open: arm.upstream.breaker.as_ref().map(|one| guards::when_open(one, route.redistribute)),
         }
     });
     let blue_green = flips::view(conducted, route, &flying);

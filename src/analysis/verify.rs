@@ -60,7 +60,13 @@ pub struct Verifier {
     before: Left,
     n: u64,
     e: u64,
+    /// The last second it took.
+    #[serde(default)]
+    at: u64,
 }
+
+/// Failures that are tried out at most by [`Verifier::failures_left`].
+const FORESEEN: u64 = 60;
 
 impl Verifier {
     /// After the last window of the slot that served before.
@@ -75,6 +81,7 @@ impl Verifier {
             before,
             n: 0,
             e: 0,
+            at: 0,
         }
     }
 
@@ -96,9 +103,18 @@ impl Verifier {
         self.n < limits.map_or(ENOUGH, |limits| limits.min_requests)
     }
 
+    /// How many more failures, one a second and nothing else, would make it harmful; `None` when
+    /// [`FORESEEN`] would not.
+    #[must_use]
+    pub fn failures_left(&self, limits: Option<&Limits>) -> Option<u64> {
+        let mut tried = self.clone();
+        let failure = Left { n: 1, e: 1, latency: Bins::default() };
+        (1..=FORESEEN).find(|more| tried.second(limits, self.at + more, &failure).is_some())
+    }
+
     /// Takes what the new slot left in one second.
     pub fn second(&mut self, limits: Option<&Limits>, second: u64, left: &Left) -> Option<Harmful> {
-        (self.n, self.e) = (self.n + left.n, self.e + left.e);
+        (self.n, self.e, self.at) = (self.n + left.n, self.e + left.e, second);
         // The router sends it everything: no control runs beside it.
         let mut tick = Tick { at_second: second, w: 1.0, canary: left.counts(), ..Tick::default() };
         let grant = self.schedule.tick(second);

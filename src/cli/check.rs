@@ -20,7 +20,7 @@ use crate::spec::render::render;
 /// Arguments of `check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
-    /// Files or folders; each is a configuration of its own
+    /// Files or folders, or - for standard input; each is a configuration of its own
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// How to print

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,6 +20,8 @@ use crate::spec::{self, Source, Spec};
 const MAX_LIST_BYTES: usize = 64 << 20;
 /// Most files of one configuration folder.
 const MAX_FILES: usize = 1_000;
+/// The path that is standard input and no file; relative paths start from the working folder then.
+const STDIN: &str = "-";
 /// Listeners the book of a plan that is never served has room for.
 const LISTENERS: usize = 64;
 
@@ -43,10 +45,10 @@ pub struct Failed {
     pub unreadable: bool,
 }
 
-/// Reads and compiles a file, or a folder of `*.yaml` files.
+/// Reads and compiles a file, a folder of `*.yaml` files, or standard input.
 ///
 /// # Errors
-/// What cannot be read, the first error of shape, or every error of meaning.
+/// What cannot be read, every error of shape, or every error of meaning.
 pub fn open(path: &Path) -> Result<Opened, Failed> {
     let (spec, sources) = parse(path)?;
     let lists = read_lists(&base(path), &spec.list_files());
@@ -110,12 +112,12 @@ fn knows_zone(zone: &str) -> bool {
 /// Reads and parses without compiling: blocks that are read but not served yet are in it.
 ///
 /// # Errors
-/// What cannot be read, or the first error of shape.
+/// What cannot be read, or every error of shape.
 pub fn parse(path: &Path) -> Result<(Spec, Vec<Source>), Failed> {
     let sources = read(path)?;
-    match spec::parse(sources.clone()) {
+    match spec::parse_every(sources.clone()) {
         Ok(spec) => Ok((spec, sources)),
-        Err(finding) => Err(Failed { findings: vec![*finding], sources, unreadable: false }),
+        Err(findings) => Err(Failed { findings, sources, unreadable: false }),
     }
 }
 
@@ -139,6 +141,11 @@ fn base(path: &Path) -> PathBuf {
 }
 
 fn read(path: &Path) -> Result<Vec<Source>, Failed> {
+    if path == Path::new(STDIN) {
+        let text = text_from(io::stdin().lock(), MAX_FILE_BYTES + 1);
+        let text = text.map_err(|why| unreadable(Path::new("standard input"), &why))?;
+        return Ok(vec![Source { name: "<stdin>".to_owned(), text }]);
+    }
     let names = if path.is_dir() { folder(path)? } else { vec![path.to_owned()] };
     let source = |name: &PathBuf| -> Result<Source, Failed> {
         // One byte more than allowed, so that the parser sees that it is too large.
@@ -182,7 +189,11 @@ fn read_lists(base: &Path, names: &[String]) -> Lists {
 
 /// Text of a file, cut off at `limit` bytes. Errors are for the operator.
 fn text_of(path: &Path, limit: usize) -> Result<String, String> {
-    let file = File::open(path).map_err(|why| plain(&why))?;
+    text_from(File::open(path).map_err(|why| plain(&why))?, limit)
+}
+
+/// The same of anything that can be read.
+fn text_from(file: impl Read, limit: usize) -> Result<String, String> {
     let mut bytes = Vec::new();
     file.take(limit as u64).read_to_end(&mut bytes).map_err(|why| plain(&why))?;
     let cut = bytes.len() >= limit;

@@ -20,6 +20,11 @@ pub(super) fn flipped(route: &str, done: &wire::Flipped) -> String {
     weight_lines(&mut text, route, &done.changed);
     let (active, idle, state) = (clean(&done.active), clean(&done.idle), clean(&done.state));
     add(&mut text, format_args!("{} active {active}, idle {idle}: {state}\n", clean(route)));
+    if !done.text.is_empty() {
+        let id = if done.id.is_empty() { String::new() } else { format!("{}: ", clean(&done.id)) };
+        add(&mut text, format_args!("{id}{}\n", clean(&done.text)));
+    }
+    done.waiting_for.iter().for_each(|one| add(&mut text, format_args!("waits for: {}\n", clean(one))));
     add(&mut text, format_args!("generation {}\n", done.generation));
     text
 }

@@ -141,17 +141,18 @@ fn rows(rollout: &wire::Rollout) -> Vec<(&'static str, String)> {
 pub(super) fn history(records: &[wire::Record]) -> String {
     let mut text = String::new();
     for one in records {
+        let version =
+            if one.version.is_empty() { String::new() } else { format!(" {}", clean(&one.version)) };
         add(
             &mut text,
             format_args!(
-                "{}  {}  {} {}  {} -> {}  {}  by {}\n",
+                "{}  {}  {}{version}  {} -> {}  {}  by {}\n",
                 clean(&one.at),
                 clean(&one.id),
                 clean(&one.route),
-                clean(&one.version),
                 clean(&one.from),
                 clean(&one.to),
-                change(one.before, one.after),
+                moved_by(one),
                 clean(&one.actor)
             ),
         );
@@ -207,6 +208,24 @@ pub(super) fn dora(route: &str, dora: &wire::Dora) -> String {
         "DORA {}: {week} versions promoted a week, {rate}, median time to recover {recovery}\n",
         clean(route)
     )
+}
+
+/// What a decision moved: every arm where each was told, else the canary's percent.
+fn moved_by(one: &wire::Record) -> String {
+    let Some(wire::Shifted { before, after }) = &one.weights else {
+        // What has no version is no rollout, and has no canary.
+        let nothing = one.version.is_empty() && one.before.is_none() && one.after.is_none();
+        return if nothing { "no weight".to_owned() } else { change(one.before, one.after) };
+    };
+    let arms = |weights: &std::collections::BTreeMap<String, u32>| {
+        let arms = weights.iter().map(|(arm, weight)| format!("{} {weight}", clean(arm)));
+        arms.collect::<Vec<_>>().join(", ")
+    };
+    if before == after {
+        format!("stays {}", arms(after))
+    } else {
+        format!("{} -> {}", arms(before), arms(after))
+    }
 }
 
 /// The canary's percent before and after.

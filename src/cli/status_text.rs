@@ -67,6 +67,9 @@ fn route(route: &wire::Route, look: Look) -> String {
     if let Some(pair) = route.blue_green.as_ref().filter(|pair| !pair.reason.is_empty()) {
         text += &look.line(2, Tone::Plain, &clean(&pair.reason));
     }
+    for wait in route.blue_green.iter().flat_map(|pair| &pair.waiting_for) {
+        text += &look.line(2, Tone::Wary, &format!("waits for: {}", clean(wait)));
+    }
     if let Some(hand) = &route.operator {
         let since = moment(hand.at_millis);
         let line = format!("weights set by hand since {since} by {}", because(&hand.actor, &hand.reason));

@@ -11,27 +11,26 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::remote::Remote;
 
 /// Somebody wants it to end.
-pub(super) struct Stop([Signal; 3]);
+pub(super) struct Stop([Signal; 3], Signal);
 
 impl Stop {
     pub(super) fn new(remote: &Remote) -> io::Result<Self> {
         let _inside = remote.runtime.enter();
-        Ok(Self([
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::hangup())?,
-        ]))
+        let ends = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let [interrupt, terminate, hangup] = ends.map(signal);
+        Ok(Self([interrupt?, terminate?, hangup?], signal(SignalKind::window_change())?))
     }
 
-    /// Waits; whether it was interrupted before or meanwhile.
+    /// Waits, until the terminal has another size at most; whether it was interrupted before or meanwhile.
     pub(super) fn within(&mut self, remote: &Remote, time: Duration) -> bool {
-        let [interrupt, terminate, hangup] = &mut self.0;
+        let Self([interrupt, terminate, hangup], resized) = self;
         remote.runtime.block_on(async {
             tokio::select! {
                 biased;
                 _ = interrupt.recv() => true,
                 _ = terminate.recv() => true,
                 _ = hangup.recv() => true,
+                _ = resized.recv() => false,
                 () = tokio::time::sleep(time) => false,
             }
         })

@@ -99,6 +99,7 @@ pub fn weights(args: &WeightsArgs) -> Exit {
     let asked = wire::Weights {
         weights: (!args.reset).then(|| args.weights.iter().cloned().collect()),
         reset: args.reset,
+        force: args.force,
     };
     let done = || split(&args.admin, &args.route, "weights", &args.why.asked(asked), args.based);
     finish(done())

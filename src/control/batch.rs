@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use super::by_hand;
 use super::command::{By, WeightsDone};
 use super::controller::{Controller, blocking};
 use super::flips;
@@ -255,10 +256,16 @@ impl Controller {
             self.tell_people(&name, outcome);
         }
         if let Some(flip) = &flip {
-            self.tell_flip(&name, flip);
+            let shifted = old.zip(new).map(|(old, new)| by_hand::shifted(old, new));
+            self.tell_flip(&name, flip, shifted.as_ref());
         }
         let (asked, old, new) = (asked?, old?, new?);
-        let done = WeightsDone { generation: new.generation, changed: order::changed(old, new) };
+        self.record_by_hand(&asked, old, new);
+        let done = WeightsDone {
+            generation: new.generation,
+            changed: order::changed(old, new),
+            flip: flip.map(|outcome| outcome.next),
+        };
         let (from, to) = match asked.words {
             Some(words) => (words, json!(done.generation.0)),
             None => (super::weights::weights_json(old), super::weights::weights_json(new)),

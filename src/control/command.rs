@@ -19,6 +19,7 @@ use crate::ledger::guard::breaker::Turn;
 use crate::model::{Diagnostic, Generation};
 use crate::plan::diff::Change;
 use crate::rollout::Verb;
+use crate::rollout::flip::Flip;
 
 /// Commands waiting at most; askers beyond that wait.
 pub const QUEUE: usize = 64;
@@ -213,12 +214,14 @@ pub struct ReloadDone {
 }
 
 /// Weights were set.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct WeightsDone {
     /// Generation of the route.
     pub generation: Generation,
     /// Weights that changed.
     pub changed: Vec<Changed>,
+    /// The slots as it left them, of a flip.
+    pub flip: Option<Flip>,
 }
 
 /// One weight that changed.

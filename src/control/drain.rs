@@ -135,6 +135,7 @@ fn record(notice: &Notice, now: u64) -> Record {
         failing: Vec::new(),
         first_bad_at_millis: None,
         in_force_at_millis: None,
+        weights: None,
     }
 }
 

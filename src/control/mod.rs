@@ -11,6 +11,7 @@ pub mod audit;
 mod batch;
 pub mod boot;
 mod breakers;
+mod by_hand;
 mod certified;
 pub mod checks;
 pub mod command;

@@ -40,7 +40,11 @@ impl Controller {
             Ok(Some(change)) => return self.change(Change { asked: Some(asked), ..change }).await,
             Ok(None) => {
                 let generation = self.publisher.current().route_named(name).map(|route| route.generation);
-                Ok(WeightsDone { generation: generation.unwrap_or_default(), changed: Vec::new() })
+                Ok(WeightsDone {
+                    generation: generation.unwrap_or_default(),
+                    changed: Vec::new(),
+                    flip: None,
+                })
             }
             Err(refusal) => Err(refusal),
         };
@@ -119,6 +123,7 @@ impl Controller {
     pub(super) fn weights_ended(&mut self, route: &str) {
         tracing::warn!(route, "operator weights ended: the split was edited or the route is gone");
         self.journal("weights-ended", route, &By::actor("file"), Value::Null, Value::Null);
+        self.record_ended(route, &By::actor("file"));
     }
 }
 

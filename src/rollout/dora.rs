@@ -142,6 +142,7 @@ mod tests {
             failing: Vec::new(),
             first_bad_at_millis: None,
             in_force_at_millis: None,
+            weights: None,
         }
     }
 

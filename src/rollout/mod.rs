@@ -29,7 +29,7 @@ pub use failing::{Failing, Suffered};
 pub use harm::digits;
 pub use moves::{Move, Order, Outcome, Record, Refused};
 pub use state::{Hold, Identity, PauseCause, Phase, Rollout, Scheme, Share};
-pub use transition::transition;
+pub use transition::{bake_share, transition};
 
 #[cfg(test)]
 mod tests;

@@ -217,6 +217,29 @@ pub struct Record {
     /// When the weights after it were in force; told by whoever put them there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_force_at_millis: Option<u64>,
+    /// Every arm's weight before and after, of a flip and of what was done by hand; told like that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Box<Shifted>>,
+}
+
+/// Every arm's weight before and after.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shifted {
+    /// Before.
+    pub before: BTreeMap<String, u32>,
+    /// After.
+    pub after: BTreeMap<String, u32>,
+}
+
+/// Where weights come from that a person set, as a record's state.
+pub const BY_HAND: &str = "BY_HAND";
+
+impl Record {
+    /// Whether it is about weights that a person set or gave back, and not about a rollout or a flip.
+    #[must_use]
+    pub fn is_by_hand(&self) -> bool {
+        self.from == BY_HAND || self.to == BY_HAND
+    }
 }
 
 /// Something to be done.

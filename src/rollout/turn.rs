@@ -200,6 +200,7 @@ impl<'a> Turn<'a> {
             failing: suffered.map(|suffered| suffered.failing.clone()).unwrap_or_default(),
             first_bad_at_millis: suffered.and_then(|suffered| suffered.since_millis),
             in_force_at_millis: None,
+            weights: None,
         };
         self.tell(Move::Record(Box::new(record)));
     }

@@ -4,6 +4,7 @@
 //! files, resolve names or know about live traffic: [`parse`] takes text and gives a [`Spec`] or
 //! the first error of shape; errors of meaning are found by `plan::compile`.
 
+mod every;
 pub mod filter;
 pub mod health;
 mod known;
@@ -31,6 +32,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use every::parse_every;
 pub use parse::{Source, Spec, parse};
 pub use spot::{Later, Short, ShortOr, Spot};
 

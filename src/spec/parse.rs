@@ -109,7 +109,13 @@ pub fn parse(sources: Vec<Source>) -> Result<Spec, Box<Diagnostic>> {
     Ok(Spec { files })
 }
 
-fn parse_one(source: &Source) -> Result<File, Box<Diagnostic>> {
+/// Parses one file of a configuration.
+pub(super) fn parse_one(source: &Source) -> Result<File, Box<Diagnostic>> {
+    read_as(source)
+}
+
+/// Reads one file as anything, within its bounds.
+pub(super) fn read_as<T: serde::de::DeserializeOwned>(source: &Source) -> Result<T, Box<Diagnostic>> {
     let whole = Place { file: source.name.clone(), line: 1, column: 1, length: 0 };
     if source.text.len() > MAX_FILE_BYTES {
         let message = format!("the file has {} bytes, more than {MAX_FILE_BYTES}", source.text.len());
@@ -138,6 +144,6 @@ fn parse_one(source: &Source) -> Result<File, Box<Diagnostic>> {
     options.reject_unsupported_tags = true;
     options.non_finite_float_policy = serde_saphyr::NonFiniteFloatPolicy::AsString;
     options.with_snippet = false;
-    serde_saphyr::from_str_with_options::<File>(&source.text, options)
+    serde_saphyr::from_str_with_options::<T>(&source.text, options)
         .map_err(|error| Box::new(refusal::explain(&error, source)))
 }

@@ -3,6 +3,7 @@
 //! They exist so that both sides agree on every name. They must never hold behaviour beyond
 //! conversion, and a field that was published is never renamed.
 
+pub mod access;
 pub mod config;
 pub mod differences;
 pub mod guard;
@@ -20,13 +21,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::model::{Explained, Range};
+pub use access::Access;
 pub use config::{ConfigEntry, ConfigHistory, Rollback, RollbackRequest};
 pub use differences::{Differences, Differing, Discordance, Latency, Mirrored, Mismatch, Quantiles};
 pub use guard::{Breaker, BreakerRequest, BreakerState, BreakerTurned};
 pub use live::{Act, Past, Point, Tick};
 pub use rollout::{
     BetterSteps, Check, Crowded, Dora, Evidence, Failing, Harm, History, Known, Move, PlannedStep, Record,
-    Rollout, RolloutMoved, RolloutPlan, RolloutRequest, Samples, Seen, StepChange,
+    Rollout, RolloutMoved, RolloutPlan, RolloutRequest, Samples, Seen, Shifted, StepChange,
 };
 pub use route::{Arm, BlueGreen, ByHand, Endpoint, Mirror, Places, Route, Routes};
 pub use said::{Asked, Said};

@@ -56,6 +56,9 @@ pub struct Rollout {
     /// The confidence in force: `high`, `normal` or `low`.
     #[serde(default)]
     pub confidence: Option<String>,
+    /// Share of `to` at the last step, 0 to 1: all but what keeps the comparison alive.
+    #[serde(default)]
+    pub bake_share: f64,
     /// What both arms saw in this step.
     #[serde(default)]
     pub samples: Option<Samples>,
@@ -261,6 +264,18 @@ pub struct Record {
     /// A person's notes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// Every arm's weight before and after; of flips and of weights by hand alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Shifted>,
+}
+
+/// Every arm's weight before and after.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Shifted {
+    /// Before.
+    pub before: BTreeMap<String, u32>,
+    /// After.
+    pub after: BTreeMap<String, u32>,
 }
 
 /// What one revert cost.

@@ -130,6 +130,13 @@ pub struct Arm {
     pub drain: Option<Drain>,
     /// Addresses of its upstream.
     pub endpoints: Vec<Endpoint>,
+    /// Its upstream's breaker: `closed`, `open`, `half_open`, or `held` open by hand; `None` without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<String>,
+    /// What answers its requests while that is open: `upstream NAME` or `respond STATUS` by the file,
+    /// `others` (the other arms), or `fail`; `None` without a breaker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_open: Option<String>,
 }
 
 /// One address.
@@ -168,4 +175,10 @@ pub struct BlueGreen {
     /// Requests and connections of the idle slot that are waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draining: Option<u64>,
+    /// What a flip that is under way waits for, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waiting_for: Vec<String>,
+    /// The last flip in the history, such as `flip-3`; empty before the first.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub id: String,
 }

@@ -23,6 +23,9 @@ pub struct Weights {
     /// Returns to the file's weights.
     #[serde(default, skip_serializing_if = "is_false")]
     pub reset: bool,
+    /// Even if no arm has weight then, and everybody gets 503.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub force: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -47,6 +50,7 @@ pub struct Flip {
 
 /// Answer to a flip.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Flipped {
     /// Generation of the route.
     pub generation: u64,
@@ -60,6 +64,13 @@ pub struct Flipped {
     pub idle: String,
     /// What is going on between them.
     pub state: String,
+    /// What it did, in a sentence.
+    pub text: String,
+    /// What it waits for now, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waiting_for: Vec<String>,
+    /// The flip in the history, such as `flip-3`: the one that began, or that was undone.
+    pub id: String,
 }
 
 /// `POST /api/v1/reload`; the body may be empty.

@@ -1,5 +1,5 @@
 // The configuration the page is looked at with: a rollout, blue and green, a mirror, an objective,
-// and names that would break out of a page that trusts them.
+// upstreams that are watched, and names that would break out of a page that trusts them.
 
 export const HOSTILE = "</script><img src=x onerror=window.hacked=1>\"'&amp;";
 
@@ -12,6 +12,8 @@ export function config(origins, version) {
   canary: "${origins.canary.url}"
   shadow: "${origins.shadow.url}"
   blue: "${origins.stable.url}"
+  shaky: { endpoints: ["${origins.shaky.url}"], healthCheck: { interval: 200ms, timeout: 1s, healthyThreshold: 1, unhealthyThreshold: 1 } }
+  flaky: { endpoints: ["${origins.flaky.url}"], breaker: { errorRate: 50%, minRequests: 5, window: 2s, open: 1500ms } }
   green: { endpoints: ["${origins.canary.url}"], breaker: { errorRate: 100%, minRequests: 1000000 } }
 routes:
   - name: checkout
@@ -28,10 +30,14 @@ routes:
   - name: web
     hostnames: [web.test]
     blueGreen: { slots: [blue, green], active: blue, verify: { for: 60s } }
+  - name: edge
+    hostnames: [edge.test]
+    split: { shaky: 1, flaky: 1 }
+    defaultArm: shaky
   - name: ${JSON.stringify(HOSTILE)}
     hostnames: [hostile.test]
     split: { stable: 1 }
 `;
 }
 
-export const HOSTS = ["checkout.test", "checkout.test", "checkout.test", "search.test", "web.test", "hostile.test"];
+export const HOSTS = ["checkout.test", "checkout.test", "checkout.test", "search.test", "web.test", "edge.test", "hostile.test"];

@@ -20,7 +20,7 @@ const DESKTOP = { width: 1440, height: 1000 };
 const MIDDLE = { width: 1200, height: 1600 };
 const PHONE = { width: 390, height: 844 };
 
-// All of it takes half a minute; a machine that is busy with other things may take longer.
+// All of it takes a minute; a machine that is busy with other things may take longer.
 const WHOLE = 240_000;
 
 mkdirSync(out, { recursive: true });
@@ -71,14 +71,22 @@ async function done(page) {
   await page.getByRole("dialog").getByRole("button", { name: "Close" }).click();
 }
 
-async function accessible(name, options) {
+async function accessible(name, dialogs, options) {
   // The page's policy forbids foreign code, axe as well: this tab alone is let off.
   const page = await tab({ ...options, bypassCSP: true });
   await page.evaluate(axe);
-  const found = await page.evaluate(() => globalThis.axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"] }));
-  const serious = found.violations.filter((one) => ["serious", "critical"].includes(one.impact));
-  assert.deepEqual(serious.map((one) => `${one.id}: ${one.help}: ${one.nodes.slice(0, 3).map((node) => node.html).join(" | ")}`), [], name);
-  assert.ok(found.passes.length > 10, "axe looked at something");
+  const look = async (at, part, least) => {
+    const found = await page.evaluate((part) => globalThis.axe.run(part ?? document, { runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"] }), part);
+    const serious = found.violations.filter((one) => ["serious", "critical"].includes(one.impact));
+    assert.deepEqual(serious.map((one) => `${one.id}: ${one.help}: ${one.nodes.slice(0, 3).map((node) => node.html).join(" | ")}`), [], `${name}, ${at}`);
+    assert.ok(found.passes.length > least, "axe looked at something");
+  };
+  await look("the page", null, 10);
+  for (const button of dialogs) {
+    await page.getByRole("button", { name: button }).first().click();
+    await look(button, "dialog", 5);
+    await page.getByRole("dialog").getByRole("button", { name: "Cancel" }).click();
+  }
   await page.context().close();
 }
 
@@ -186,11 +194,31 @@ async function hostileNames(page) {
   await until("its past is there", async () => (await card.locator(".plot path.line").count()) > 0);
 }
 
+// A window that is closed now holds a version back, until somebody says that it cannot wait.
+async function overrules(page) {
+  const [soon, later] = [6, 7].map((hours) => `${String((new Date().getUTCHours() + hours) % 24).padStart(2, "0")}:00`);
+  await stage.break("v5", "bake: 1h", `windows: [{ days: [mon, tue, wed, thu, fri, sat, sun], between: ["${soon}", "${later}"] }], bake: 1h`);
+  await route(page).getByText("Pending v5").waitFor();
+  await route(page).locator(".waits", { hasText: "window: opens" }).waitFor();
+  await route(page).getByRole("button", { name: "Overrule…" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByText("No weight moves.").waitFor();
+  await dialog.getByLabel("Despite the window or the budget").check();
+  await confirm(page, "Go on all the same", "it cannot wait");
+  await done(page);
+  await route(page).getByText("Rolling out v5").waitFor();
+  await until("the first step is shown", async () => (await cell(page, "canary", "Configured")) === "10 %");
+}
+
 async function everythingElse(page) {
   await route(page, "web").getByRole("button", { name: "Flip…" }).click();
   await confirm(page, "Flip now", "green it is");
   await done(page);
   await route(page, "web").getByText("green serves, blue is idle").waitFor();
+  const slots = route(page, "web").locator(".panel", { hasText: "Blue and green" });
+  await slots.getByText("It waits for").waitFor();
+  assert.match(await slots.textContent(), /request.* to green/);
+  assert.equal(await route(page, "web").getByRole("button", { name: "Flip…", exact: true }).count(), 0, "no second flip while one is watched");
   await route(page, "search").getByText("Where answers differ").waitFor();
   await route(page, "search").getByText("$.price").first().waitFor();
   await route(page).getByText("availability").waitFor();
@@ -237,6 +265,18 @@ async function everyWidth() {
   await page.context().close();
 }
 
+// Many routes are searched, and nothing found is said.
+async function routesAreFound(page) {
+  const box = page.getByLabel("Find a route");
+  await box.fill("EDG");
+  await until("only it is left", async () => (await page.locator("article.route").count()) === 1);
+  assert.match(await page.locator("#filter-count").textContent(), /1 of 5 routes/);
+  await box.fill("nothing like it");
+  await page.getByText("No route is named like “nothing like it”.").waitFor();
+  await box.fill("");
+  await until("all are back", async () => (await page.locator("article.route").count()) === 5);
+}
+
 // One bad moment long ago, with nothing before or after it.
 async function lonePointIsSeen() {
   const page = await tab();
@@ -251,17 +291,153 @@ async function lonePointIsSeen() {
   await page.context().close();
 }
 
-async function outagesAreSaid(page) {
+// Opens and closes a breaker by hand, from the arm's row and from the banner.
+async function breakersTurn(page) {
   const card = route(page, "web");
   assert.deepEqual(await card.locator(".arms .key").evaluateAll((keys) => keys.map((key) => key.dataset.arm)), ["1", "2"], "blue is blue, green is green");
-  await stage.post("/api/v1/upstreams/green/breaker", { state: "open", reason: "try it" });
+  await card.getByRole("button", { name: "Open breaker… green" }).click();
+  const dialog = page.getByRole("dialog");
+  assert.match((await dialog.locator(".moves").textContent()).replace(/\s+/g, " "), /web: green.*(0 %|–).*(503|other arms)/);
+  await picture(page, "dialog-breaker");
+  await confirm(page, "Open it", "try it");
+  await done(page);
   await page.locator("#outages[role=status]").getByText("an operator holds its breaker open").waitFor();
   assert.match(await page.locator("#outages").textContent(), /green: .*Concerns web/);
   assert.match(await card.locator(".arms tbody tr", { hasText: "green" }).textContent(), /breaker held open/);
   assert.equal(await card.locator(".arms .arm-out:visible").count(), 1, "the other arm is well");
   await picture(page, "outage");
-  await stage.post("/api/v1/upstreams/green/breaker", { state: "closed", reason: "enough" });
-  await until("the banner goes", async () => (await page.locator("#outages").textContent()) === "");
+  // Closing lets requests in again: a page that is behind may not.
+  await page.locator("#outages").getByRole("button", { name: "Close breaker…" }).click();
+  await stage.post("/api/v1/upstreams/green/breaker", { state: "close", reason: "somebody was faster" });
+  await dialog.getByRole("alert").getByText("It is closed already. Nothing was done.").waitFor();
+  assert.ok(await dialog.getByRole("button", { name: "Close it" }).isDisabled());
+  await dialog.getByRole("button", { name: "Cancel" }).click();
+  await card.getByRole("button", { name: "Open breaker… green" }).click();
+  await confirm(page, "Open it", "try it again");
+  await done(page);
+  await page.locator("#outages").getByRole("button", { name: "Close breaker…" }).click();
+  await confirm(page, "Close it", "enough");
+  await done(page);
+  await until("the banner goes", async () => !(await page.locator("#outages").textContent()).includes("green"));
+  const told = page.locator("#events li", { hasText: "Breaker closed" }).first();
+  assert.match(await told.textContent(), /green.*open → closed.*enough.*ada/s);
+}
+
+// Upstreams that really fail: probes that find nothing, requests that fail, and a trial.
+async function upstreamsFail(page) {
+  const { shaky, flaky } = stage.origins;
+  const [card, banner] = [route(page, "edge"), page.locator("#outages[role=status]")];
+  shaky.failsEvery = 1;
+  flaky.failsEvery = 1;
+  await banner.getByText("all of its endpoints are out").waitFor();
+  assert.match(await banner.textContent(), /shaky: .*Concerns edge/);
+  await until("its arm says so", async () => /all endpoints out/.test(await card.locator("tbody tr", { hasText: "shaky" }).textContent()));
+  await until("its endpoint is down", async () => /✕ down/.test(await card.locator("tbody tr", { hasText: "shaky" }).locator(".endpoints").textContent()));
+  await banner.getByText("its breaker is open, so it gets no requests").waitFor();
+  await picture(page, "outages-real");
+  // Its trial takes so long that it is seen.
+  Object.assign(flaky, { failsEvery: 0, slow: 1500 });
+  await banner.getByText("its breaker is half open").waitFor();
+  await card.getByText("breaker on trial").waitFor();
+  flaky.slow = 0;
+  shaky.failsEvery = 0;
+  await until("all is well again", async () => (await banner.textContent()) === "");
+  const told = page.locator("#events li", { hasText: "Breaker opened" }).filter({ hasText: "flaky" });
+  assert.match(await told.first().textContent(), /flaky.*(attempts failed|trial failed).*breaker/s);
+}
+
+// Whoever may only look sees every button, and why it is none for them.
+async function viewersLook() {
+  const page = await tab({ allowed: ["401"] });
+  const dialog = page.getByRole("dialog");
+  await page.getByRole("button", { name: "Token" }).click();
+  await dialog.getByLabel("Token").fill("no such token is known here");
+  await dialog.getByRole("button", { name: "Use it" }).click();
+  await dialog.getByRole("alert").getByText("the token is wrong").waitFor();
+  await dialog.getByLabel("Token").fill(stage.viewer);
+  await dialog.getByRole("button", { name: "Use it" }).click();
+  await page.getByText("View only: this token may only read").waitFor();
+  const buttons = page.locator("button.does");
+  const said = await buttons.evaluateAll((all) => all.map((one) => [one.getAttribute("aria-disabled"), one.title, document.getElementById(one.getAttribute("aria-describedby"))?.textContent]));
+  assert.ok(said.length > 5, "there are buttons");
+  for (const one of said) assert.deepEqual(one, ["true", "this token may only read", "View only: this token may only read"]);
+  // By the keyboard and by the mouse, which go where the browser lets them.
+  await route(page).getByRole("button", { name: "Weights…" }).focus();
+  await page.keyboard.press("Enter");
+  await page.getByRole("button", { name: "Reload…" }).click({ force: true });
+  await until("a screen reader hears why", async () => (await page.locator("#announce").textContent()) === "this token may only read");
+  assert.equal(await dialog.isVisible(), false, "no dialog opens");
+  await picture(page, "viewer");
+  // An operator's token opens them.
+  await page.getByRole("button", { name: "Token: viewer" }).click();
+  await dialog.getByLabel("Token").fill(stage.token);
+  await dialog.getByRole("button", { name: "Use it" }).click();
+  await until("buttons work", async () => (await page.locator("button.does[aria-disabled]").count()) === 0);
+  await page.context().close();
+}
+
+// The file differs from what serves: what a load would change is shown before it is done.
+async function reloads(page) {
+  const [button, dialog] = [page.getByRole("button", { name: "Reload…" }), page.getByRole("dialog")];
+  const serves = async () => (await stage.read("/api/v1/status")).generation;
+  const before = await serves();
+  await stage.break("", "split: { stable: 95, canary: 5 }", "split: { stable: 93, canary: 7 }");
+  await until("the file is loaded", async () => (await cell(page, "canary", "Configured")) === "7 %");
+  await stage.post("/api/v1/config/rollback", { generation: before, reason: "not yet" });
+  await until("the one before serves", async () => (await cell(page, "canary", "Configured")) === "5 %");
+  await until("the page knows", async () => (await page.locator("#instance").textContent()).includes(`generation ${await serves()} `));
+  await button.click();
+  const changes = dialog.locator(".changes");
+  await changes.getByText("checkout").first().waitFor();
+  assert.match(await changes.textContent(), /canary.*5.*7.*2(\.0+)? % of sticky users move/s);
+  assert.equal(await cell(page, "canary", "Configured"), "5 %", "nothing is applied yet");
+  await picture(page, "dialog-reload");
+  await confirm(page, "Load it", "now it may");
+  await done(page);
+  await until("it is in force", async () => (await cell(page, "canary", "Configured")) === "7 %");
+  // A file that is refused says what is wrong with it, and nothing can be confirmed.
+  await stage.break("", "hostnames: [web.test]", "hostnames: [web.test]\n    nonsense: 1");
+  await page.getByText("What refuses the configuration").waitFor();
+  await button.click();
+  await dialog.getByRole("alert").getByText("the configuration has errors").waitFor();
+  assert.match(await dialog.getByRole("alert").textContent(), /unknown key `nonsense`/);
+  assert.equal(await dialog.getByRole("button", { name: "Load it" }).count(), 0);
+  await dialog.getByRole("button", { name: "Cancel" }).click();
+  await stage.deploy("");
+  await until("the file's weights are back", async () => (await cell(page, "canary", "Configured")) === "5 %");
+}
+
+// Promoted by hand, then walked back by one step, and stopped.
+async function finishes(page) {
+  await stage.deploy("v4");
+  await route(page).getByText("Rolling out v4").waitFor();
+  await until("the first step is shown", async () => (await cell(page, "canary", "Configured")) === "10 %");
+  for (const share of ["95 %", "100 %"]) {
+    await route(page).getByRole("button", { name: "Promote…" }).click();
+    const dialog = page.getByRole("dialog");
+    assert.ok((await dialog.locator(".moves").textContent()).replace(/\s+/g, " ").includes(`%${share} ▲`), "what is shown is what comes");
+    await dialog.getByLabel("Despite what speaks against it").check();
+    await confirm(page, "Promote", "it is good");
+    await done(page);
+    await until("it has everything", async () => (await cell(page, "canary", "Configured")) === share);
+  }
+  await route(page).getByText("Promoted v4").waitFor();
+  await picture(page, "desktop-promoted");
+  await route(page).getByRole("button", { name: "Finish…" }).click();
+  const dialog = page.getByRole("dialog");
+  assert.match((await dialog.locator(".moves").textContent()).replace(/\s+/g, " "), /canary100 %90 % ▼ −10 %.*stable0 %10 % ▲ \+10 %/);
+  await confirm(page, "Finish", "stable has it too");
+  await done(page);
+  await until("traffic walks back", async () => (await cell(page, "stable", "Configured")) === "10 %");
+  await route(page).getByRole("button", { name: "Abort…" }).click();
+  assert.match((await dialog.locator(".moves").textContent()).replace(/\s+/g, " "), /canary90 %100 % ▲ \+10 %.*stable10 %0 % ▼ −10 %/);
+  await confirm(page, "Abort now", "enough of it");
+  await done(page);
+  await until("it stays where it was", async () => (await cell(page, "canary", "Configured")) === "100 %");
+  await route(page).getByRole("button", { name: "Roll back…" }).click();
+  await confirm(page, "Roll back now", "the old one, then");
+  await done(page);
+  await until("nobody is left on it", async () => (await cell(page, "canary", "Configured")) === "0 %");
 }
 
 async function zeroIsWarnedOf(page) {
@@ -273,8 +449,15 @@ async function zeroIsWarnedOf(page) {
   assert.equal(await warning.textContent(), "", "what is typed is meant");
   await dialog.getByLabel("third").fill("");
   assert.match(await warning.textContent(), /everybody gets 503.*Empty counts as 0: third/s);
+  await dialog.getByLabel("third").fill("0");
+  const meant = dialog.getByLabel("Everybody gets 503 then, and that is meant");
+  assert.equal(await meant.evaluate((box) => box.required && !box.checked), true, "it must be said");
   await picture(page, "dialog-zero");
+  await dialog.getByLabel("third").fill("1");
+  assert.equal(await meant.count(), 0, "only where nobody is left");
   await dialog.getByRole("button", { name: "Cancel" }).click();
+  const refused = await stage.post("/api/v1/routes/search/weights", { weights: { stable: 0 } });
+  assert.equal(refused.code, "no-weight-left");
 }
 
 async function drains(page) {
@@ -287,16 +470,16 @@ async function drains(page) {
 const late = setTimeout(() => browser.close(), WHOLE);
 
 try {
-  const page = await tab({ allowed: ["ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE"] });
-  const acts = { hostileNames, everyWidth, lonePointIsSeen, outagesAreSaid, zeroIsWarnedOf, observedFollowsWeights, staleTabIsRefused, rolloutReverts, abortByHand, everythingElse };
+  const page = await tab({ allowed: ["422", "ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE"] });
+  const acts = { hostileNames, everyWidth, routesAreFound, lonePointIsSeen, breakersTurn, upstreamsFail, viewersLook, zeroIsWarnedOf, observedFollowsWeights, staleTabIsRefused, reloads, rolloutReverts, abortByHand, finishes, overrules, everythingElse };
   for (const [name, act] of Object.entries(acts)) {
     await act(page);
     step(name);
   }
   await pictures();
   step("pictures");
-  await accessible("light", { colorScheme: "light" });
-  await accessible("dark, narrow", { colorScheme: "dark", viewport: PHONE });
+  await accessible("light", ["Open breaker… green", "Reload…"], { colorScheme: "light" });
+  await accessible("dark, narrow", ["Flip back…"], { colorScheme: "dark", viewport: PHONE });
   step("accessible");
   await drains(page);
   step("drains");

@@ -56,14 +56,17 @@ async function freePort() {
 // Starts everything. `text` gets the origins' addresses and gives the configuration without ports.
 export async function open(binary, text, hosts) {
   const folder = await mkdtemp(path.join(tmpdir(), "switchback-e2e-"));
-  const origins = { stable: await origin("stable"), canary: await origin("canary"), shadow: await origin("shadow") };
+  const origins = { stable: await origin("stable"), canary: await origin("canary"), shadow: await origin("shadow"), shaky: await origin("shaky"), flaky: await origin("flaky") };
   const [web, admin] = [await freePort(), await freePort()];
   const file = path.join(folder, "switchback.yaml");
-  const whole = (version) => `listeners: [{ name: web, address: "127.0.0.1:${web}" }]\nadmin: { address: "127.0.0.1:${admin}" }\nstateDir: state\n${text(origins, version)}`;
-  const write = async (version) => {
-    await writeFile(`${file}.new`, whole(version));
+  const whole = (version) => `listeners: [{ name: web, address: "127.0.0.1:${web}" }]\nadmin: { address: "127.0.0.1:${admin}", viewerTokenFile: viewer.token }\nstateDir: state\n${text(origins, version)}`;
+  const put = async (content) => {
+    await writeFile(`${file}.new`, content);
     await rename(`${file}.new`, file);
   };
+  const write = (version) => put(whole(version));
+  const viewer = "a-token-for-those-who-only-look";
+  await writeFile(path.join(folder, "viewer.token"), `${viewer}\n`);
   await write("");
   let said = "";
   const child = spawn(binary, ["run", "-c", file], { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
@@ -84,7 +87,7 @@ export async function open(binary, text, hosts) {
     await rm(folder, { recursive: true, force: true });
   };
   const post = (at, body) => fetch(url + at, { method: "POST", headers: { authorization: `Bearer ${token}`, "content-type": "application/json", "if-match": "*" }, body: JSON.stringify(body) }).then((answer) => answer.json());
-  return { url, token, origins, read, post, deploy: write, close, stop: () => child.kill("SIGTERM"), said: () => said };
+  return { url, token, viewer, origins, read, post, deploy: write, break: (version, from, to) => put(whole(version).replace(from, to)), close, stop: () => child.kill("SIGTERM"), said: () => said };
 }
 
 // A bounded stream of users over keep-alive connections; hosts take turns.

@@ -65,6 +65,38 @@ fn every_error_of_meaning_is_told_at_once_with_its_place() {
 }
 
 #[test]
+fn every_wrong_value_is_told_at_once_and_from_standard_input_too() {
+    let text = format!(
+        "{GOOD}routes:\n  - name: all\n    split: {{ stable: 95x, canary: 5 }}\n  - name: other\n    timeouts: {{ request: soon }}\n    \
+         split: {{ stable: 1 }}\n    retry: {{ budget: 20%, atempts: 3 }}\nadmin:\n  address: \"127.0.0.1:1\"\n  insecure: perhaps\n"
+    );
+    let site = Site::new(&text);
+    let ended = run(&site, &["check", &file(&site)]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let told = said(&ended);
+    for word in ["95x", "soon", "atempts", "perhaps"] {
+        assert!(told.contains(word), "{word} in {told}");
+    }
+    let json = run(&site, &["check", "--format", "json", &file(&site)]);
+    let report: Value = serde_json::from_str(&json.out).expect("a report");
+    assert_eq!(report["diagnostics"].as_array().map(Vec::len), Some(4), "{report:#}");
+
+    let written = std::fs::read_to_string(site.file()).expect("the file");
+    let piped = |text: &str, line: &[&str]| {
+        let mut command = std::process::Command::new(crate::support::tools::binary());
+        crate::support::tools::run(command.args(line).current_dir(site.folder()), text.as_bytes())
+    };
+    let ended = piped(&written, &["check", "-"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(said(&ended).contains("<stdin>:") && said(&ended).contains("perhaps"), "{ended:?}");
+    let good = canary("{ stable: 95, canary: 5 }");
+    let good = std::fs::read_to_string(good.file()).expect("the file");
+    let ended = piped(&good, &["check", "-"]);
+    assert!(ended.code == Some(0) && ended.out.contains("stable 95.00 %"), "{ended:?}");
+    assert_eq!(piped("", &["check", "-"]).code, Some(1), "nothing is no configuration");
+}
+
+#[test]
 fn an_unknown_key_gets_a_place_and_a_guess() {
     let site = Site::new(&format!("{GOOD}routes:\n  - name: all\n    spilt: {{ stable: 1 }}\n"));
     let ended = run(&site, &["check", &file(&site)]);

@@ -71,5 +71,7 @@ mod strangers;
 mod streaming;
 mod suffering;
 mod support;
+mod terminal;
 mod tls;
 mod upgrade;
+mod waiting;

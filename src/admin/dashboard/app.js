@@ -5,7 +5,11 @@ import { follow, hasToken, read, routePath, setToken } from "./stream.js";
 import { drawOutages, outages } from "./outages.js";
 import { RouteCard } from "./route.js";
 import { Timeline } from "./timeline.js";
-import { Dialog } from "./verbs.js";
+import { barred, learn, role } from "./access.js";
+import { Dialog } from "./dialog.js";
+import { reloadQuestion } from "./reload.js";
+import { breakerQuestion } from "./upstreams.js";
+import { routeQuestion } from "./verbs.js";
 import { name, span, whole } from "./words.js";
 
 const at = (id) => document.getElementById(id);
@@ -20,7 +24,21 @@ let unlock = () => {};
 const announce = (text) => say(at("announce"), text);
 const timeline = new Timeline(at("events"), at("no-events"), announce);
 const find = (route) => tick?.routes.find((one) => one.name === route);
-const dialog = new Dialog(at("dialog"), find, announce);
+const dialog = new Dialog(at("dialog"), announce);
+
+// Every button that does something ends here: whoever may only read is told so.
+function ask(question) {
+  if (barred()) return announce(barred());
+  dialog.ask(question());
+}
+
+const doing = {
+  route: (route, verb) => ask(() => routeQuestion(route, verb, find)),
+  breaker: (upstream, turn) => ask(() => breakerQuestion(upstream, turn, () => tick)),
+};
+
+// Acts that the history tells too, and over a restart.
+const TOLD = ["rollout", "flip", "weights", "weights-reset", "weights-ended", "drain"];
 
 // --- what comes ---
 
@@ -32,8 +50,7 @@ follow({
   },
   transition: (record) => timeline.transition(record),
   config(act) {
-    // What was asked of rollouts and slots is told by the transition it led to.
-    if (!["rollout", "flip"].includes(act.what)) timeline.act(act);
+    if (!TOLD.includes(act.what)) timeline.act(act);
   },
   difference: (found) => cards.get(found.route)?.noteDifferences(found),
   state: (state) => connection(state),
@@ -55,12 +72,15 @@ function draw() {
   drawInstance();
   drawNotices();
   const out = outages(tick);
-  drawOutages(at("outages"), out, tick.routes);
+  drawOutages(at("outages"), out, tick, doing.breaker);
+  drawAccess();
   const wanted = at("filter").value.trim().toLowerCase();
   const routes = tick.routes.filter((route) => route.name.toLowerCase().includes(wanted));
   at("filter-bar").hidden = tick.total < SEARCHABLE;
   say(at("filter-count"), `${whole(routes.length)} of ${whole(tick.total)} routes${tick.total > tick.routes.length ? "; the rest is in the API" : ""}`);
   at("waiting")?.remove();
+  at("no-routes").hidden = routes.length > 0;
+  say(at("no-routes"), tick.total === 0 ? "No routes are configured: everything is answered with 404." : `No route is named like “${wanted}”.`);
   keyed(at("route-list"), routes, (route) => route.name, card, (element, route) => {
     cards.get(route.name).update(route, tick.points[route.name], tick.atMillis, out);
   });
@@ -69,7 +89,7 @@ function draw() {
 }
 
 function card(route) {
-  const known = cards.get(route.name) ?? new RouteCard(route.name, (now, verb) => dialog.ask(now, verb));
+  const known = cards.get(route.name) ?? new RouteCard(route.name, doing);
   if (!cards.has(route.name)) {
     cards.set(route.name, known);
     // What is not there yet comes with the ticks.
@@ -85,6 +105,19 @@ function drawInstance() {
   const shape = { ready: "✓", draining: "▼", starting: "◔" }[tick.status] ?? "•";
   say(at("instance"), `${shape} ${tick.status} · ${whole(tick.total)} ${tick.total === 1 ? "route" : "routes"} · generation ${tick.generation} · up ${span(tick.uptimeSeconds)} · ${tick.version}`);
   mark(at("instance"), "data-status", tick.status);
+}
+
+// A reader who may do nothing sees that, and why, before trying.
+function drawAccess() {
+  const why = barred();
+  at("access").hidden = !why;
+  say(at("access"), why ? `View only: ${why}` : "");
+  for (const button of document.querySelectorAll(".does")) {
+    mark(button, "aria-disabled", why ? "true" : null);
+    mark(button, "aria-describedby", why ? "access" : null);
+    mark(button, "title", why || null);
+  }
+  drawToken();
 }
 
 function drawNotices() {
@@ -103,29 +136,43 @@ at("filter").addEventListener("input", () => tick && draw());
 
 function askToken() {
   const input = h("input", { id: "token", type: "password", autocomplete: "off", required: true });
-  const submit = (event) => {
+  const problem = h("div", { class: "problem", role: "alert" });
+  const submit = async (event) => {
     event.preventDefault();
     setToken(input.value);
+    try {
+      await learn();
+    } catch (error) {
+      problem.replaceChildren(h("p", {}, h("strong", {}, error.message)), error.hint ? h("p", {}, error.hint) : "");
+      return input.select();
+    }
     at("dialog").close();
-    drawToken();
+    if (tick) draw();
     unlock();
+  };
+  const forget = () => {
+    setToken("");
+    at("dialog").close();
+    learn().catch(() => {}).then(() => tick && draw());
   };
   at("dialog").replaceChildren(h("form", { onsubmit: submit },
     h("h2", { id: "dialog-title" }, "Token"),
     h("p", { class: "note" }, "It is kept in this page's memory alone and is gone when the page is."),
     h("div", { class: "field" }, h("label", { for: "token" }, "Token"), input),
+    problem,
     h("div", { class: "buttons" },
       h("button", { type: "button", onclick: () => at("dialog").close() }, "Cancel"),
-      hasToken() && h("button", { type: "button", onclick: () => { setToken(""); at("dialog").close(); drawToken(); } }, "Forget it"),
+      hasToken() && h("button", { type: "button", onclick: forget }, "Forget it"),
       h("button", { type: "submit", class: "primary" }, "Use it"))));
   if (!at("dialog").open) at("dialog").showModal();
 }
 
 function drawToken() {
-  say(at("token-button"), hasToken() ? "Token ✓" : "Token");
+  say(at("token-button"), !hasToken() ? "Token" : role() === "viewer" ? "Token: viewer" : "Token ✓");
 }
 
 at("token-button").addEventListener("click", askToken);
+at("reload-button").addEventListener("click", () => tick && ask(() => reloadQuestion(() => tick)));
 at("dialog").addEventListener("close", drawToken);
 
 // --- light and dark ---

@@ -50,11 +50,14 @@ export class Chart {
     this.drawing.replaceChildren(
       ...[0.5, 1].map((share) => s("line", { class: "grid", x1: 0, x2: WIDTH, y1: HEIGHT * (1 - share) + 0.5, y2: HEIGHT * (1 - share) + 0.5 })),
       ...[1, 2].map((thirds) => s("line", { class: "grid", x1: WIDTH * thirds / 3, x2: WIDTH * thirds / 3, y1: 0, y2: HEIGHT })),
+      ...series.filter((one) => !one.faint && !one.dashed).map((one) => s("path", { class: "area", "data-arm": one.hue, d: this.area(one) })),
       ...series.map((one) => s("path", { class: `line${one.faint ? " faint" : ""}${one.dashed ? " dashed" : ""}`, "data-arm": one.hue, d: this.path(one) })),
       ...series.map((one) => this.dots(one)).filter(Boolean));
     this.drawEnds();
     this.look(this.at);
     mark(this.plot, "aria-label", this.summary());
+    const nothing = series.every((one) => one.points.every(([, value]) => value === null || value === undefined));
+    mark(this.plot, "data-empty", nothing ? "no requests yet" : null);
   }
 
   // The shortest span that holds everything.
@@ -80,6 +83,19 @@ export class Chart {
       last = at;
     }
     return text;
+  }
+
+  // What lies under a line, down to nothing.
+  area({ points }) {
+    const parts = [];
+    let last = null;
+    for (const [at, value] of points) {
+      if (value === null || value === undefined) { last = null; continue; }
+      if (last === null || at - last > HOLE) parts.push([]);
+      parts.at(-1).push([this.x(at).toFixed(1), this.y(value).toFixed(2)]);
+      last = at;
+    }
+    return parts.filter((part) => part.length > 1).map((part) => `M${part[0][0]} ${HEIGHT}${part.map(([x, y]) => `L${x} ${y}`).join("")}L${part.at(-1)[0]} ${HEIGHT}Z`).join("");
   }
 
   // A point without a neighbour makes no line and would not be seen: it is drawn as a dot.

@@ -37,6 +37,10 @@ pub(super) const FILES: &[(&str, &str, &str)] = &[
     ("/dashboard/rollout.js", SCRIPT, include_str!("rollout.js")),
     ("/dashboard/timeline.js", SCRIPT, include_str!("timeline.js")),
     ("/dashboard/verbs.js", SCRIPT, include_str!("verbs.js")),
+    ("/dashboard/dialog.js", SCRIPT, include_str!("dialog.js")),
+    ("/dashboard/access.js", SCRIPT, include_str!("access.js")),
+    ("/dashboard/upstreams.js", SCRIPT, include_str!("upstreams.js")),
+    ("/dashboard/reload.js", SCRIPT, include_str!("reload.js")),
 ];
 
 /// Whether a path is one of the page's files.

@@ -21,7 +21,7 @@ export class RolloutPanel {
   update(rollout) {
     this.element.hidden = !rollout;
     if (!rollout) return;
-    redraw(this.track, [rollout.steps, rollout.step, rollout.state, rollout.to, rollout.back], () => stops(rollout));
+    redraw(this.track, [rollout.steps, rollout.step, rollout.state, rollout.to, rollout.back, rollout.bakeShare], () => stops(rollout));
     // Seconds of its age change every tick and are shown in no fact.
     redraw(this.facts, { ...rollout, durationSeconds: 0 }, () => [h("div", { class: "beside" }, decision(rollout), failing(rollout), checks(rollout)), evidence(rollout)]);
   }
@@ -30,7 +30,7 @@ export class RolloutPanel {
 // --- the way ---
 
 function stops(rollout) {
-  const list = rollout.steps.map((weight, at) => ({ text: `${weight} %`, at: where(rollout, at) }));
+  const list = rollout.steps.map((weight, at) => ({ text: weight < 100 ? `${weight} %` : `bake ${percent(rollout.bakeShare)}`, at: where(rollout, at) }));
   const done = ["PROMOTED", "FINISHED"].includes(rollout.state);
   list.push({ text: rollout.back ? "back" : "promoted", at: done ? "passed" : "ahead", end: true });
   return list.map((stop) => h("li", { "data-at": stop.at, "aria-current": stop.at === "here" ? "step" : null },
@@ -60,7 +60,7 @@ function next(rollout) {
   if (OVER.includes(at)) return rollout.next ? `Over; ${name(rollout.next)} comes next.` : "Over: nothing is decided any more.";
   const soon = rollout.eta === null || rollout.eta === undefined ? "" : rollout.eta < 1 ? ", any moment now" : `, in about ${span(rollout.eta)}`;
   if (at === "BAKE" || weight === undefined) return `Next: promote${soon}.`;
-  return `Next: ${weight} %${soon}.`;
+  return weight >= 100 ? `Next: bake at ${percent(rollout.bakeShare)}${soon}.` : `Next: ${weight} %${soon}.`;
 }
 
 function decision(rollout) {
@@ -80,9 +80,11 @@ function decision(rollout) {
 function scale(log, threshold, small) {
   const share = (value) => Math.max(0, value) / (threshold * BEYOND);
   const tone = log >= threshold ? "bad" : log >= threshold / 2 ? "warn" : "calm";
-  const track = h("div", { class: `scale${small ? " thin" : ""}`, "data-tone": tone, "aria-hidden": "true" }, h("div"), h("i"));
-  wide(track.firstChild, Math.max(share(log), log > 0 ? 0.005 : 0));
-  track.lastChild.style.left = `${share(threshold) * 100}%`;
+  const track = h("div", { class: `scale${small ? " thin" : ""}`, "data-tone": tone, "aria-hidden": "true" }, h("b"), h("div"), h("i"));
+  const [beyond, bar, mark] = track.children;
+  beyond.style.left = `${share(threshold) * 100}%`;
+  wide(bar, Math.max(share(log), log > 0 ? 0.005 : 0));
+  mark.style.left = `${share(threshold) * 100}%`;
   return track;
 }
 
@@ -96,7 +98,7 @@ function evidence(rollout) {
     known && known.threshold > 0 ? [
       h("p", { class: "evidence-text" }, `${times(known.log ?? 0)} of ${times(known.threshold)}`, h("small", {}, `how many times likelier this is if ${name(rollout.to)} is worse`)),
       scale(known.log ?? 0, known.threshold),
-      h("div", { class: "scale-axis", "aria-hidden": "true" }, h("span", {}, "1"), h("span", {}, "log scale"), h("span", {}, `${times(known.threshold)} reverts`)),
+      h("div", { class: "scale-axis", "aria-hidden": "true" }, h("span", {}, "1 says nothing"), h("span", {}, `from ${times(known.threshold)} it goes back`)),
       ...byMetric(known),
     ] : h("p", { class: "small" }, known ? "The rule that spoke goes by no evidence: it is certain." : "Nothing was judged yet."),
     h("p", { class: "detectable" }, detectable ? `By now a regression of ${detectable.toFixed(detectable < 10 ? 1 : 0)}× would have shown.` : "No regression could be seen yet."),

@@ -7,6 +7,7 @@ import { Chart, SPAN } from "./chart.js";
 import { name, percent, millis, rate, whole, span, clock, state } from "./words.js";
 import { RolloutPanel } from "./rollout.js";
 import { offered } from "./verbs.js";
+import { turnLabel, turns } from "./upstreams.js";
 import { outageOf } from "./outages.js";
 
 // Points of one arm that are kept.
@@ -17,9 +18,9 @@ const FIRST_MILLIS = 900;
 let cards = 0;
 
 export class RouteCard {
-  constructor(route, ask) {
+  constructor(route, doing) {
     this.id = `route-${cards += 1}`;
-    this.ask = ask;
+    this.doing = doing;
     this.past = new Map();
     this.running = new Map();
     this.title = h("h2", { id: this.id }, name(route));
@@ -101,7 +102,7 @@ export class RouteCard {
 
   drawActions(route) {
     keyed(this.actions, offered(route), (one) => one.verb,
-      (one) => h("button", { type: "button", class: one.tone ?? "", onclick: () => this.ask(this.route, one.verb) }, one.label),
+      (one) => h("button", { type: "button", class: `does ${one.tone ?? ""}`, onclick: () => this.doing.route(this.route, one.verb) }, one.label),
       (button, one) => say(button, one.label));
   }
 
@@ -110,7 +111,7 @@ export class RouteCard {
     const arms = dressed(route.arms).map((arm) => ({ ...arm, share: total ? arm.weight / total : 0, points: this.pointsOf(arm.name, now), outage: outageOf(arm.upstream, outages) }));
     fillBar(this.configured, arms, (arm) => arm.share);
     fillBar(this.observed, arms, (arm) => arm.observed);
-    keyed(this.rows, arms, (arm) => arm.name, armRow, updateArm);
+    keyed(this.rows, arms, (arm) => arm.name, (arm) => armRow(arm, this.doing), updateArm);
     this.drawCharts(route, arms, now);
   }
 
@@ -179,12 +180,13 @@ function label(arm, share, width) {
 
 const COLUMNS = ["Configured", "Observed", "Requests/s", "Errors", "p50", "p95", "p99", "In flight"];
 
-function armRow(arm) {
+function armRow(arm, doing) {
   const cells = COLUMNS.map((label) => h("td", { "data-label": label }));
   const row = h("tr", {},
-    h("th", { scope: "row" }, key(arm), h("span", { class: "arm-name" }, name(arm.name)), h("span", { class: "chip arm-out", "data-tone": "bad", hidden: true }), h("small", { class: "arm-more" })),
+    h("th", { scope: "row" }, key(arm), h("span", { class: "arm-name" }, name(arm.name)), h("span", { class: "chip arm-out", "data-tone": "bad", hidden: true }), h("small", { class: "arm-more" }), h("span", { class: "turns" })),
     ...cells,
     h("td", { "data-label": "Endpoints", class: "endpoints" }, h("ul")));
+  row.turn = doing.breaker;
   return row;
 }
 
@@ -209,6 +211,9 @@ function updateArm(row, arm) {
     arm.pinned !== undefined && `${whole(arm.pinned)} pinned`,
     arm.drain && (arm.drain.state === "drained" ? "drained" : "draining")].filter(Boolean);
   say(row.cells[0].querySelector(".arm-more"), more.join(", "));
+  keyed(row.cells[0].querySelector(".turns"), turns(arm.breaker), (turn) => turn,
+    (turn) => h("button", { type: "button", class: "does tiny", onclick: () => row.turn(arm.upstream, turn) }, h("span"), h("span", { class: "sr" }, ` ${name(arm.upstream)}`)),
+    (button, turn) => say(button.firstChild, turnLabel(turn, arm.breaker)));
   keyed(row.cells[9].firstChild, arm.endpoints, (one) => one.address, () => h("li"), (item, one) => {
     mark(item, "data-tone", one.healthy ? "good" : "bad");
     say(item, `${one.healthy ? "✓" : "✕ down:"} ${name(one.address.replace(/^http:\/\//, ""))}`);
@@ -227,6 +232,7 @@ function slots(pair) {
     h("p", {}, h("span", { class: "chip", "data-tone": shown.tone }, `${shown.shape} ${shown.text}`), ` ${name(pair.active)} serves, ${name(pair.idle)} is idle.`),
     pair.reason && h("p", { class: "quote" }, pair.reason),
     pair.watchedFor !== undefined && h("p", {}, `Watched for another ${span(pair.watchedFor)}.`),
+    pair.waitingFor?.length > 0 && h("div", {}, h("p", { class: "small" }, "It waits for"), h("ul", { class: "waits" }, ...pair.waitingFor.map((text) => h("li", {}, text)))),
     pair.draining > 0 && h("p", {}, `${whole(pair.draining)} exchanges of ${name(pair.idle)} are waited for.`));
 }
 

@@ -8,8 +8,12 @@ import { clock, name, percent, state } from "./words.js";
 // Entries kept.
 const MOST = 120;
 
+// States of records that are about weights by hand.
+const BY_HAND = ["BY_HAND"];
+
 const WHAT = {
   start: "Started", reload: "Configuration loaded", "reload-refused": "Configuration refused",
+  "breaker-open": "Breaker opened", "breaker-close": "Breaker closed", "config-rollback": "Earlier configuration brought back",
   weights: "Weights set", "weights-reset": "Weights back to the file's", "weights-ended": "Weights by hand ended",
   drain: "Arm drained", "slots-ended": "Slots ended", "not-heard": "A notice was not heard",
 };
@@ -24,21 +28,32 @@ export class Timeline {
 
   transition(record) {
     const shown = state(record.to);
+    if (BY_HAND.some((one) => [record.from, record.to].includes(one))) return this.byHand(record);
     this.add(`t ${record.route} ${record.id} ${record.at} ${record.from} ${record.to} ${record.code}`, {
       at: new Date(record.at), route: record.route, tone: shown.tone, shape: shown.shape,
       what: record.from === record.to ? shown.text : `${state(record.from).text} → ${shown.text}`,
       version: record.version, who: record.actor, why: record.reason,
-      change: record.before !== record.after && share(record.before, record.after),
+      change: record.weights ? shifted(record.weights) : record.before !== record.after && share(record.before, record.after),
       evidence: record.evidence && record.samples && `${record.evidence.verdict}, ${record.samples.canary.e} bad of ${record.samples.canary.n}`,
     });
   }
 
+  // Weights that a person set, or gave back.
+  byHand(record) {
+    this.add(`h ${record.route} ${record.at} ${record.code}`, {
+      at: new Date(record.at), route: record.route, tone: "calm", shape: "✎", what: WHAT[record.code] ?? record.code,
+      version: "", who: record.actor, why: record.reason, change: record.weights && shifted(record.weights), evidence: null,
+    });
+  }
+
   act(act) {
-    const refused = act.what === "reload-refused" || act.what === "not-heard";
+    const refused = ["reload-refused", "not-heard", "breaker-open"].includes(act.what);
     this.add(`a ${act.atMillis} ${act.number}`, {
       at: new Date(act.atMillis), route: act.route, tone: refused ? "bad" : "calm", shape: refused ? "✕" : "•",
-      what: WHAT[act.what] ?? act.what.replaceAll("-", " "), version: "", who: act.actor, why: act.reason,
-      change: change(act), evidence: null,
+      what: WHAT[act.what] ?? act.what.replaceAll("-", " "), version: act.after?.upstream ?? "", who: act.actor,
+      // What refuses a file is a text, and no change.
+      ...(act.what === "reload-refused" ? { why: [act.reason, change(act)].filter(Boolean).join(": "), change: "" } : { why: act.reason, change: change(act) }),
+      evidence: null,
     });
   }
 
@@ -78,8 +93,21 @@ function share(before, after) {
   return `${step(before)} → ${step(after)}`;
 }
 
+// Every arm's weight before and after; nothing where none moved.
+function shifted({ before, after }) {
+  const text = (weights) => Object.entries(weights).map(([arm, weight]) => `${name(arm)} ${weight}`).join(", ");
+  return text(before) !== text(after) && `${text(before)} → ${text(after)}`;
+}
+
+// What a breaker was and is, and by what it turned.
+function breaker({ before, after }) {
+  const why = { error_rate: `${after.failed} of ${after.attempts} attempts failed`, half_open: "a request of its trial failed" }[after.why];
+  return [before?.breaker && `${before.breaker} → ${after.breaker}`, why].filter(Boolean).join(": ");
+}
+
 // Weights are maps, a load is a list of sentences.
 function change(act) {
+  if (act.after?.breaker) return breaker(act);
   const map = (value) => value && typeof value === "object" && !Array.isArray(value);
   const text = (value) => Object.entries(value).map(([arm, weight]) => `${name(arm)} ${typeof weight === "object" ? JSON.stringify(weight) : weight}`).join(", ");
   if (map(act.before) && map(act.after)) return `${text(act.before)} → ${text(act.after)}`;

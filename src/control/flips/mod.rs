@@ -6,6 +6,7 @@
 mod asked;
 mod smoke;
 mod told;
+mod waits;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -22,13 +23,14 @@ use super::store::Kept;
 use crate::analysis::Bins;
 use crate::analysis::verify::Left;
 use crate::ledger::{BinCounts, Book, Cell};
-use crate::model::{Overlay, Provenance, SlotOverlay};
+use crate::model::{Generation, Overlay, Provenance, SlotOverlay};
 use crate::plan::{Plan, Route};
 use crate::rollout::flip::{Event, Flip, Move, Outcome, Phase, Rules, Scene, step};
 use crate::rollout::{Move as RolloutMove, Order, Refused};
 
 pub use told::FlipReport;
 pub(super) use told::drained;
+pub use waits::waits;
 
 /// Seconds between two looks back, and how many are kept: a minute.
 const LOOK_EVERY: u64 = 5;
@@ -105,6 +107,18 @@ impl Sum {
 }
 
 impl Live {
+    /// The slots are no more: whoever waits for a test of one hears that, and how it is now.
+    fn forget(self, present: Option<Generation>) {
+        let Some(Trying { asked, task, .. }) = self.trying else { return };
+        task.abort();
+        let message =
+            format!("the slots were edited away while `{}` was tried: nothing moved", self.flip.idle);
+        let refusal = Refusal::new(RefusalKind::Conflict, "slot-edited", message)
+            .hint("look at the route as it is now, then flip again if that is still meant");
+        // An asker that went away loses only the answer.
+        let _ = asked.reply.send(Err(Refusal { generation: present, ..refusal }));
+    }
+
     /// Reads what a second left; gives it, and what the idle slot has in flight.
     fn look(&mut self, book: &Book, route: &str, second: u64) -> (Left, u64) {
         let cells = book.route_cells(route);
@@ -158,13 +172,23 @@ impl Flips {
 
     /// Knows the slots of a plan and no others. Who serves is the plan's to say.
     fn follow(&mut self, plan: &Plan) {
-        self.lives.retain(|name, _| plan.route_named(name).is_some_and(|route| route.slots.is_some()));
+        let has_slots = |name: &str| plan.route_named(name).is_some_and(|route| route.slots.is_some());
+        let gone: Vec<String> = self.lives.keys().filter(|name| !has_slots(name)).cloned().collect();
+        for name in gone {
+            let present = plan.route_named(&name).map(|route| route.generation);
+            if let Some(live) = self.lives.remove(&name) {
+                live.forget(present);
+            }
+        }
         for route in &plan.routes {
             let Some((active, idle)) = names(route) else { continue };
             let known = self.lives.get(&*route.name).map(|live| (&*live.flip.active, &*live.flip.idle));
             if known != Some((active, idle)) {
                 let flip = Flip::new(active, idle);
-                self.lives.insert(route.name.to_string(), Live { flip, ..Live::default() });
+                let live = Live { flip, ..Live::default() };
+                if let Some(before) = self.lives.insert(route.name.to_string(), live) {
+                    before.forget(Some(route.generation));
+                }
             }
         }
     }

@@ -11,8 +11,9 @@ use crate::control::controller::Controller;
 use crate::control::notices;
 use crate::control::outbox::{Parcel, To};
 use crate::plan::{Receiver, Way};
+use crate::rollout::Record;
 use crate::rollout::flip::Flip;
-use crate::rollout::moves::{Level, Notice};
+use crate::rollout::moves::{Level, Notice, Shifted};
 
 /// How the slots of a route are.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,7 +50,12 @@ impl Controller {
     }
 
     /// Logs and keeps what an outcome decided.
-    pub(in crate::control) fn tell_flip(&mut self, route: &str, outcome: &Outcome) {
+    pub(in crate::control) fn tell_flip(
+        &mut self,
+        route: &str,
+        outcome: &Outcome,
+        weights: Option<&Shifted>,
+    ) {
         for one in &outcome.moves {
             match one {
                 Move::Notify(notice) => match notice.level {
@@ -57,7 +63,10 @@ impl Controller {
                     Level::Warning => tracing::warn!(route, code = %notice.code, "{}", notice.text),
                     Level::Error => tracing::error!(route, code = %notice.code, "{}", notice.text),
                 },
-                Move::Record(record) => self.record(route, record),
+                Move::Record(record) => {
+                    let weights = weights.cloned().map(Box::new);
+                    self.record(route, &Record { weights, ..Record::clone(record) });
+                }
                 _ => {}
             }
         }

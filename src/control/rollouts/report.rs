@@ -18,6 +18,9 @@ use crate::rollout::{Record, Rollout, Suffered};
 
 /// Decisions kept in memory of one route.
 pub const MAX_RECORDS: usize = 100;
+/// Of these, at most so many about weights by hand: a script that sets them must not push out what
+/// was decided.
+const MAX_BY_HAND: usize = 30;
 
 /// How every rollout is, and what was decided lately, by route.
 #[derive(Clone, Debug, Default)]
@@ -113,10 +116,20 @@ impl Decisions {
             actor,
             record.code.to_string(),
         ];
-        *Arc::make_mut(&mut self.transitions).entry(labels).or_default() += 1;
+        // What a person sets is no decision of a rollout.
+        if !record.is_by_hand() {
+            *Arc::make_mut(&mut self.transitions).entry(labels).or_default() += 1;
+        }
         Arc::make_mut(&mut self.harms).entry(route.to_owned()).or_default().add(&record);
         let records = Arc::make_mut(&mut self.history).entry(route.to_owned()).or_default();
         let records = Arc::make_mut(records);
+        let by_hand = |one: &&Record| one.is_by_hand();
+        if record.is_by_hand()
+            && records.iter().filter(by_hand).count() >= MAX_BY_HAND
+            && let Some(oldest) = records.iter().position(Record::is_by_hand)
+        {
+            records.remove(oldest);
+        }
         if records.len() >= MAX_RECORDS {
             records.remove(0);
         }

@@ -85,7 +85,7 @@ impl Turn<'_> {
         self.next.run += 1;
         self.next.started_at_millis = self.scene.wall.0;
         if force {
-            self.flip(by);
+            self.flip(by, ", which was not tried");
             return Ok(());
         }
         self.next.phase = Phase::Smoke;
@@ -130,11 +130,11 @@ impl Turn<'_> {
             );
             return;
         }
-        self.flip(by);
+        self.flip(by, "");
     }
 
     /// Everything goes to the idle slot.
-    fn flip(&mut self, by: &By) {
+    fn flip(&mut self, by: &By, untried: &str) {
         self.exchange(Order::BeforePublish);
         self.next.way_back = true;
         self.next.told_closed = false;
@@ -143,7 +143,7 @@ impl Turn<'_> {
             self.next.phase = Phase::Verifying;
             self.next.verifier = Some(Verifier::new(self.scene.before.clone()));
         }
-        let text = format!("everything goes from {} to {}", self.next.idle, self.next.active);
+        let text = format!("everything goes from {} to {}{untried}", self.next.idle, self.next.active);
         self.decide(Why::operator(by, Level::Info, "flip", text), Some((Share::NONE, Share::ALL)));
     }
 
@@ -291,6 +291,7 @@ impl Turn<'_> {
             failing: Vec::new(),
             first_bad_at_millis: None,
             in_force_at_millis: None,
+            weights: None,
         };
         // Nobody need be told of an attempt; its end is told.
         if self.next.phase != Phase::Smoke {
