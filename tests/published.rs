@@ -2,9 +2,14 @@
 //! metric, log field, reason and bucket.
 //!
 //! Documentation drifts unless a test holds it. Nothing here may look at anything but files and the
-//! library's own lists.
+//! library's own lists. The tables of keys and of metrics are generated: write what a key means where it
+//! is defined in src/spec (`Default: …` at the end where the code holds none), a metric's in
+//! `model::names`, then `SWITCHBACK_WRITE_REFERENCE=1 cargo test --test published`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "published/reference.rs"]
+mod reference;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -259,6 +264,38 @@ fn rows(text: &str) -> Vec<Vec<String>> {
     let cell = |text: &str| text.trim().trim_matches('`').to_owned();
     let lines = text.lines().filter_map(|line| line.trim().strip_prefix('|')?.strip_suffix('|'));
     lines.map(|line| line.split('|').map(cell).collect()).collect()
+}
+
+#[test]
+fn the_generated_tables_are_what_the_program_says() {
+    let (page, schema) = (readme(), schema());
+    let generated = reference::render(&page, &schema);
+    if std::env::var_os("SWITCHBACK_WRITE_REFERENCE").is_some() {
+        fs::write(folder().join("README.md"), &generated).unwrap();
+    } else if generated != page {
+        let (is, should): (Vec<_>, Vec<_>) = (page.lines().collect(), generated.lines().collect());
+        let gone = is.iter().filter(|line| !should.contains(line)).map(|line| format!("-{line}\n"));
+        let new = should.iter().filter(|line| !is.contains(line)).map(|line| format!("+{line}\n"));
+        let diff: String = gone.chain(new).collect();
+        panic!("config/README.md differs; SWITCHBACK_WRITE_REFERENCE=1 writes it anew:\n{diff}");
+    }
+    // What is edited in a table, left out of it or made up is put right again.
+    assert!(generated.matches("<!-- end -->").count() >= 20);
+    let edits = [
+        ("| `20000` | open", "| `30000` | open"),
+        ("| gauge |", "| counter |"),
+        ("| `via` |", "| `vie` | none | nothing |\n| `via` |"),
+    ];
+    for (from, to) in edits {
+        let edited = generated.replacen(from, to, 1);
+        assert_ne!(edited, generated, "{from}");
+        assert_eq!(reference::render(&edited, &schema), generated, "{from}");
+    }
+    for key in ["| `via` |", "| `limits.streams` |", "| `outlier.baseEjection` |", "| `slack` |"] {
+        let row = generated.lines().find(|line| line.starts_with(key)).unwrap();
+        let without = generated.replacen(&format!("{row}\n"), "", 1);
+        assert!(reference::render(&without, &schema).contains(&format!("{row}\n")), "{key}");
+    }
 }
 
 #[test]

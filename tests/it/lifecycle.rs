@@ -126,6 +126,28 @@ fn grace_ends_what_never_ends() {
 }
 
 #[test]
+fn the_shutdown_is_that_of_the_newest_file() {
+    let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
+    for origin in [&stable, &canary] {
+        origin.on("/hang", Behaviour::Hang);
+    }
+    // What the process was started with would hold it for an hour, and no client in.
+    let started = text(&[&stable, &canary], "shutdown: { delay: 0s, grace: 1h }\n");
+    let edited = started.replace("delay: 0s, grace: 1h", "delay: 2s, grace: 1s");
+    let mut proxy = Proxy::start(&started);
+    let mut conn = proxy.conn();
+    conn.write(format!("{}\r\n", get("/hang").head()).as_bytes()).expect("send");
+    eventually("it is in flight", || stable.requests() + canary.requests() == 1);
+    proxy.reload(&edited);
+    let status = proxy.admin(&proxy.admin_request("GET", "/api/v1/status")).text();
+    assert!(!status.contains("needs-restart"), "{status}");
+    proxy.signal("TERM");
+    eventually("readiness fails", || proxy.admin(&proxy.admin_request("GET", "/readyz")).status == 503);
+    proxy.ask(&get("/")).expect_status(200);
+    assert_eq!(proxy.await_exit().code(), Some(0));
+}
+
+#[test]
 fn real_load_generators_see_no_error() {
     needs!("nginx", "wrk", "h2load");
     let nginx = Nginx::start(&["stable", "canary"]);
