@@ -67,9 +67,9 @@ pub struct Rewrite {
 pub struct Redirect {
     /// `http` or `https`; default: as the client came.
     pub scheme: Option<Spot<String>>,
-    /// Default: as the client asked.
+    /// Host of the address. Default: as the client asked.
     pub hostname: Option<Spot<String>>,
-    /// Default: the scheme's own when the scheme is given, else as the client came.
+    /// Port of the address. Default: the scheme's own when the scheme is given, else as the client came.
     pub port: Option<u16>,
     /// New path.
     pub path: Option<Spot<PathChange>>,

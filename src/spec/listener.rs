@@ -115,7 +115,7 @@ impl Default for Paths {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Timeouts {
-    /// From accept to the first byte; 0 is for ever, here and below.
+    /// From accept to the first byte.
     pub first_byte: Span,
     /// From the first byte of a head to its end.
     pub header: Span,

@@ -38,7 +38,7 @@ pub use spot::{Later, Short, ShortOr, Spot};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct File {
-    /// Addresses to accept clients on.
+    /// Addresses to accept clients on. Required.
     pub listeners: Vec<Spot<listener::Listener>>,
     /// The operator's listener. Default: on `127.0.0.1:9901`.
     pub admin: Option<Spot<process::Admin>>,
@@ -46,7 +46,7 @@ pub struct File {
     pub metrics: Option<Spot<process::Metrics>>,
     /// Memory for bodies that are copied or sent again. Default: `64MiB` each.
     pub budgets: Option<Spot<process::Budgets>>,
-    /// How the process ends.
+    /// How the process ends. Default: `30s` for what is running.
     pub shutdown: Option<Spot<process::Shutdown>>,
     /// Data-plane threads; 0 is one per core that affinity and cgroup quotas leave. Default: `0`.
     pub workers: Option<Spot<u16>>,

@@ -15,7 +15,7 @@ use super::spot::{Short, ShortOr, Spot};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Rollout {
-    /// The new version; another name is another rollout.
+    /// The new version; another name is another rollout. Required.
     pub version: Option<Spot<String>>,
     /// The arm that serves the old version; with `blueGreen` the active slot, and not to be written. Default:
     /// the arm named `stable`.

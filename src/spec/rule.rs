@@ -12,7 +12,7 @@ use super::spot::{Short, ShortOr, Spot};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Match {
-    /// Path: `/shop` or `{ prefix: /shop }`: whole segments from the start; `{ exact: /shop }`; `{ regex:
+    /// Path, as `/shop` or `{ prefix: /shop }`: whole segments from the start; `{ exact: /shop }`; `{ regex:
     /// "/item/[0-9]+" }`: the whole path. Default: `/`.
     pub path: Option<Spot<ShortOr<PathMatch>>>,
     /// Method, upper case. Default: any.

@@ -110,12 +110,17 @@ impl Size {
 
 text_scalar!(Size, "a size with its unit, such as 64KiB", r"^(0|[0-9.]+ ?[kKMGTi]*B?)$");
 
-written!(Size, |size| match size.0 {
-    0 => "0".to_owned(),
-    bytes if bytes % (1 << 20) == 0 => format!("{}MiB", bytes >> 20),
-    bytes if bytes % (1 << 10) == 0 => format!("{}KiB", bytes >> 10),
-    bytes => format!("{bytes}B"),
-});
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            // The one size without a unit.
+            0 => serializer.serialize_u64(0),
+            bytes if bytes % (1 << 20) == 0 => serializer.collect_str(&format_args!("{}MiB", bytes >> 20)),
+            bytes if bytes % (1 << 10) == 0 => serializer.collect_str(&format_args!("{}KiB", bytes >> 10)),
+            bytes => serializer.collect_str(&format_args!("{bytes}B")),
+        }
+    }
+}
 
 /// A share in parts per million, written `5%` or, meaning the same, `5`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -270,9 +275,10 @@ mod tests {
             let span = Span::from_text(text).unwrap();
             assert_eq!(serde_json::to_value(span).unwrap(), text);
         }
-        for text in ["0", "1B", "64KiB", "1536KiB", "64MiB"] {
+        for text in ["1B", "64KiB", "1536KiB", "64MiB"] {
             assert_eq!(serde_json::to_value(Size::from_text(text).unwrap()).unwrap(), text);
         }
+        assert_eq!(serde_json::to_value(Size(0)).unwrap(), 0);
         for text in ["0%", "0.01%", "50%", "99.9%", "100%"] {
             assert_eq!(serde_json::to_value(Percent::from_text(text).unwrap()).unwrap(), text);
         }

@@ -14,7 +14,7 @@ use super::spot::{Short, ShortOr, Spot};
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Upstream {
     /// Addresses: `"http://host:port"` or `"https://host:port"`, or `{ url, weight }` with a `weight` of 1 to
-    /// 10000; names are looked up again and again.
+    /// 10000; names are looked up again and again. Required.
     pub endpoints: Vec<Spot<ShortOr<Endpoint>>>,
     /// `http1`; `h2`: HTTP/2, as gRPC needs, over at most 8 shared connections per address and worker, by ALPN
     /// under TLS and with prior knowledge without; `auto`: under TLS what the endpoint prefers of both,

@@ -151,6 +151,18 @@ fn find<'a>(schema: &'a Value, base: &str, key: &str) -> Option<Found<'a>> {
     Some(Found { text, default: &value["default"], required })
 }
 
+/// The default of a key by its whole path, as a cell says it.
+pub(crate) fn default_of(schema: &Value, path: &str) -> Option<String> {
+    let found = find(schema, "", path)?;
+    Some(default(&found, path, meaning(found.text).1.as_deref()))
+}
+
+/// Paths of what a block holds.
+pub(crate) fn keys_of(schema: &Value, path: &str) -> Vec<String> {
+    let block = block(schema, path).unwrap_or_else(|| panic!("no block {path}"));
+    properties(block).into_iter().map(|(name, ..)| format!("{path}.{name}")).collect()
+}
+
 fn rows(table: &Table, schema: &Value, told: &[Vec<String>]) -> String {
     let titles = if table.columns == 3 { "| Key | Default | Meaning |" } else { "| Key | Meaning |" };
     let mut out = format!("{titles}\n|{}\n", "---|".repeat(table.columns));
@@ -171,9 +183,10 @@ fn rows(table: &Table, schema: &Value, told: &[Vec<String>]) -> String {
 /// A description as a cell has it, and the default it ends with, if it says one.
 fn meaning(text: &str) -> (String, Option<String>) {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let (text, default) = match text.rsplit_once(" Default: ") {
-        Some((text, default)) => (text, Some(default.trim_end_matches('.').to_owned())),
-        None => (text.as_str(), None),
+    let (text, default) = match (text.rsplit_once(" Default: "), text.strip_suffix(" Required.")) {
+        (Some((text, default)), _) => (text, Some(default.trim_end_matches('.').to_owned())),
+        (None, Some(text)) => (text, Some("required".to_owned())),
+        (None, None) => (text.as_str(), None),
     };
     let text = text.trim_end_matches('.');
     let mut letters = text.chars();
