@@ -8,6 +8,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "published/links.rs"]
+mod links;
 #[path = "published/reference.rs"]
 mod reference;
 

@@ -24,9 +24,9 @@ struct Table {
 /// The page with every generated table written anew.
 pub(crate) fn render(page: &str, schema: &Value) -> String {
     let mut tables: Vec<Table> = page.lines().enumerate().filter_map(|(at, _)| table(page, at)).collect();
-    for at in 0..tables.len() {
-        let base = tables[at].base.clone();
-        tables[at].keys.retain(|key| find(schema, &base, key).is_some());
+    for table in &mut tables {
+        let base = table.base.clone();
+        table.keys.retain(|key| find(schema, &base, key).is_some());
     }
     add_missing(&mut tables, schema);
     let told = headings(page);
@@ -34,7 +34,7 @@ pub(crate) fn render(page: &str, schema: &Value) -> String {
     for line in page.lines() {
         inside &= line != END;
         if !inside {
-            out += &format!("{line}\n");
+            out.extend([line, "\n"]);
         }
         if line == METRICS {
             out += &metrics();
@@ -171,11 +171,11 @@ fn rows(table: &Table, schema: &Value, told: &[Vec<String>]) -> String {
         let (meaning, written) = meaning(found.text);
         let path = plain(&format!("{}.{key}", table.base));
         let below = if told.contains(&path) { ", below" } else { "" };
-        out += &format!("| `{key}` |");
-        if table.columns == 3 {
-            out += &format!(" {} |", default(&found, key, written.as_deref()));
-        }
-        out += &format!(" {meaning}{below} |\n");
+        let default = match table.columns {
+            3 => format!(" {} |", default(&found, key, written.as_deref())),
+            _ => String::new(),
+        };
+        out.extend(["| `", key, "` |", &default, " ", &meaning, below, " |\n"]);
     }
     out
 }
@@ -253,7 +253,7 @@ fn metrics() -> String {
     for family in names::ALL {
         let labels: Vec<_> = family.labels.iter().map(|label| format!("`{label}`")).collect();
         let (name, kind, help) = (family.name, family.kind, family.help.trim_end_matches('.'));
-        out += &format!("| `{name}` | {kind} | {} | {help} |\n", labels.join(", "));
+        out.extend(["| `", name, "` | ", kind, " | ", &labels.join(", "), " | ", help, " |\n"]);
     }
     out
 }
