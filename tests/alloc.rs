@@ -12,7 +12,6 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use switchback::app::worker::{Birth, run};
 use switchback::ledger::Book;
@@ -140,7 +139,6 @@ fn proxy(origin: SocketAddr, mirror: &str) -> SocketAddr {
             pairs: Arc::new(Nobody),
             seed: 1,
             stop,
-            grace: Duration::from_secs(1),
         })
         .unwrap();
     });

@@ -2,9 +2,16 @@
 //! metric, log field, reason and bucket.
 //!
 //! Documentation drifts unless a test holds it. Nothing here may look at anything but files and the
-//! library's own lists.
+//! library's own lists. The tables of keys and of metrics are generated: write what a key means where it
+//! is defined in src/spec (with `Default: …` or `Required.` at its end where the code does not say it), a metric's in
+//! `model::names`, then `SWITCHBACK_WRITE_REFERENCE=1 cargo test --test published`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "published/links.rs"]
+mod links;
+#[path = "published/reference.rs"]
+mod reference;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -72,16 +79,17 @@ fn every_example_loads_without_a_warning_and_is_listed() {
 
 /// Pages that are read to be copied from, with the kind of their fenced blocks.
 fn printed(kind: &str) -> Vec<(String, String)> {
-    let pages = [("README.md", folder().join("../README.md")), ("recipes.md", folder().join("recipes.md"))];
-    let mut found = Vec::new();
-    for (name, path) in pages {
-        let page = fs::read_to_string(path).unwrap();
-        // Between two fences; a block begins with its kind.
-        let blocks = page.split("\n```").skip(1).step_by(2);
-        let blocks = blocks.filter_map(|block| block.strip_prefix(kind)?.strip_prefix('\n'));
-        found.extend(blocks.map(|block| (name.to_owned(), format!("{block}\n"))));
-    }
-    found
+    let pages = ["README.md", "config/recipes.md"];
+    pages.into_iter().flat_map(|page| blocks(page, kind)).collect()
+}
+
+/// Fenced blocks of a page of one kind, each with the page's name.
+fn blocks(name: &str, kind: &str) -> Vec<(String, String)> {
+    let page = fs::read_to_string(folder().join("..").join(name)).unwrap();
+    // Between two fences; a block begins with its kind.
+    let blocks = page.split("\n```").skip(1).step_by(2);
+    let blocks = blocks.filter_map(|block| block.strip_prefix(kind)?.strip_prefix('\n'));
+    blocks.map(|block| (name.to_owned(), format!("{block}\n"))).collect()
 }
 
 #[test]
@@ -115,17 +123,19 @@ fn words(line: &str) -> Vec<String> {
 #[test]
 fn every_printed_command_is_one() {
     let mut read = 0;
-    for (page, text) in printed("sh") {
+    for (page, text) in printed("sh").into_iter().chain(blocks("deploy/README.md", "text")) {
         for line in text.lines() {
             let line = line.replace("cargo run --release -- ", "switchback ");
-            let words = words(&line);
+            // As it is asked inside a container.
+            let line = line.find(" /usr/local/bin/switchback ").map_or(&*line, |at| &line[at + 16..]);
+            let words = words(line);
             if words.first().is_some_and(|word| word == "switchback") {
                 read += 1;
                 Cli::try_parse_from(&words).unwrap_or_else(|why| panic!("{page}: {line}\n{why}"));
             }
         }
     }
-    assert!(read >= 25, "{read} commands");
+    assert!(read >= 31, "{read} commands");
 }
 
 /// Every key of every block of the schema, and whether its feature is built.
@@ -259,6 +269,60 @@ fn rows(text: &str) -> Vec<Vec<String>> {
     let cell = |text: &str| text.trim().trim_matches('`').to_owned();
     let lines = text.lines().filter_map(|line| line.trim().strip_prefix('|')?.strip_suffix('|'));
     lines.map(|line| line.split('|').map(cell).collect()).collect()
+}
+
+#[test]
+fn the_generated_tables_are_what_the_program_says() {
+    let (page, schema) = (readme(), schema());
+    let generated = reference::render(&page, &schema);
+    if std::env::var_os("SWITCHBACK_WRITE_REFERENCE").is_some() {
+        fs::write(folder().join("README.md"), &generated).unwrap();
+    } else if generated != page {
+        let (is, should): (Vec<_>, Vec<_>) = (page.lines().collect(), generated.lines().collect());
+        let gone = is.iter().filter(|line| !should.contains(line)).map(|line| format!("-{line}\n"));
+        let new = should.iter().filter(|line| !is.contains(line)).map(|line| format!("+{line}\n"));
+        let diff: String = gone.chain(new).collect();
+        panic!("config/README.md differs; SWITCHBACK_WRITE_REFERENCE=1 writes it anew:\n{diff}");
+    }
+    // What is edited in a table, left out of it or made up is put right again.
+    assert!(generated.matches("<!-- end -->").count() >= 20);
+    let edits = [
+        ("| `20000` | open", "| `30000` | open"),
+        ("| gauge |", "| counter |"),
+        ("| `via` |", "| `vie` | none | nothing |\n| `via` |"),
+    ];
+    for (from, to) in edits {
+        let edited = generated.replacen(from, to, 1);
+        assert_ne!(edited, generated, "{from}");
+        assert_eq!(reference::render(&edited, &schema), generated, "{from}");
+    }
+    for key in ["| `via` |", "| `limits.streams` |", "| `outlier.baseEjection` |", "| `slack` |"] {
+        let row = generated.lines().find(|line| line.starts_with(key)).unwrap();
+        let without = generated.replacen(&format!("{row}\n"), "", 1);
+        assert!(reference::render(&without, &schema).contains(&format!("{row}\n")), "{key}");
+    }
+}
+
+#[test]
+fn every_limit_is_listed_with_its_default() {
+    let (page, schema) = (readme(), schema());
+    let section = page.split("\n## Limits\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let listed: BTreeMap<String, String> =
+        rows(section).into_iter().skip(2).map(|row| (row[0].clone(), row[1].clone())).collect();
+    let blocks = [
+        "listeners[].limits",
+        "listeners[].timeouts",
+        "upstreams.<name>.limits",
+        "routes[].timeouts",
+        "budgets",
+    ];
+    for key in blocks.iter().flat_map(|block| reference::keys_of(&schema, block)) {
+        assert!(listed.contains_key(&key), "{key} is a limit that is not listed");
+    }
+    for (key, default) in listed {
+        let known = reference::default_of(&schema, &key).unwrap_or_else(|| panic!("{key} is no key"));
+        assert_eq!(default, known.trim_matches('`'), "{key}");
+    }
 }
 
 #[test]

@@ -111,7 +111,7 @@ pub fn outcome(index: usize) -> Outcome {
         failure: None,
         total_nanos: micros * 1_000,
         upstream_nanos: Some(micros * 900),
-        retries: [0; 4],
+        retries: [0; 5],
     }
 }
 

@@ -360,7 +360,7 @@ async fn the_exposition_satisfies_promtool_and_names_only_known_families() {
         failure: Some(crate::model::FailureReason::Reset),
         total_nanos: 3_000_000,
         upstream_nanos: Some(2_000_000),
-        retries: [1, 0, 0, 0],
+        retries: [1, 0, 0, 0, 0],
     });
     let (status, text) = site.get("/metrics").await;
     let text = text.as_str().expect("text");

@@ -195,7 +195,6 @@ impl Assembly {
             pairs: Arc::clone(&running.pairs),
             seed: fastrand::u64(..),
             stop: stopped.clone(),
-            grace: plan.process.shutdown_grace,
         });
         tokio::spawn(names.keep_resolving(plans.clone(), published.clone()));
         let (turned, turns) = mpsc::channel(TURNS);

@@ -49,8 +49,6 @@ pub struct Birth {
     pub seed: u64,
     /// Turns true when the worker must stop accepting and finish.
     pub stop: watch::Receiver<bool>,
-    /// How long it may take to finish.
-    pub grace: Duration,
 }
 
 /// Serves on the calling thread until drained; connections left after the grace are cut.
@@ -65,7 +63,7 @@ pub fn run(birth: Birth) -> io::Result<()> {
 }
 
 async fn serve(birth: Birth) -> io::Result<()> {
-    let Birth { id, sockets, plans, published, book, certificates, sink, pairs, seed, stop, grace } = birth;
+    let Birth { id, sockets, plans, published, book, certificates, sink, pairs, seed, stop } = birth;
     let worker = Rc::new(Worker::new(id, &plans, book, sink, pairs, seed));
     let handler = Rc::new(Served { worker: Rc::clone(&worker), certificates });
     let registry = Rc::new(Registry::default());
@@ -82,7 +80,7 @@ async fn serve(birth: Birth) -> io::Result<()> {
         tokio::task::spawn_local(accept(socket, accepting, stop.clone()));
     }
     tokio::task::spawn_local(follow(Rc::clone(&worker), published));
-    live(&worker, &registry, stop, started, grace).await;
+    live(&worker, &registry, stop, started).await;
     Ok(())
 }
 
@@ -99,7 +97,6 @@ async fn live(
     registry: &Rc<Registry>,
     mut stop: watch::Receiver<bool>,
     started: Instant,
-    grace: Duration,
 ) {
     let mut interval = tokio::time::interval(Duration::from_millis(TICK_MILLIS));
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -122,7 +119,7 @@ async fn live(
             sweep(worker, registry, &mut endpoints, draining.is_some(), now);
         }
         if let Some(since) = draining {
-            if since.elapsed() >= grace {
+            if since.elapsed() >= worker.plan().process.shutdown_grace {
                 registry.kill_all();
             }
             if registry.is_empty() && since.elapsed() >= Duration::from_millis(2 * TICK_MILLIS) {

@@ -209,13 +209,7 @@ fn state_dir(spec: &Spec, env: &BTreeMap<String, String>, path: &Path) -> PathBu
 
 /// Settings that were edited but take effect at the next start only.
 pub(super) fn needs_restart(started_with: &Process, now: &Process) -> Option<Diagnostic> {
-    let rows = [
-        ("admin", started_with.admin_address != now.admin_address || started_with.admin != now.admin),
-        ("metrics", started_with.metrics_address != now.metrics_address),
-        ("workers", started_with.workers != now.workers),
-        ("stateDir", started_with.state_dir != now.state_dir),
-    ];
-    let edited: Vec<&str> = rows.iter().filter(|(_, edited)| *edited).map(|(key, _)| *key).collect();
+    let edited = now.restarts(started_with);
     let message = format!("{} changed; that takes effect at the next start", edited.join(", "));
     let finding = Diagnostic::error("needs-restart", message).warning();
     (!edited.is_empty()).then(|| finding.hint("restart when it suits; everything else is in force now"))

@@ -388,7 +388,7 @@ mod tests {
             failure: None,
             total_nanos: millis * 1_000_000,
             upstream_nanos: None,
-            retries: [0; 4],
+            retries: [0; 5],
         };
         let shard = cell.shard(WorkerId(0)).expect("a shard");
         (0..count).for_each(|_| shard.record(&outcome));

@@ -139,7 +139,7 @@ mod tests {
             failure: None,
             total_nanos: 2_000_000,
             upstream_nanos: None,
-            retries: [0; 4],
+            retries: [0; 5],
         };
         let mut step = |at: u64, serve: bool| {
             if serve {

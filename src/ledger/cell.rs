@@ -252,7 +252,7 @@ mod tests {
             failure: (verdict == Verdict::Error).then_some(FailureReason::Timeout),
             total_nanos: 1_000_000,
             upstream_nanos: Some(500_000),
-            retries: [1, 0, 0, 0],
+            retries: [1, 0, 0, 0, 0],
         };
         for worker in [0, 1] {
             let shard = cell.shard(WorkerId(worker)).unwrap();
@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(totals.failures[FailureReason::Timeout.index()], 2);
         assert_eq!(
             (totals.retries, totals.total.at_most(1_000_000), totals.upstream.total()),
-            ([4, 0, 0, 0], 4, 4)
+            ([4, 0, 0, 0, 0], 4, 4)
         );
     }
 }

@@ -48,6 +48,8 @@ pub struct Limiter {
     /// What times are counted from.
     origin: OnceLock<Instant>,
     whole: CachePadded<AtomicU64>,
+    /// Requests that were over it; written by refusals alone.
+    over: CachePadded<AtomicU64>,
     shards: Box<[CachePadded<Mutex<Shard>>]>,
 }
 
@@ -61,7 +63,8 @@ struct Shard {
 impl Default for Limiter {
     fn default() -> Self {
         let shards = (0..SHARDS).map(|_| CachePadded::default()).collect();
-        Self { origin: OnceLock::new(), whole: CachePadded::default(), shards }
+        let (whole, over) = (CachePadded::default(), CachePadded::default());
+        Self { origin: OnceLock::new(), whole, over, shards }
     }
 }
 
@@ -69,6 +72,14 @@ impl Limiter {
     /// Counts one request at `now`; `key` is a hash of whose it is, `None` of the route as a whole.
     #[must_use]
     pub fn admit(&self, rate: Rate, key: Option<u64>, now: Instant) -> Admission {
+        let admission = self.take(rate, key, now);
+        if matches!(admission, Admission::Over(_)) {
+            self.over.fetch_add(1, Relaxed);
+        }
+        admission
+    }
+
+    fn take(&self, rate: Rate, key: Option<u64>, now: Instant) -> Admission {
         let origin = self.origin.get_or_init(|| now);
         let now = u64::try_from(now.saturating_duration_since(*origin).as_nanos()).unwrap_or(u64::MAX);
         let Some(key) = key else {
@@ -131,6 +142,18 @@ impl Book {
         let mut inner = self.inner();
         let book = inner.routes.entry_ref(&**route).or_default();
         Arc::clone(book.limiter.get_or_insert_with(Arc::default))
+    }
+
+    /// Requests over the limit of every route that has one, sorted by route.
+    #[must_use]
+    pub fn over_limits(&self) -> Vec<(Arc<str>, u64)> {
+        let inner = self.inner();
+        let limited = inner.routes.iter().filter_map(|(route, book)| Some((route, book.limiter.as_ref()?)));
+        let mut over: Vec<_> =
+            limited.map(|(route, limiter)| (Arc::clone(route), limiter.over.load(Relaxed))).collect();
+        drop(inner);
+        over.sort();
+        over
     }
 }
 

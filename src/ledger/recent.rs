@@ -196,7 +196,7 @@ mod tests {
             failure: None,
             total_nanos: 1_000_000,
             upstream_nanos: None,
-            retries: [0; 4],
+            retries: [0; 5],
         };
         for _ in 0..requests {
             let shard = cell.shard(WorkerId(0)).expect("one worker");

@@ -34,8 +34,8 @@ families! {
     ENDPOINT_HEALTHY = "switchback_endpoint_healthy", "gauge", ["upstream", "endpoint"], "1 for an endpoint that is used, 0 for one that probes or its answers took out; only where endpoints are watched.";
     ENDPOINT_EJECTIONS = "switchback_endpoint_ejections_total", "counter", ["upstream", "endpoint", "reason"], "Times an endpoint was taken out for its answers, by the last failure.";
     FAIL_OPEN = "switchback_upstream_fail_open_total", "counter", ["upstream"], "Requests sent to an endpoint although all of the upstream were out.";
-    BREAKER_STATE = "switchback_breaker_state", "gauge", ["upstream", "state"], "1 for the state a breaker is in, 0 for every other.";
-    BREAKER_OPENINGS = "switchback_breaker_openings_total", "counter", ["upstream", "reason"], "Times a breaker opened.";
+    BREAKER_STATE = "switchback_breaker_state", "gauge", ["upstream", "state"], "1 for the state a breaker is in (`closed`, `open`, `half_open`), 0 for every other.";
+    BREAKER_OPENINGS = "switchback_breaker_openings_total", "counter", ["upstream", "reason"], "Times a breaker opened: `error_rate`, `half_open` (a request of a trial failed), `operator`.";
     UPSTREAM_FAILURES = "switchback_upstream_failures_total", "counter", ["route", "arm", "upstream", "reason"], "Exchanges in which an attempt on the chosen arm failed, by the first cause.";
     CHOICES = "switchback_choices_total", "counter", ["route", "arm", "reason", "rule"], "Arms chosen, by reason and override rule.";
     SPLIT_WEIGHT = "switchback_split_weight_ratio", "gauge", ["route", "arm"], "Configured share of an arm, 0 to 1.";
@@ -43,13 +43,13 @@ families! {
     ARM_INFO = "switchback_arm_info", "gauge", ["route", "arm", "upstream", "role", "version"], "1 for every arm, with its role.";
     ROLLOUT_STATE = "switchback_rollout_state", "gauge", ["route", "state"], "1 for the state a rollout is in, 0 for every other.";
     ROLLOUT_STEP = "switchback_rollout_step", "gauge", ["route"], "Step of a rollout, from 0.";
-    ROLLOUT_EVIDENCE = "switchback_rollout_evidence_log", "gauge", ["route", "metric"], "Natural logarithm of the evidence against the canary; metric all is the total, threshold what convicts.";
+    ROLLOUT_EVIDENCE = "switchback_rollout_evidence_log", "gauge", ["route", "metric"], "Natural logarithm of the evidence against the canary; metric `all` is the total, `threshold` what convicts.";
     ROLLOUT_DETECTABLE = "switchback_rollout_detectable_ratio", "gauge", ["route"], "Smallest ratio of bad shares that would have shown in the step by now.";
     ROLLOUT_DURATION = "switchback_rollout_duration_seconds", "gauge", ["route"], "Time the run of a rollout took so far, or in all.";
     ROLLOUT_TRANSITIONS = "switchback_rollout_transitions_total", "counter", ["route", "from", "to", "actor", "reason"], "Decisions about rollouts.";
-    SLO_BURN = "switchback_slo_burn_rate", "gauge", ["route", "objective", "window"], "Times the rate that spends exactly the error budget, over a window.";
+    SLO_BURN = "switchback_slo_burn_rate", "gauge", ["route", "objective", "window"], "Times the rate that spends exactly the error budget, over 5m, 30m, 1h, 6h and 3d.";
     SLO_BUDGET = "switchback_slo_budget_remaining_ratio", "gauge", ["route", "objective", "window"], "Share of the error budget that is left of its window, below 0 when overspent.";
-    ROLLOUT_EXCESS = "switchback_rollout_excess_failures_total", "counter", ["route"], "Failures beyond stable's share that canaries caused before they were put back.";
+    ROLLOUT_EXCESS = "switchback_rollout_excess_failures_total", "counter", ["route"], "Failures beyond stable's share that canaries caused before they were put back; may have a fraction.";
     ROLLOUT_DETECTION = "switchback_rollout_detection_seconds", "gauge", ["route"], "Of the last revert: from the canary's first bad outcome in the step to the verdict.";
     ROLLOUT_RECOVERY = "switchback_rollout_recovery_seconds", "gauge", ["route"], "Of the last revert: from the canary's first bad outcome in the step to weight 0.";
     MIRROR_DIFFERENCES = "switchback_mirror_differences_total", "counter", ["route", "upstream", "kind"], "Differences between clients' answers and those of a mirror, by kind; noise is among them.";
@@ -58,6 +58,7 @@ families! {
     MIRROR_REQUESTS = "switchback_mirror_requests_total", "counter", ["route", "upstream", "result"], "Requests drawn to be copied, by the upstream meant and what became of the copy.";
     MIRROR_DURATION = "switchback_mirror_duration_seconds", "histogram", ["route", "upstream"], "Copy sent to response head, connect time excluded.";
     REJECTED = "switchback_rejected_total", "counter", ["reason"], "Requests refused before any arm was charged.";
+    RATE_LIMITED = "switchback_rate_limited_total", "counter", ["route"], "Requests over the rate limit of a route; `switchback_rejected_total` counts them too.";
     RATE_LIMIT_FULL = "switchback_rate_limit_full_total", "counter", [], "Requests let through because a rate limit had no room for their key.";
     UNROUTED = "switchback_unrouted_total", "counter", ["reason"], "Requests no route or arm owned.";
     RELOAD_OK = "switchback_config_last_reload_successful", "gauge", [], "1 when the last attempt to load the configuration succeeded.";

@@ -226,6 +226,8 @@ labels! {
         Status => "status",
         /// The attempt before had no response head within its own time.
         Timeout => "timeout",
+        /// The chosen arm had nobody to answer, so another arm was asked.
+        Redistributed => "redistributed",
     }
 }
 

@@ -104,9 +104,13 @@ fn settings(old: &Plan, new: &Plan) -> Vec<Change> {
             texts.push(format!("listener {}: protocol, limits, paths or timeouts change", one.name));
         }
     }
-    if old.process != new.process {
-        let text = "admin, metrics, workers, stateDir or shutdown change: needs a restart";
-        texts.push(text.to_owned());
+    let edited = new.process.restarts(&old.process);
+    if !edited.is_empty() {
+        texts.push(format!("{} changed: needs a restart", edited.join(", ")));
+    }
+    let shutdown = |plan: &Plan| (plan.process.shutdown_delay, plan.process.shutdown_grace);
+    if shutdown(old) != shutdown(new) {
+        texts.push("shutdown changes: the next one is so, without a restart".to_owned());
     }
     if old.trusted_proxies != new.trusted_proxies {
         texts.push("trustedProxies change: clients may be known by other addresses".to_owned());

@@ -84,7 +84,7 @@ pub struct Plan {
     pub trace_sample: Option<u32>,
     /// Collector that spans of sampled exchanges go to; `None` makes none.
     pub otlp: Option<Arc<str>>,
-    /// What only a start reads.
+    /// What only a start reads, and how the process ends.
     pub process: Process,
     /// Bytes of bodies held for copies at most, in the process.
     pub mirror_bytes: u64,
@@ -102,7 +102,7 @@ impl Plan {
     }
 }
 
-/// Settings that take effect at start only.
+/// Settings that take effect at start only, but for those of the shutdown: they are read when it comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
     /// Admin address: `host:port` or `unix:/path`.
@@ -119,6 +119,20 @@ pub struct Process {
     pub shutdown_delay: Duration,
     /// At most this long for what is running.
     pub shutdown_grace: Duration,
+}
+
+impl Process {
+    /// Keys in which it differs from another that only a start can put in force.
+    #[must_use]
+    pub fn restarts(&self, from: &Self) -> Vec<&'static str> {
+        let rows = [
+            ("admin", from.admin_address != self.admin_address || from.admin != self.admin),
+            ("metrics", from.metrics_address != self.metrics_address),
+            ("workers", from.workers != self.workers),
+            ("stateDir", from.state_dir != self.state_dir),
+        ];
+        rows.iter().filter(|(_, edited)| *edited).map(|(key, _)| *key).collect()
+    }
 }
 
 /// One bound address and its rules.

@@ -214,7 +214,7 @@ impl Exchange {
     /// Another arm answers for the chosen one.
     pub fn redistributed(&mut self) {
         self.redistributed = true;
-        self.retried(RetryReason::Connect);
+        self.retried(RetryReason::Redistributed);
     }
 
     /// The upstream's response head came `after` the request went out.

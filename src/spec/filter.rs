@@ -14,15 +14,18 @@ use super::spot::Spot;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Filter {
-    /// Edits requests before they are forwarded.
+    /// Edits requests: `set` replaces, `add` adds a value, `remove` removes; in that order.
     RequestHeaders(Spot<HeaderEdit>),
-    /// Edits responses.
+    /// Edits responses in the same way.
     ResponseHeaders(Spot<HeaderEdit>),
-    /// Changes host or path before forwarding.
+    /// Before forwarding: `path: { prefix }` replaces the matched prefix, `path: { full }` the whole path;
+    /// `hostname` the Host.
     Rewrite(Spot<Rewrite>),
-    /// Answers with another address.
+    /// Answers with another address: `scheme`, `hostname`, `port`, `path` as in `rewrite`, `status` (301, 302,
+    /// 303, 307 or 308; `302` when not written).
     Redirect(Spot<Redirect>),
-    /// Answers with a fixed text.
+    /// Answers itself: `status` (200 to 599), `body`, `contentType` (`text/plain; charset=utf-8` when not
+    /// written), `retryAfter`.
     Respond(Spot<Respond>),
 }
 
@@ -64,9 +67,9 @@ pub struct Rewrite {
 pub struct Redirect {
     /// `http` or `https`; default: as the client came.
     pub scheme: Option<Spot<String>>,
-    /// Default: as the client asked.
+    /// Host of the address. Default: as the client asked.
     pub hostname: Option<Spot<String>>,
-    /// Default: the scheme's own when the scheme is given, else as the client came.
+    /// Port of the address. Default: the scheme's own when the scheme is given, else as the client came.
     pub port: Option<u16>,
     /// New path.
     pub path: Option<Spot<PathChange>>,

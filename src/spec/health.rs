@@ -3,7 +3,7 @@
 //! Everything here is off until it is written. It must never decide anything.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::filter::Respond;
 use super::scalar::{Percent, Span};
@@ -13,22 +13,24 @@ use super::spot::{Short, ShortOr, Spot};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct HealthCheck {
-    /// What is asked.
+    /// `http`: a GET in the upstream's protocol; `tcp`: a connection is accepted; `grpc`:
+    /// `grpc.health.v1.Health/Check` over HTTP/2.
     #[serde(rename = "type")]
     pub kind: ProbeKind,
-    /// Path of a GET; for `http` alone.
+    /// Path of a GET; its `Host` is the endpoint's address.
     pub path: Spot<String>,
-    /// Statuses that are good; for `http` alone.
+    /// Statuses that are good answers to a GET.
     pub expect: Vec<Spot<u16>>,
-    /// Service asked about, empty for the whole server; for `grpc` alone.
+    /// Service a `grpc` probe asks about; empty is the whole server.
     pub service: Spot<String>,
-    /// Time between two probes of an endpoint.
+    /// Time between two probes of an endpoint, less up to a tenth of it; half of it while answers contradict
+    /// what is believed.
     pub interval: Spot<Span>,
-    /// How long an answer may take, connecting included.
+    /// Time for the whole answer, connecting included.
     pub timeout: Spot<Span>,
     /// Good answers in a row that bring an endpoint back.
     pub healthy_threshold: Spot<u32>,
-    /// Bad answers in a row that take it out.
+    /// Bad answers in a row that take it out; the very first answer alone decides.
     pub unhealthy_threshold: Spot<u32>,
 }
 
@@ -48,7 +50,7 @@ impl Default for HealthCheck {
 }
 
 /// What a probe asks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ProbeKind {
     /// A GET, in the protocol of the upstream.
@@ -64,11 +66,14 @@ pub enum ProbeKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Outlier {
-    /// Failures in a row, over all workers.
+    /// Failures in a row over all workers that eject an endpoint: no connection, reset, timeout, 5xx, a broken
+    /// answer; never what a client did.
     pub consecutive_errors: Spot<u32>,
-    /// How long the first time; the second time twice as long, and so on up to ten times.
+    /// How long an endpoint is out the first time; the second time twice as long, up to ten times. Then three
+    /// requests are a trial: all good, and it is in again; one bad, and it is out.
     pub base_ejection: Spot<Span>,
-    /// Share of the endpoints that may be out at once; one always may, the last never.
+    /// Share of the endpoints that may be ejected; one always may unless it is 0 %, and never the last that is
+    /// left.
     pub max_ejected_percent: Percent,
 }
 
@@ -86,15 +91,18 @@ impl Default for Outlier {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Breaker {
-    /// Share of failed attempts that opens it.
+    /// Share of failed attempts, over all workers, that opens the breaker.
     pub error_rate: Spot<Percent>,
-    /// Attempts that the window must have seen.
+    /// Attempts that the window must have seen before it may open.
     pub min_requests: u32,
     /// Time over which attempts are counted.
     pub window: Spot<Span>,
-    /// How long it stays open before a few requests try again.
+    /// How long it stays open; then five requests are let through: all good, and it closes; one bad, and it
+    /// opens again.
     pub open: Spot<Span>,
-    /// What answers instead; absent: the route's `whenUnavailable` decides.
+    /// What answers instead: `NAME` of another upstream, which is asked once, or `{ respond: { status, body,
+    /// contentType, retryAfter } }`; without it `whenUnavailable` decides. gRPC clients get UNAVAILABLE instead
+    /// of a fixed answer.
     pub fallback: Option<Spot<ShortOr<Fallback>>>,
 }
 

@@ -13,14 +13,16 @@ use super::spot::Spot;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct RateLimit {
-    /// Requests in `per`, in the long run.
+    /// Requests that `per` allows in the long run, 1 to 1000000.
     pub requests: Spot<u32>,
-    /// In this time.
+    /// Time that `requests` are spread over evenly, at most `24h`.
     #[serde(default = "a_second")]
     pub per: Spot<Span>,
-    /// Requests at once after a pause; default: `requests`.
+    /// Requests at once after a pause. Default: `requests`.
     pub burst: Option<Spot<u32>>,
-    /// Whose requests are counted together; default: all of the route.
+    /// Whose requests are counted together: `clientIP` (the address after `trustedProxies`; of IPv6 its /64),
+    /// `{ header: NAME }`, `{ cookie: NAME }`, `{ query: NAME }`. Who sends no key is counted by address.
+    /// Default: the route.
     pub by: Option<Spot<KeySource>>,
 }
 

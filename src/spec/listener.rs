@@ -3,7 +3,7 @@
 //! Defaults live here, next to the key they belong to, and nowhere else.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::scalar::{Size, Span};
 use super::spot::Spot;
@@ -13,11 +13,11 @@ use super::tls::{ProxyProtocol, Tls};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Listener {
-    /// Unique name; routes refer to it.
+    /// Unique; routes refer to it.
     pub name: Spot<String>,
     /// `host:port` to bind.
     pub address: Spot<String>,
-    /// Which protocols are spoken.
+    /// `auto`: HTTP/1.1, and HTTP/2 by ALPN under TLS; `h2c`: also HTTP/2 with prior knowledge on plaintext.
     #[serde(default)]
     pub protocol: Protocol,
     /// PROXY protocol peers.
@@ -30,7 +30,7 @@ pub struct Listener {
     /// What is done with ambiguous paths.
     #[serde(default)]
     pub paths: Paths,
-    /// Whether a Via header is added.
+    /// Adds `Via` to requests.
     #[serde(default)]
     pub via: bool,
     /// How long a client may take.
@@ -39,7 +39,7 @@ pub struct Listener {
 }
 
 /// Which protocols a listener speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Protocol {
     /// HTTP/1.1, and HTTP/2 by ALPN under TLS.
@@ -53,7 +53,7 @@ pub enum Protocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Limits {
-    /// Request line and headers together, 8 KiB to 1 MiB.
+    /// Request line and headers together, 8KiB to 1MiB.
     pub header_bytes: Spot<Size>,
     /// Header fields, 1 to 100.
     pub header_count: Spot<u16>,
@@ -63,7 +63,7 @@ pub struct Limits {
     pub connections: u32,
     /// Open connections of one address; 0 is no bound.
     pub connections_per_ip: u32,
-    /// Concurrent HTTP/2 streams of one connection.
+    /// Concurrent streams of one HTTP/2 connection.
     pub streams: u32,
     /// Request body; 0 is no bound.
     pub body_bytes: Spot<Size>,
@@ -84,7 +84,7 @@ impl Default for Limits {
 }
 
 /// What is done with one kind of ambiguity: what is matched is what is forwarded, always.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Policy {
     /// The request is refused.
@@ -97,11 +97,11 @@ pub enum Policy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Paths {
-    /// `.` and `..` segments, plain or encoded.
+    /// `.` and `..` segments, plain or encoded: `reject` or `keep`.
     pub dot_segments: Policy,
-    /// `%2f` and `%5c`.
+    /// `%2f` and `%5c`: `reject` or `keep`.
     pub encoded_slash: Policy,
-    /// Underscores in header names.
+    /// Underscores in header names: `reject` or `keep`.
     pub underscores: Policy,
 }
 
@@ -119,11 +119,11 @@ pub struct Timeouts {
     pub first_byte: Span,
     /// From the first byte of a head to its end.
     pub header: Span,
-    /// Between two bytes of a request body.
+    /// Between two pieces of a request body.
     pub body_idle: Span,
-    /// Between two requests of one connection.
+    /// Between two requests of a connection.
     pub idle: Span,
-    /// Between two bytes the client takes.
+    /// Between two pieces the client takes.
     pub send_stall: Span,
     /// Age of a connection.
     pub max_age: Span,

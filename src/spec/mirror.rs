@@ -18,24 +18,26 @@ use super::spot::Spot;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Mirror {
-    /// Upstream that gets the copies.
+    /// Upstream that gets the copies; requests that go there anyway are not copied.
     pub to: Spot<String>,
-    /// Share of the users, or of the requests without a sticky key.
+    /// Share of the users by their sticky key, so that a session is copied whole or not at all; without a key,
+    /// of the requests.
     pub percent: Spot<Percent>,
-    /// Methods that are copied; `any` is all of them.
+    /// Methods that are copied; `[any]` is every method: make sure that the shadow may do everything twice.
     #[serde(default = "safe")]
     pub methods: Spot<Vec<Spot<String>>>,
-    /// Largest request body copied, and largest response body kept to be compared.
+    /// Largest request body that is copied, and as much of an answer is kept to be compared.
     #[serde(default = "max_body")]
     pub max_body: Spot<Size>,
     /// How long the shadow may take, to the end of its answer.
     #[serde(default = "timeout")]
     pub timeout: Spot<Span>,
-    /// Edits of copies.
+    /// Edits of copies alone: `set`, `add`, `remove`.
     pub headers: Option<Spot<HeaderEdit>>,
-    /// What of the answers is compared; nothing is compared without it.
+    /// Keeps both answers to hold one against the other: `status`, `{ header: NAME }`, and `body` (bytes) or
+    /// `json`.
     pub compare: Option<Spot<Vec<Spot<Compared>>>>,
-    /// Places in a JSON body that may differ.
+    /// Places of a JSON body that may differ: `$.requestId`, `$.items[*].id`, `$["a.b"]`, `.*`.
     #[serde(default)]
     pub ignore: Vec<Spot<String>>,
 }

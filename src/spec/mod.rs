@@ -40,33 +40,37 @@ pub use spot::{Later, Short, ShortOr, Spot};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct File {
-    /// Addresses to accept clients on.
+    /// Addresses to accept clients on. Required.
     pub listeners: Vec<Spot<listener::Listener>>,
-    /// The operator's own listener.
+    /// The operator's listener. Default: on `127.0.0.1:9901`.
     pub admin: Option<Spot<process::Admin>>,
-    /// Probes and metrics on an address of their own.
+    /// `/metrics` and the probes on an address of their own, without token. Default: on `admin.address` alone.
     pub metrics: Option<Spot<process::Metrics>>,
-    /// Memory budgets per process.
+    /// Memory for bodies that are copied or sent again. Default: `64MiB` each.
     pub budgets: Option<Spot<process::Budgets>>,
-    /// How the process ends.
+    /// How the process ends. Default: `30s` for what is running.
     pub shutdown: Option<Spot<process::Shutdown>>,
-    /// Data-plane threads; 0 is one per available core.
+    /// Data-plane threads; 0 is one per core that affinity and cgroup quotas leave. Default: `0`.
     pub workers: Option<Spot<u16>>,
-    /// Networks whose forwarded headers are believed.
+    /// Networks whose `X-Forwarded-*` and `Forwarded` are believed; `X-Forwarded-For` wins where both come.
+    /// From others they are replaced.
     pub trusted_proxies: Vec<Spot<scalar::Network>>,
-    /// Folder for run-time state.
+    /// Folder of operator weights and rollouts (`overlay.json`), what rollouts decided (`history.jsonl`), what
+    /// is left of error budgets (`slo.json`), who changed what (`audit.jsonl`), what was put back while the
+    /// disk was full (`putback`) and the admin token; a relative path is meant from the file's folder. Default:
+    /// `$STATE_DIRECTORY`, else `.switchback` beside the file.
     pub state_dir: Option<Spot<String>>,
-    /// Named groups of equal addresses.
+    /// Named groups of equal addresses: a map from name to an address or a block.
     pub upstreams: BTreeMap<Spot<String>, ShortOr<upstream::Upstream>>,
     /// Rules that own traffic.
     pub routes: Vec<Spot<route::Route>>,
     /// Shared state engine.
     pub state: Option<Spot<Later>>,
-    /// One line per exchange.
+    /// One line per exchange. Default: off.
     pub access_log: Option<Spot<process::AccessLog>>,
-    /// Traces that requests belong to.
+    /// Trace ids and spans. Default: off.
     pub tracing: Option<Spot<process::Tracing>>,
-    /// Who is told what rollouts do.
+    /// Who is told what rollouts do. Default: nobody.
     pub notify: Vec<Spot<notify::Receiver>>,
 }
 

@@ -11,9 +11,12 @@ use super::spot::Spot;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Receiver {
-    /// A Slack channel, or whatever takes Slack's incoming webhooks.
+    /// `urlFile`: file with the address of a Slack incoming webhook, which is a secret. It gets `{"text"}`.
     Slack(Slack),
-    /// Anything that takes JSON.
+    /// `url`, and with `secretFile` signed as hooks are. It gets `{"route","version","state","level" (info,
+    /// warning, error),"code","text","weight":{"before","after"} (the canary's
+    /// percent),"impact":{"rule","stable":{"n","e"},"canary":{"n","e"}} (null before anything was
+    /// judged),"since","next","at","run","key"}`.
     Webhook(Webhook),
 }
 

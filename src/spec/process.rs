@@ -4,7 +4,7 @@
 //! environment.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::scalar::{Percent, Size, Span};
 use super::spot::Spot;
@@ -14,17 +14,18 @@ use super::tls::Pair;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Admin {
-    /// `host:port` or `unix:/path`; default `127.0.0.1:9901`.
+    /// `host:port` or `unix:/path`. Default: `127.0.0.1:9901`.
     pub address: Option<Spot<String>>,
-    /// Where the operator token is; default `admin.token` in the state folder.
+    /// File of the operator's token, made at the first start; one shorter than 16 bytes counts as none, and no
+    /// verb is obeyed. Default: `admin.token` in `stateDir`.
     pub token_file: Option<Spot<String>>,
-    /// Certificate of the admin listener.
+    /// `{ cert, key }`: the admin listener then speaks TLS alone, and its files are watched as listeners' are.
     pub tls: Option<Spot<Pair>>,
-    /// Allows a non-loopback address without TLS.
+    /// Allows an address that others can reach, without TLS.
     pub insecure: bool,
-    /// Token that reads only.
+    /// File of a token that only reads.
     pub viewer_token_file: Option<Spot<String>>,
-    /// Host names accepted beyond loopback literals and localhost.
+    /// Host names accepted beyond loopback addresses and `localhost`.
     pub allowed_hosts: Vec<String>,
 }
 
@@ -40,9 +41,10 @@ impl Admin {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Budgets {
-    /// Bodies held for copies of requests, and answers held to be compared.
+    /// Bodies held for copies of requests and for their comparison, in the process; a copy that finds no room
+    /// is dropped.
     pub mirror_bytes: Spot<Size>,
-    /// Bodies held to be sent again.
+    /// Request bodies held to be sent again, in the process; one that finds no room is sent once.
     pub replay_bytes: Spot<Size>,
 }
 
@@ -57,7 +59,7 @@ impl Default for Budgets {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Metrics {
-    /// `host:port`; absent: only on the admin listener.
+    /// `host:port` that serves `/metrics` and the probes, and nothing else.
     pub address: Option<Spot<String>>,
 }
 
@@ -65,9 +67,9 @@ pub struct Metrics {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Shutdown {
-    /// Not ready but still accepting.
+    /// How long it is not ready but still accepts, for load balancers to notice.
     pub delay: Span,
-    /// At most this long for what is running.
+    /// How long what is running may take after `delay`.
     pub grace: Span,
 }
 
@@ -83,13 +85,13 @@ impl Default for Shutdown {
 pub struct AccessLog {
     /// `stdout`, `stderr` or a file.
     pub path: String,
-    /// Line format.
+    /// What a line is; only `json` is built.
     pub format: LogFormat,
     /// Share of exchanges logged.
     pub sample: Percent,
-    /// Share of exchanges of arms other than the default arm logged.
+    /// The same share for arms other than the default arm.
     pub sample_canary: Percent,
-    /// Whether failed exchanges escape sampling.
+    /// `always`: failed exchanges escape sampling; `sampled`: they do not.
     pub errors: LogErrors,
     /// A header whose presence logs the exchange.
     pub debug: Option<LogDebug>,
@@ -112,14 +114,15 @@ impl Default for AccessLog {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Tracing {
-    /// Collector that spans of sampled traces are sent to, by OTLP over HTTP; `/v1/traces` is added.
+    /// `http://` or `https://` address of a collector that spans of sampled traces are sent to. Default: off.
     pub otlp: Option<Spot<String>>,
-    /// Share of the traces begun here that are marked as sampled.
+    /// Share of the traces begun here that are marked as sampled; one begins, as a W3C `traceparent`, where no
+    /// valid one came.
     pub sample: Percent,
 }
 
 /// Line format of the access log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum LogFormat {
     /// One JSON object per line.
@@ -127,7 +130,7 @@ pub enum LogFormat {
 }
 
 /// Whether failed exchanges escape sampling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum LogErrors {
     /// Every failed exchange is logged.
@@ -140,6 +143,6 @@ pub enum LogErrors {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LogDebug {
-    /// Header name.
+    /// A request with this header is always logged.
     pub header: Spot<String>,
 }

@@ -14,18 +14,20 @@ use super::spot::Spot;
 pub struct Retry {
     /// Attempts beyond the first, 0 to 5.
     pub attempts: Spot<u32>,
-    /// `connect`: the request provably never left. `reset`: no byte of an answer came. `503`, `5xx`:
-    /// it was answered so. But for `connect`, idempotent requests alone.
+    /// `connect`: it never left; `reset`: the connection broke before any byte of an answer; a status from
+    /// `500` to `599`, or `5xx` for all of them: it was answered so.
     pub when: Vec<Spot<String>>,
-    /// How long one attempt may take to its response head; an idempotent request that takes longer is
-    /// sent again. 0 is for ever.
+    /// How long one attempt of an idempotent request may take to its response head; one that takes longer is
+    /// given up and sent again. 0 is `timeouts.upstream`.
     pub per_try: Spot<Span>,
-    /// Who is asked again.
+    /// `same`: the same arm, another endpoint if it has one; `defaultArm`: the default arm while it has weight.
+    /// The failure stays the chosen arm's, and counts against it in a rollout. Default: `same`.
     pub to: Option<Spot<RetryTo>>,
-    /// Retries in ten seconds, as a share of the requests of that time; ten a second are always
-    /// allowed.
+    /// Retries in ten seconds, as a share of the requests of the upstream that gets them; ten a second are
+    /// always allowed.
     pub budget: Percent,
-    /// Largest request body kept to be sent again.
+    /// Largest request body kept to be sent again; it is kept as it passes, and no longer than until the
+    /// response head. A longer one is sent once.
     pub max_body: Spot<Size>,
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::scalar::{Number, Percent, Span};
 use super::spot::{Short, ShortOr, Spot};
@@ -15,33 +15,39 @@ use super::spot::{Short, ShortOr, Spot};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Rollout {
-    /// Name of the new version; another name is another rollout.
+    /// The new version; another name is another rollout. Required.
     pub version: Option<Spot<String>>,
-    /// The arm that serves the old version; default: the arm named `stable`, or the active slot.
+    /// The arm that serves the old version; with `blueGreen` the active slot, and not to be written. Default:
+    /// the arm named `stable`.
     pub from: Option<Spot<String>>,
-    /// The arm that serves the new one; default: the other arm, or the idle slot.
+    /// The arm that serves the new one; with `blueGreen` the idle slot, and not to be written. Default: the
+    /// other arm.
     pub to: Option<Spot<String>>,
-    /// The canary's shares of both arms' traffic, rising; 100 is added when it is not the last.
+    /// The canary's percent of both arms' traffic, rising: `5`, or `{ weight, dwell, pause }`; 100 is added
+    /// when it is not the last. First may come `{ shadow: 10 }`, which copies requests instead.
     pub steps: Vec<Spot<ShortOr<Step>>>,
     /// What is judged, and how surely.
     pub analysis: Analysis,
     /// How long a step and the whole may take.
     pub deadline: Deadline,
-    /// What happens to a step that could not decide in time.
+    /// What becomes of a step that could not decide: `pause`, `hold`, `revert`, `promote`.
     pub on_step_deadline: OnStepDeadline,
-    /// When weights may rise; empty is always.
+    /// When weights may rise: `{ days, between: ["09:00", "16:00"], zone }`, at most 32. The second time is
+    /// excluded; before the first it is the next day's. `zone` is an IANA name that the machine knows, `UTC` by
+    /// default. A state of waiting says when the next opens. Default: always.
     pub windows: Vec<Spot<Window>>,
-    /// What a harmful verdict does.
+    /// What a harmful verdict does: `revert`, `pause`, `observe`.
     pub on_harm: OnHarm,
-    /// What evidence in 4xx shares does.
+    /// What evidence in 4xx shares does: `hold`, `revert`, `ignore`.
     pub client_errors: OnClientErrors,
-    /// How long the comparison goes on at 100 %.
+    /// How long the comparison goes on at 100 %; above 50 % and in the bake a step that is materially worse
+    /// than stable was over the rollout is held, never passed.
     pub bake: Span,
     /// How weights return.
     pub revert: Revert,
     /// Whether a new version starts by itself.
     pub auto_start: bool,
-    /// Who is asked and told.
+    /// Whom to ask and tell: `{ name, event, url, timeout, deadline, onDeadline, metadata, secretFile }`.
     pub hooks: Vec<Spot<Hook>>,
 }
 
@@ -81,6 +87,13 @@ pub struct Step {
     pub pause: bool,
 }
 
+/// As the default steps are told: a weight alone.
+impl Serialize for Step {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.weight.serialize(serializer)
+    }
+}
+
 impl Short for Step {
     const EXPECTED: &'static str = "a weight in percent";
     fn from_short(text: &str) -> Result<Self, String> {
@@ -92,25 +105,32 @@ impl Short for Step {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Analysis {
-    /// How small an effect must have been detectable before a step is passed.
+    /// How small an effect must have been detectable before a step is passed: `high`, `normal`, `low`, or the
+    /// highest that traffic allows in half a step's deadline: by the route's last 15 minutes, anew at each step
+    /// (on a sticky route by the new users of the step before). `auto` leaves out leading steps that even `low`
+    /// could not pass in time, as `rollout plan` shows.
     pub confidence: Confidence,
-    /// Chance of reverting a healthy version by the comparison.
+    /// Chance of ever reverting a healthy version by comparison.
     pub alpha: Spot<Number>,
-    /// The fast absolute rule.
+    /// The fast rule: a canary worse than this and worse than stable goes at once.
     pub guard: Guard,
     /// Minimum time of a step.
     pub dwell: Spot<Span>,
-    /// Seconds of a step that do not count.
+    /// What is not compared: errors from each step's entry, latency from the canary's first traffic.
     pub warmup: Warmup,
-    /// What a bad outcome is.
+    /// What is bad beside failures to connect, timeouts and resets, by status and by gRPC status.
     pub bad: Bad,
-    /// Canary requests a step needs; default: the confidence's.
+    /// Canary requests a step needs (200, 100, 30); on a sticky route as many users, and a look at `thresholds`
+    /// (20). Default: the confidence's.
     pub min_requests: Option<Spot<u64>>,
-    /// Largest number of failures that one cause makes within a second; default: all of a second.
+    /// Most failures one cause makes in a second; 1 makes every failure a trial of its own. Default: a
+    /// second's.
     pub bursts: Option<Spot<u32>>,
-    /// Fixed limits.
+    /// Fixed limits: `maxErrorRate`, `maxErrorPoints`, `maxErrorRatio`, `minSuccessRate`, `maxP99`,
+    /// `maxLatencyRatio` over `window` (`60s`), looked at every `interval` (`30s`), harmful after `failures`
+    /// (`3`) looks, `count: consecutive` or `cumulative`.
     pub thresholds: Spot<Thresholds>,
-    /// Outside numbers.
+    /// Numbers from a Prometheus: `{ name, prometheus: { url, query }, min, max, interval, onFail }`.
     pub checks: Vec<Spot<Check>>,
 }
 
@@ -132,7 +152,7 @@ impl Default for Analysis {
 }
 
 /// How small an effect must have been detectable before a step is passed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Confidence {
     /// The highest that the measured traffic allows in time.
@@ -147,7 +167,7 @@ pub enum Confidence {
 }
 
 /// The fast absolute rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Guard {
     /// Share of bad outcomes that is always tolerated.
@@ -163,7 +183,7 @@ impl Default for Guard {
 }
 
 /// Seconds of a step that do not count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Warmup {
     /// For the comparison of errors, from the entry of a step.
@@ -179,7 +199,7 @@ impl Default for Warmup {
 }
 
 /// What a bad outcome is, beyond connect failures, timeouts, resets and having no endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Bad {
     /// Statuses: a class such as `5xx`, or a code such as `429`.
@@ -243,7 +263,7 @@ impl Default for Thresholds {
 }
 
 /// Whether a passed look starts the count again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Count {
     /// It does.
@@ -288,7 +308,7 @@ pub struct Prometheus {
 }
 
 /// What a value out of bounds does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum OnFail {
     /// Weights return.
@@ -299,7 +319,7 @@ pub enum OnFail {
 }
 
 /// How long a step and the whole may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Deadline {
     /// One step.
@@ -318,7 +338,7 @@ impl Default for Deadline {
 }
 
 /// What happens to a step that could not decide in time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum OnStepDeadline {
     /// It waits for a person.
@@ -370,7 +390,7 @@ pub enum Day {
 }
 
 /// What a harmful verdict does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum OnHarm {
     /// Weights return.
@@ -383,7 +403,7 @@ pub enum OnHarm {
 }
 
 /// What evidence in 4xx shares does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum OnClientErrors {
     /// Weights stay and somebody is told.
@@ -399,7 +419,7 @@ pub enum OnClientErrors {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Revert {
-    /// Over this long; 0 is at once.
+    /// Time over which weights return when a version is put back; 0 is at once.
     pub ramp: Span,
 }
 

@@ -4,7 +4,7 @@
 //! that is compiling, where everything wrong is told at once.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::filter::Filter;
 use super::limit::RateLimit;
@@ -21,33 +21,35 @@ use super::spot::Spot;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Route {
-    /// Unique name.
+    /// Unique; a metric label.
     pub name: Spot<String>,
-    /// Listeners it serves; default: all.
+    /// Listeners it serves. Default: all.
     #[serde(default)]
     pub listeners: Vec<Spot<String>>,
-    /// Hosts it serves, `*.` spans labels; default: all.
+    /// `shop.example.com` or `*.example.com`, which spans labels but is not `example.com` itself. Default: all.
     #[serde(default)]
     pub hostnames: Vec<Spot<String>>,
-    /// Any of these; default: everything.
+    /// Any of these. Default: everything.
     #[serde(default)]
     pub matches: Vec<Spot<Match>>,
-    /// Beats every other precedence; default 0.
+    /// Beats every other precedence; a match may have its own.
     #[serde(default)]
     pub priority: i32,
-    /// Arms and weights.
+    /// Arms and their weights.
     pub split: Option<Spot<Arms>>,
-    /// The arm that owns the remainder.
+    /// The arm that owns the remainder: by default the arm a `rollout` comes from, else the active slot, else
+    /// the arm named `stable`, else the last by name. Default: see meaning.
     pub default_arm: Option<Spot<String>>,
     /// What keeps a user on an arm.
     pub sticky: Option<Spot<Sticky>>,
     /// Request-level forcing.
     #[serde(default)]
     pub overrides: Vec<Spot<Override>>,
-    /// What happens when the chosen arm has no endpoint.
+    /// What happens when the chosen arm has no endpoint: `redistribute` lets another arm answer, `fail` answers
+    /// 503; the chosen arm is charged either way.
     #[serde(default)]
     pub when_unavailable: WhenUnavailable,
-    /// Repeated attempts.
+    /// Repeated attempts. Default: one, of what never left.
     pub retry: Option<Spot<Retry>>,
     /// How long an exchange may take.
     #[serde(default)]
@@ -61,20 +63,20 @@ pub struct Route {
     /// Changes on the way.
     #[serde(default)]
     pub filters: Vec<Spot<Filter>>,
-    /// Request rates.
+    /// How often it may be asked.
     pub rate_limit: Option<Spot<RateLimit>>,
-    /// Copies of traffic.
+    /// Copies of its requests for others.
     pub mirror: Option<Spot<Mirrors>>,
-    /// Objectives.
+    /// What it promises.
     pub slo: Option<Spot<Slo>>,
     /// Guarded progress to a new version.
     pub rollout: Option<Spot<Rollout>>,
-    /// Two slots of which one serves.
+    /// Instead of `split`: two slots of which one serves.
     pub blue_green: Option<Spot<BlueGreen>>,
 }
 
 /// What happens when the chosen arm has no endpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum WhenUnavailable {
     /// Another arm answers; the failure is charged to the chosen one.
@@ -96,9 +98,9 @@ pub enum Upgrade {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Timeouts {
-    /// From the request head to the response head, all attempts together.
+    /// To the response head, all attempts together; the time a client takes to send its body does not count.
     pub request: Span,
-    /// From an attempt's request to its response head.
+    /// To the response head, one attempt; the time a client takes to send its body does not count either.
     pub upstream: Span,
     /// Between two pieces of a response body.
     pub stream_idle: Span,
@@ -114,8 +116,8 @@ impl Default for Timeouts {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct ArmHeader {
-    /// Sent upstream.
+    /// Request header that names the arm to the upstream.
     pub upstream: Option<Spot<String>>,
-    /// Sent to the client.
+    /// Response header that names the arm to the client.
     pub client: Option<Spot<String>>,
 }

@@ -12,20 +12,22 @@ use super::spot::{Short, ShortOr, Spot};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Match {
-    /// Path; default: the prefix `/`.
+    /// Path, as `/shop` or `{ prefix: /shop }`: whole segments from the start; `{ exact: /shop }`; `{ regex:
+    /// "/item/[0-9]+" }`: the whole path. Default: `/`.
     pub path: Option<Spot<ShortOr<PathMatch>>>,
-    /// Method, upper case.
+    /// Method, upper case. Default: any.
     pub method: Option<Spot<String>>,
-    /// Conditions on headers.
+    /// Conditions on headers: a list of `{ name, … }` with the tests of the next table; the first value of a
+    /// name counts.
     pub headers: Vec<Spot<Predicate>>,
-    /// Conditions on query parameters.
+    /// Conditions on query parameters in the same way.
     pub query_params: Vec<Spot<Predicate>>,
-    /// Conditions on cookies.
+    /// Conditions on cookies in the same way.
     pub cookies: Vec<Spot<Predicate>>,
-    /// Networks the client may be in.
+    /// Networks the client must be in. Default: everybody.
     #[serde(rename = "clientIP")]
     pub client_ip: Vec<Network>,
-    /// Overrides the route's priority for this match.
+    /// Instead of the route's `priority`, for this match. Default: the route's.
     pub priority: Option<i32>,
 }
 
@@ -52,30 +54,30 @@ impl Short for PathMatch {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Predicate {
-    /// Header, parameter or cookie name.
+    /// Name of the header, parameter or cookie.
     pub name: Spot<String>,
-    /// Equal to.
+    /// Equal to this.
     pub value: Option<String>,
-    /// The whole text against a regular expression.
+    /// The whole text matches this regular expression.
     pub regex: Option<Spot<String>>,
-    /// Starts with.
+    /// Begins with this.
     pub prefix: Option<String>,
-    /// Ends with.
+    /// Ends with this.
     pub suffix: Option<String>,
-    /// Contains.
+    /// Has this in it.
     pub contains: Option<String>,
-    /// One of.
+    /// Is one of a list.
     #[serde(rename = "in")]
     pub one_of: Option<Vec<String>>,
-    /// One of the lines of a file beside the configuration.
+    /// Is a line of a file beside the configuration.
     pub in_file: Option<Spot<String>>,
-    /// One of the secrets in a file, a line each.
+    /// Is one of 1 to 16 secrets of at least 16 bytes in a file, a line each, compared in constant time.
     pub secret_file: Option<Spot<String>>,
-    /// Present at all, or absent.
+    /// `true`: is there, whatever it says; `false`: is not.
     pub present: Option<bool>,
-    /// A number above.
+    /// Is a number above this.
     pub greater_than: Option<Spot<String>>,
-    /// A number below.
+    /// Is a number below this.
     pub less_than: Option<Spot<String>>,
 }
 
@@ -83,26 +85,26 @@ pub struct Predicate {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct KeyPredicate {
-    /// Equal to.
+    /// Equal to this.
     pub value: Option<String>,
-    /// The whole key against a regular expression.
+    /// The whole text matches this regular expression.
     pub regex: Option<Spot<String>>,
-    /// Starts with.
+    /// Begins with this.
     pub prefix: Option<String>,
-    /// Ends with.
+    /// Ends with this.
     pub suffix: Option<String>,
-    /// Contains.
+    /// Has this in it.
     pub contains: Option<String>,
-    /// One of.
+    /// Is one of a list.
     #[serde(rename = "in")]
     pub one_of: Option<Vec<String>>,
-    /// One of the lines of a file beside the configuration.
+    /// Is a line of a file beside the configuration.
     pub in_file: Option<Spot<String>>,
-    /// Present at all, or absent.
+    /// `true`: is there, whatever it says; `false`: is not.
     pub present: Option<bool>,
-    /// A number above.
+    /// Is a number above this.
     pub greater_than: Option<Spot<String>>,
-    /// A number below.
+    /// Is a number below this.
     pub less_than: Option<Spot<String>>,
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Implements `Deserialize` and `JsonSchema` for a scalar read from text by `from_text`.
 macro_rules! text_scalar {
@@ -42,6 +42,18 @@ macro_rules! text_scalar {
     };
 }
 
+/// Implements `Serialize`, by which the schema tells defaults, for a scalar written as text.
+macro_rules! written {
+    ($name:ident, $text:expr) => {
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let text: fn(&$name) -> String = $text;
+                serializer.serialize_str(&text(self))
+            }
+        }
+    };
+}
+
 /// A length of time with its unit, such as `5s` or `1m 30s`; `0` needs none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(pub Duration);
@@ -69,6 +81,14 @@ impl Span {
 
 text_scalar!(Span, "a duration with its unit, such as 5s", r"^(0|([0-9]+ ?[a-zµ]+ ?)+)$");
 
+written!(Span, |span| {
+    let millis = span.0.as_millis();
+    // As people write them: 60s and 24h, but 2m and 30d.
+    let units = [(86_400_000, "d", 2), (3_600_000, "h", 1), (60_000, "m", 2), (1_000, "s", 0)];
+    let unit = units.iter().find(|(unit, _, least)| millis % unit == 0 && millis / unit >= *least);
+    unit.map_or_else(|| format!("{millis}ms"), |(unit, name, _)| format!("{}{name}", millis / unit))
+});
+
 /// A number of bytes with its unit, such as `64KiB`; `0` needs none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Size(pub u64);
@@ -89,6 +109,18 @@ impl Size {
 }
 
 text_scalar!(Size, "a size with its unit, such as 64KiB", r"^(0|[0-9.]+ ?[kKMGTi]*B?)$");
+
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            // The one size without a unit.
+            0 => serializer.serialize_u64(0),
+            bytes if bytes % (1 << 20) == 0 => serializer.collect_str(&format_args!("{}MiB", bytes >> 20)),
+            bytes if bytes % (1 << 10) == 0 => serializer.collect_str(&format_args!("{}KiB", bytes >> 10)),
+            bytes => serializer.collect_str(&format_args!("{bytes}B")),
+        }
+    }
+}
 
 /// A share in parts per million, written `5%` or, meaning the same, `5`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -131,6 +163,8 @@ impl Percent {
 
 text_scalar!(Percent, "a percentage, such as 5%", r"^[0-9.]+ ?%?$");
 
+written!(Percent, |percent| format!("{}%", f64::from(percent.parts_per_million) / 10_000.0));
+
 /// A finite number, such as `0.001` or `1.5`. Equal when its bits are.
 #[derive(Clone, Copy, Debug)]
 pub struct Number(pub f64);
@@ -157,6 +191,12 @@ impl std::hash::Hash for Number {
 }
 
 text_scalar!(Number, "a number, such as 0.001", r"^-?[0-9.]+([eE][-+]?[0-9]+)?$");
+
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.0)
+    }
+}
 
 /// An arm's relative share: a whole number from 0 to 1,000,000.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -227,6 +267,22 @@ mod tests {
         assert!(Span::from_text("5").unwrap_err().contains("5s"));
         assert_eq!(Size::from_text("64KiB").unwrap().0, 65_536);
         assert!(Size::from_text("64").is_err());
+    }
+
+    #[test]
+    fn what_is_told_as_a_default_reads_back_as_it() {
+        for text in ["0s", "500ms", "90s", "60s", "2m", "10m", "1h", "24h", "2d", "30d"] {
+            let span = Span::from_text(text).unwrap();
+            assert_eq!(serde_json::to_value(span).unwrap(), text);
+        }
+        for text in ["1B", "64KiB", "1536KiB", "64MiB"] {
+            assert_eq!(serde_json::to_value(Size::from_text(text).unwrap()).unwrap(), text);
+        }
+        assert_eq!(serde_json::to_value(Size(0)).unwrap(), 0);
+        for text in ["0%", "0.01%", "50%", "99.9%", "100%"] {
+            assert_eq!(serde_json::to_value(Percent::from_text(text).unwrap()).unwrap(), text);
+        }
+        assert_eq!(serde_json::to_value(Number::from_text("0.001").unwrap()).unwrap(), 0.001);
     }
 
     #[test]

@@ -13,13 +13,15 @@ use super::spot::Spot;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Slo {
-    /// Share of exchanges that no arm fails.
+    /// Share of exchanges without the outcome `error`; also how bad stable is expected to be by `rollout`.
     pub availability: Spot<Percent>,
-    /// Shares of exchanges that are fast enough.
+    /// `[{ threshold, target }]`, at most 4, rising: share of exchanges that take no longer from request head
+    /// to end of response. A threshold is one that latency is counted to exactly (`300ms`, `750ms`, `1s`; the
+    /// refusal names the next) and a bucket of the route's `switchback_request_duration_seconds`.
     pub latency: Vec<Spot<Latency>>,
-    /// What the error budget is for, one hour to 31 days.
+    /// What the error budget is for, `1h` to `31d`.
     pub window: Spot<Span>,
-    /// Share of the budget below which no weight rises; 0 is never.
+    /// Share of any objective's budget below which no weight rises: `PENDING` and `HOLD` wait for it; 0 never.
     pub freeze_below: Spot<Percent>,
 }
 

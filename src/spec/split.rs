@@ -20,15 +20,15 @@ pub type Arms = BTreeMap<Spot<String>, Spot<ShortOr<Arm>>>;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Arm {
-    /// Relative share.
+    /// Relative share; 0 is never.
     pub weight: Weight,
-    /// Upstream that serves it; default: the one named like the arm.
+    /// Two arms may name the same. Default: the one named like the arm.
     pub upstream: Option<Spot<String>>,
-    /// Where in the bucket range it grows from, 1 to 4.
+    /// Where it grows from, 1 to 4: see buckets. Default: filled in name order.
     pub slot: Option<Spot<u8>>,
-    /// Edits of requests sent to it.
+    /// Edits of requests to this arm alone: `set`, `add`, `remove`.
     pub request_headers: Option<Spot<HeaderEdit>>,
-    /// Edits of its responses.
+    /// Edits of responses of this arm alone.
     pub response_headers: Option<Spot<HeaderEdit>>,
 }
 
@@ -49,13 +49,15 @@ impl Short for Arm {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Sticky {
-    /// Keys in order; the first present wins.
+    /// `{ header: NAME }`, `{ cookie: NAME }`, `{ query: NAME }`, `clientIP`; the first that is present and not
+    /// empty wins.
     pub by: Spot<Vec<Spot<KeySource>>>,
-    /// Seed of the split; default: the route name.
+    /// Seed: the same users for the same salt, others for another; with a `rollout` the route's name, `/` and
+    /// the version, so that other users are first each time. Default: the route's name.
     pub salt: Option<Spot<String>>,
-    /// Gives clients without a key a random id.
+    /// `name`, `maxAge` (`30d`): a random id for clients without a key; it identifies, it pins no arm.
     pub issue_cookie: Option<Spot<IssueCookie>>,
-    /// Signed pin of the arm itself.
+    /// `cookie`, `maxAge` (`1h`, at most `30d`), `keyFile`: a signed cookie that keeps a client on its arm.
     pub pin: Option<Spot<Pin>>,
 }
 
@@ -110,27 +112,28 @@ const fn thirty_days() -> Span {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Override {
-    /// Unique name within the route; a metric label.
+    /// Unique in the route; a metric label.
     pub name: Spot<String>,
     /// Who answers for it.
     pub owner: Option<String>,
-    /// When it applies.
+    /// `headers`, `cookies`, `queryParams`, `clientIP` as in matches, and `stickyKey` with the same tests; all
+    /// must hold.
     pub when: Spot<When>,
     /// The arm it forces.
     pub arm: Option<Spot<String>>,
-    /// Or a split inside the segment.
+    /// Instead of `arm`: a split inside the segment, over the same buckets.
     pub split: Option<Spot<BTreeMap<Spot<String>, Spot<Weight>>>>,
-    /// Not before.
+    /// Moment such as `2026-12-24T00:00:00Z` at which it begins. Default: always.
     pub active_from: Option<Spot<Moment>>,
-    /// Not after.
+    /// Moment at which it ends. Default: always.
     pub active_until: Option<Spot<Moment>>,
-    /// Counts for the guard; needs a client network or a secret.
+    /// Its requests count for guards; needs `clientIP`, or a header with `secretFile`.
     #[serde(default)]
     pub trusted: bool,
-    /// Holds even when the arm was zeroed by verb.
+    /// Holds even for an arm an operator set to 0.
     #[serde(default)]
     pub force: bool,
-    /// Passes its headers upstream.
+    /// Passes the headers it looks at upstream; otherwise they are removed.
     #[serde(default)]
     pub pass: bool,
 }
@@ -139,18 +142,22 @@ pub struct Override {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct BlueGreen {
-    /// Two arms; upstreams of those names.
+    /// Two arms, upstreams of those names.
     pub slots: Spot<Vec<Spot<String>>>,
-    /// The slot that serves at first.
+    /// The slot that serves at first; from the first flip on the state folder says which, until the slots are
+    /// edited.
     pub active: Spot<String>,
     /// Who sees the idle slot.
     pub preview: Option<Spot<Preview>>,
-    /// Requests sent to every endpoint of the idle slot before a flip.
+    /// What every endpoint of the idle slot must answer before a flip: `[{ path, expect: [200], count: 1,
+    /// method: GET, host }]`, at most 100 requests to each, 5 s an answer, 30 s in all. Asked of the endpoints
+    /// themselves, HTTP/1.1.
     pub smoke: Option<Spot<Vec<Spot<Smoke>>>>,
     /// Watch after a flip.
     #[serde(default)]
     pub verify: Verify,
-    /// How long tunnels of the old slot stay open after a flip.
+    /// How long tunnels of the old slot stay open after a flip; requests end where they began, however long
+    /// they take.
     #[serde(default = "a_minute")]
     pub drain: Span,
 }
@@ -194,10 +201,10 @@ fn a_get() -> Spot<String> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Verify {
-    /// How long; 0 is not at all.
+    /// How long the slot is watched that was flipped to; 0 is not at all.
     #[serde(rename = "for")]
     pub span: Spot<Span>,
-    /// Fixed limits beside the guard.
+    /// Fixed limits beside the guard, as in a rollout.
     pub thresholds: Spot<Thresholds>,
 }
 
@@ -211,8 +218,8 @@ impl Default for Verify {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Preview {
-    /// Conditions on headers, all of them.
+    /// Who sees the other slot: requests for which all of these tests hold. Default: nobody.
     pub headers: Vec<Spot<Predicate>>,
-    /// Host names that always show the idle slot.
+    /// Hosts whose requests see the other slot as well.
     pub hostnames: Vec<Spot<String>>,
 }

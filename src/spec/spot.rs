@@ -12,7 +12,7 @@ use std::ops::Deref;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A value with its place; line 0 when it was not written (a default).
 #[derive(Clone, Copy, Debug, Default)]
@@ -89,6 +89,12 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Spot<T> {
             column: small(place.column()),
             length: small(place.span().len()),
         })
+    }
+}
+
+impl<T: Serialize> Serialize for Spot<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value.serialize(serializer)
     }
 }
 
@@ -201,6 +207,12 @@ impl<'de, T: Short + Deserialize<'de>> Visitor<'de> for ShortOrVisitor<T> {
     }
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
         T::deserialize(MapAccessDeserializer::new(map)).map(ShortOr)
+    }
+}
+
+impl<T: Serialize> Serialize for ShortOr<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
     }
 }
 

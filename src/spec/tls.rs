@@ -3,7 +3,7 @@
 //! Files are named here and read elsewhere. A default lives next to its key and nowhere else.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::scalar::Network;
 use super::spot::Spot;
@@ -12,11 +12,12 @@ use super::spot::Spot;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Tls {
-    /// At least one; the name a client asks for picks, the first serves everybody else.
+    /// List of `{ cert, key }`: PEM files, the certificate's with its chain, leaf first. The name a client asks
+    /// for picks one, the first serves everybody else.
     pub certificates: Spot<Vec<Pair>>,
     /// Whether clients show certificates.
     pub client_auth: Option<ClientAuth>,
-    /// Oldest version accepted.
+    /// `"1.2"` or `"1.3"`.
     #[serde(default)]
     pub min_version: MinVersion,
 }
@@ -35,15 +36,15 @@ pub struct Pair {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ClientAuth {
-    /// File with the certificates of who may sign clients'.
+    /// PEM file with who may sign certificates of clients.
     pub ca: Spot<String>,
-    /// Whether a client may come without one.
+    /// `required`, or `optional`: a client may come without one, but not with a wrong one.
     #[serde(default)]
     pub mode: ClientAuthMode,
 }
 
 /// Whether a client may come without a certificate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ClientAuthMode {
     /// No.
@@ -54,7 +55,7 @@ pub enum ClientAuthMode {
 }
 
 /// Oldest TLS version accepted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 pub enum MinVersion {
     /// TLS 1.2 and 1.3.
     #[default]
@@ -69,6 +70,7 @@ pub enum MinVersion {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ProxyProtocol {
-    /// Networks that begin every connection with it.
+    /// Networks whose connections all begin with the PROXY protocol, version 1 or 2: the client is who it says.
+    /// From others it is a bad request.
     pub peers: Spot<Vec<Network>>,
 }

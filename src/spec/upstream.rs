@@ -13,17 +13,22 @@ use super::spot::{Short, ShortOr, Spot};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Upstream {
-    /// The addresses.
+    /// Addresses: `"http://host:port"` or `"https://host:port"`, or `{ url, weight }` with a `weight` of 1 to
+    /// 10000; names are looked up again and again. Required.
     pub endpoints: Vec<Spot<ShortOr<Endpoint>>>,
-    /// Protocol spoken to them.
+    /// `http1`; `h2`: HTTP/2, as gRPC needs, over at most 8 shared connections per address and worker, by ALPN
+    /// under TLS and with prior knowledge without; `auto`: under TLS what the endpoint prefers of both,
+    /// HTTP/1.1 without. Default: `http1`.
     pub protocol: Option<Spot<UpstreamProtocol>>,
-    /// How one of them is picked.
+    /// `p2c`: the less busy of two drawn by weight; `roundRobin`; `leastRequest`; `consistentHash`: by the
+    /// user's sticky key and the weights, so that a user moves only when the own endpoint leaves or a better
+    /// one comes; without a key `p2c`. Default: `p2c`.
     pub load_balance: Option<Spot<LoadBalance>>,
     /// Active probes.
     pub health_check: Option<Spot<HealthCheck>>,
-    /// Passive ejection.
+    /// Endpoints that fail clients are not asked for a while.
     pub outlier: Option<Spot<Outlier>>,
-    /// Stop asking an upstream that fails.
+    /// An upstream that fails is not asked for a while.
     pub breaker: Option<Spot<Breaker>>,
     /// Concurrency bounds.
     pub limits: Limits,
@@ -31,7 +36,8 @@ pub struct Upstream {
     pub connection: Connection,
     /// TLS towards the endpoints.
     pub tls: Option<Spot<Tls>>,
-    /// Time over which a new endpoint, or one that returns, gets its whole share.
+    /// Time over which an endpoint that returns, or is new after a reload, gets its share in a straight line
+    /// from 10 %; 0 is off. Default: `0s`.
     pub slow_start: Option<Spot<Span>>,
 }
 
@@ -82,13 +88,13 @@ pub enum UpstreamProtocol {
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 #[schemars(rename = "UpstreamTls")]
 pub struct Tls {
-    /// PEM file of the certificates that are trusted instead of the system's.
+    /// PEM file of the only certificates that are trusted. Default: the system's roots.
     pub ca: Option<Spot<String>>,
-    /// Name that certificates must have and that is asked for, instead of the endpoint's host.
+    /// The name that is asked for and that certificates must have. Default: the endpoint's host.
     pub server_name: Option<Spot<String>>,
-    /// PEM file of the certificate shown to endpoints, with those between it and its root.
+    /// PEM file of the certificate shown to endpoints that ask for one, with its chain.
     pub client_cert: Option<Spot<String>>,
-    /// PEM file of its key.
+    /// PEM file of its key, not encrypted.
     pub client_key: Option<Spot<String>>,
 }
 
@@ -118,11 +124,14 @@ pub enum LoadBalance {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Limits {
-    /// Requests in flight over all workers; 0 is no bound.
+    /// Requests in flight; 0 is no bound; over it: 503, `overflow`, which is not held against the arm while at
+    /// least half of them wait for their clients, to send the rest of a body or to take an answer.
     pub max_requests: u32,
-    /// Requests waiting for a connection, per endpoint over all workers; 0 is no bound.
+    /// Requests over all workers that wait for a connection to one endpoint; 0 is no bound; over it: 503,
+    /// `overflow`.
     pub max_pending: u32,
-    /// Open connections per endpoint over all workers; 0 is no bound.
+    /// HTTP/1.1 connections to one endpoint over all workers, tunnels among them; 0 is no bound; over it
+    /// requests wait.
     pub max_connections: u32,
 }
 
@@ -136,17 +145,18 @@ impl Default for Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Connection {
-    /// To an accepted connection.
+    /// Time to an accepted connection, the TLS handshake included.
     pub connect_timeout: Span,
-    /// How long an unused connection is kept; below the servers' own.
+    /// How long an unused connection is kept; stay below the servers' own.
     pub idle_timeout: Span,
-    /// Unused connections kept ready, per endpoint and worker.
+    /// Unused HTTP/1.1 connections kept ready, per endpoint and worker; at most `maxIdle`; each is replaced
+    /// after `idleTimeout`.
     pub min_idle: u32,
-    /// Unused connections kept at most, per endpoint and worker.
+    /// Unused connections per endpoint and worker.
     pub max_idle: u32,
     /// Age after which a connection is not reused; 0 is never.
     pub max_age: Span,
-    /// TCP keepalive probes after this long without traffic; 0 is off.
+    /// TCP keepalive after this long without traffic; 0 is off.
     pub keepalive: Span,
 }
 

@@ -356,6 +356,10 @@ fn process_wide(out: &mut Exposition, scrape: &Scrape<'_>) {
     for reason in DeniedReason::ALL {
         out.count(&names::RETRIES_DENIED, &[reason.label()], cells.denied(*reason));
     }
+    out.family(&names::RATE_LIMITED);
+    for (route, over) in scrape.book.over_limits() {
+        out.count(&names::RATE_LIMITED, &[&route], over);
+    }
     out.family(&names::RATE_LIMIT_FULL);
     out.count(&names::RATE_LIMIT_FULL, &[], cells.unknown());
     out.family(&names::UNROUTED);

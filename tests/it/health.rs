@@ -207,6 +207,8 @@ fn an_arm_that_is_out_is_answered_for_where_the_route_says_so_and_charged_all_th
         let metrics = proxy.metrics();
         let told = metrics.count("switchback_upstream_failures_total", &labels);
         assert_eq!(told > 0, when == "redistribute", "{}", metrics.family("switchback_upstream"));
+        let again = |reason| metrics.count("switchback_retries_total", &[("reason", reason)]);
+        assert_eq!((again("redistributed"), again("connect")), (told, 0), "no arm's own retry");
         assert_eq!(users(&canary) == 0, when == "redistribute");
         assert_eq!(metrics.count("switchback_upstream_fail_open_total", &[]) > 0, when == "fail");
     }

@@ -8,7 +8,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::load::Load;
 use crate::support::nginx::Nginx;
@@ -122,6 +122,52 @@ fn grace_ends_what_never_ends() {
     conn.write(format!("{}\r\n", get("/hang").head()).as_bytes()).expect("send");
     eventually("it is in flight", || stable.requests() + canary.requests() == 1);
     proxy.signal("TERM");
+    assert_eq!(proxy.await_exit().code(), Some(0));
+}
+
+#[test]
+fn the_shutdown_is_that_of_the_newest_file() {
+    let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
+    for origin in [&stable, &canary] {
+        origin.on("/hang", Behaviour::Hang);
+    }
+    // What the process was started with would hold it for an hour, and no client in.
+    let started = text(&[&stable, &canary], "shutdown: { delay: 0s, grace: 1h }\n");
+    let edited = started.replace("delay: 0s, grace: 1h", "delay: 2s, grace: 1s");
+    let mut proxy = Proxy::start(&started);
+    let mut conn = proxy.conn();
+    conn.write(format!("{}\r\n", get("/hang").head()).as_bytes()).expect("send");
+    eventually("it is in flight", || stable.requests() + canary.requests() == 1);
+    proxy.reload(&edited);
+    let status = proxy.admin(&proxy.admin_request("GET", "/api/v1/status")).text();
+    assert!(!status.contains("needs-restart"), "{status}");
+    proxy.signal("TERM");
+    eventually("readiness fails", || proxy.admin(&proxy.admin_request("GET", "/readyz")).status == 503);
+    proxy.ask(&get("/")).expect_status(200);
+    assert_eq!(proxy.await_exit().code(), Some(0));
+}
+
+#[test]
+fn a_longer_grace_of_the_newest_file_is_given_as_well() {
+    let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
+    let gate = Gate::closed();
+    for origin in [&stable, &canary] {
+        origin.on("/events", Behaviour::Lines("text/event-stream", Duration::from_millis(5), gate.clone()));
+    }
+    let started = text(&[&stable, &canary], "shutdown: { grace: 1s }\n");
+    let mut proxy = Proxy::start(&started);
+    let mut conn = proxy.conn();
+    conn.begin(&get("/events")).expect("a head").expect_status(200);
+    proxy.reload(&started.replace("grace: 1s", "grace: 1h"));
+    let addr = proxy.web();
+    proxy.signal("TERM");
+    eventually("it drains", || Conn::try_open(addr).is_err());
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(3) {
+        assert!(conn.piece().expect("it is not cut").is_some());
+    }
+    gate.open();
+    while conn.piece().expect("a whole answer").is_some() {}
     assert_eq!(proxy.await_exit().code(), Some(0));
 }
 

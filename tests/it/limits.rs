@@ -350,3 +350,40 @@ fn plaintext_http2_and_via_are_off_until_written() {
     proxy.ask(&get("/")).expect_status(200);
     assert_eq!(origin.last().header("via"), None);
 }
+
+/// Paths and defaults of the reference's table of limits.
+fn listed() -> Vec<(String, String)> {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/README.md"));
+    let page = page.expect("the reference");
+    let section = page.split("\n## Limits\n").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let lines = section.expect("a section").lines().filter(|line| line.starts_with("| `"));
+    let cell =
+        |line: &str, at| line.split('|').nth(at).unwrap_or_default().trim().trim_matches('`').to_owned();
+    lines.map(|line| (cell(line, 1), cell(line, 2))).collect()
+}
+
+#[test]
+fn every_limit_of_the_reference_is_in_force_unwritten_and_told() {
+    let origin = Origin::start("app");
+    let proxy =
+        Proxy::start(&format!("{}routes: [{{ name: all, split: {{ app: 1 }} }}]\n", upstreams(&[&origin])));
+    let told = proxy.read("/api/v1/limits");
+    let limits = listed();
+    assert!(limits.len() >= 25, "{limits:?}");
+    for (key, default) in limits {
+        let place = key.replace("[]", ".0").replace("<name>", "0").replace('.', "/");
+        let value = told.pointer(&format!("/{place}")).unwrap_or_else(|| panic!("{key} is not in {told:#}"));
+        let same = match value {
+            serde_json::Value::String(text) if text.ends_with('%') => *text == default,
+            serde_json::Value::String(text) => {
+                let span = |text: &str| humantime::parse_duration(text).expect("a duration");
+                span(text) == span(&default)
+            }
+            number => {
+                let size = default.parse::<bytesize::ByteSize>().expect("a number or a size");
+                number.as_u64() == Some(size.as_u64())
+            }
+        };
+        assert!(same, "{key} is {value}, not {default}");
+    }
+}

@@ -32,6 +32,7 @@ fn a_client_over_its_rate_gets_429_with_retry_after_while_others_are_served() {
     Conn::open_from([127, 0, 0, 9], proxy.web()).ask(&get("/")).expect_status(200);
     assert_eq!(origin.requests(), 6);
     let metrics = proxy.settles("switchback_rejected_total", &[("reason", "rate_limited")], 2);
+    assert_eq!(metrics.count("switchback_rate_limited_total", &[("route", "all")]), 2, "of which route");
     assert_eq!(metrics.count("switchback_requests_total", &[]), 6, "no arm is charged");
     assert_eq!(metrics.count("switchback_requests_total", &[("outcome", "ok")]), 6);
 }

@@ -99,7 +99,7 @@ impl Stage {
             failure: None,
             total_nanos: 1_000_000,
             upstream_nanos: None,
-            retries: [0; 4],
+            retries: [0; 5],
         });
     }
 

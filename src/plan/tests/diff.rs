@@ -60,7 +60,7 @@ fn everything_else_is_named() {
     let after = plan(
         "listeners: [{ name: web, address: \"0.0.0.0:8081\" }, { name: x, address: \"[::1]:1\" }]\n\
          upstreams: { stable: \"http://10.0.0.9:8080\", third: \"http://a\" }\n\
-         trustedProxies: [10.0.0.0/8]\naccessLog: {}\nworkers: 3\ntracing: { sample: 1% }\n\
+         trustedProxies: [10.0.0.0/8]\naccessLog: {}\nworkers: 3\ntracing: { sample: 1% }\nshutdown: { grace: 1s }\n\
          routes: [{ name: b, split: { stable: 1, third: 1 } }]",
     );
     let told: Vec<String> =
@@ -73,7 +73,8 @@ fn everything_else_is_named() {
         "upstream canary removed",
         "listener web: 0.0.0.0:8080 becomes 0.0.0.0:8081: needs a restart",
         "listener x added",
-        "workers",
+        "workers changed: needs a restart",
+        "shutdown changes: the next one is so, without a restart",
         "trustedProxies",
         "access log",
         "tracing",

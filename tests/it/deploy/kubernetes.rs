@@ -22,13 +22,14 @@ use crate::support::{Origin, Proxy, Response, Site, eventually, get, needs};
 const FOLDERS: [&str; 4] = ["base", "overlays/dev", "overlays/replicas", "sidecar"];
 
 /// Files that hold whole objects.
-const WHOLE: [&str; 8] = [
+const WHOLE: [&str; 9] = [
     "base/configmap.yaml",
     "base/deployment.yaml",
     "base/networkpolicy.yaml",
     "base/poddisruptionbudget.yaml",
     "base/service.yaml",
     "base/volume.yaml",
+    "overlays/dev/namespace.yaml",
     "sidecar/app.yaml",
     "sidecar/configmap.yaml",
 ];

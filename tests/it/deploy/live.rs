@@ -121,8 +121,8 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
-/// Three routes: one that promises nothing, one that does, and one with a rollout and a shadow. Stable is probed,
-/// and one of two listeners has a certificate.
+/// Three routes: one that promises nothing and has a rate, one that promises, and one with a rollout and a
+/// shadow. Stable is probed, and one of two listeners has a certificate.
 fn configuration(origins: &[Origin; 3]) -> String {
     let [stable, canary, next] = origins.each_ref().map(Origin::url);
     format!(
@@ -135,7 +135,7 @@ fn configuration(origins: &[Origin; 3]) -> String {
          canary: \"{canary}\", next: \"{next}\", \
          half: {{ endpoints: [\"{stable}\", \"http://127.0.0.1:{}\"] }} }}\n\
          routes:\n\
-         - {{ name: plain, matches: [{{ path: /plain }}], split: {{ half: 100 }} }}\n\
+         - {{ name: plain, matches: [{{ path: /plain }}], split: {{ half: 100 }}, rateLimit: {{ requests: 10000 }} }}\n\
          - {{ name: promised, matches: [{{ path: /promised }}], split: {{ stable: 100 }}, \
          slo: {{ availability: 99.9%, latency: [{{ threshold: 300ms, target: 99% }}] }} }}\n\
          - {{ name: shop, split: {{ stable: 50, canary: 50 }}, \
