@@ -36,6 +36,7 @@ mod endpoints;
 mod experiments;
 mod explain;
 mod failures;
+mod flapping;
 mod forwarding;
 mod gateway_api;
 mod h2c_origins;
