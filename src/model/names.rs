@@ -58,6 +58,7 @@ families! {
     MIRROR_REQUESTS = "switchback_mirror_requests_total", "counter", ["route", "upstream", "result"], "Requests drawn to be copied, by the upstream meant and what became of the copy.";
     MIRROR_DURATION = "switchback_mirror_duration_seconds", "histogram", ["route", "upstream"], "Copy sent to response head, connect time excluded.";
     REJECTED = "switchback_rejected_total", "counter", ["reason"], "Requests refused before any arm was charged.";
+    HANDSHAKES_REFUSED = "switchback_handshakes_refused_total", "counter", ["reason"], "Connections closed before a request because TLS or the PROXY protocol's header failed, by reason.";
     RATE_LIMIT_FULL = "switchback_rate_limit_full_total", "counter", [], "Requests let through because a rate limit had no room for their key.";
     UNROUTED = "switchback_unrouted_total", "counter", ["reason"], "Requests no route or arm owned.";
     RELOAD_OK = "switchback_config_last_reload_successful", "gauge", [], "1 when the last attempt to load the configuration succeeded.";
