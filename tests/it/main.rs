@@ -55,6 +55,7 @@ mod origins_tls;
 mod outside;
 mod overrides;
 mod pins;
+mod probes_tls;
 mod proofs;
 mod rate_limit;
 mod recipes;
