@@ -22,10 +22,15 @@ use crate::model::time::Clock;
 const QUIET: Duration = Duration::from_millis(50);
 /// Longest wait for quiet, in quiets.
 const MAX_QUIETS: usize = 20;
-/// How long a pair whose halves disagree is given to become one before that is told.
-const TORN: Duration = Duration::from_millis(500);
+/// How long files that cannot be used are given to become a pair before that is told: a certificate and
+/// its key are two files, and come one after the other.
+const SETTLE: Duration = Duration::from_secs(3);
+/// Looks in that time.
+const SETTLE_LOOKS: u32 = 12;
 /// Time between two looks without any event: network file systems send none.
 const POLL: Duration = Duration::from_secs(10);
+/// The same while something is wrong.
+const AGAIN: Duration = Duration::from_secs(2);
 /// Most folders watched.
 const MAX_FOLDERS: usize = 1_024;
 
@@ -44,16 +49,20 @@ pub async fn run(
     let mut told = Look::default();
     loop {
         watched.follow(&certificates.files(), &names);
-        let mut found = look(&certificates, &clock).await;
-        if found.troubles.iter().any(|one| !told.troubles.contains(one)) {
-            sleep(TORN).await;
-            let again = look(&certificates, &clock).await;
+        let mut found = look(&certificates, &clock, false).await;
+        for turn in 1..=SETTLE_LOOKS {
+            if found.troubles.iter().all(|one| told.troubles.contains(one)) {
+                break;
+            }
+            sleep(SETTLE / SETTLE_LOOKS).await;
+            let again = look(&certificates, &clock, turn == SETTLE_LOOKS).await;
             found = Look { swapped: [found.swapped, again.swapped].concat(), troubles: again.troubles };
         }
         tell(&found, &told, &health);
         told = found;
+        let pause = if told.troubles.is_empty() { POLL } else { AGAIN };
         tokio::select! {
-            _ = timeout(POLL, changed.notified()) => {}
+            _ = timeout(pause, changed.notified()) => {}
             more = published.changed() => if more.is_err() { return },
         }
         for _ in 0..MAX_QUIETS {
@@ -64,9 +73,9 @@ pub async fn run(
     }
 }
 
-async fn look(certificates: &Arc<Certificates>, clock: &Arc<dyn Clock>) -> Look {
+async fn look(certificates: &Arc<Certificates>, clock: &Arc<dyn Clock>, settled: bool) -> Look {
     let (certificates, now) = (Arc::clone(certificates), clock.now().seconds());
-    tokio::task::spawn_blocking(move || certificates.look(now)).await.unwrap_or_default()
+    tokio::task::spawn_blocking(move || certificates.look(now, settled)).await.unwrap_or_default()
 }
 
 /// Says what is new.

@@ -11,6 +11,7 @@ mod notify;
 pub mod run;
 mod sinks;
 pub mod sockets;
+mod unshaken;
 pub mod upgrade;
 pub mod worker;
 

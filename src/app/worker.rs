@@ -14,15 +14,17 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
+use super::unshaken::Unshaken;
 use crate::certs::Certificates;
 use crate::ledger::Book;
 use crate::model::log::AccessSink;
 use crate::model::time::{CoarseClock, TICK_MILLIS, Tick, UnixMillis};
-use crate::model::{Client, Generation, PairSink, RejectReason, WorkerId};
+use crate::model::{Client, Generation, HandshakeReason, PairSink, RejectReason, WorkerId};
 use crate::net::listen::{Accepting, accept};
 use crate::net::sweep::{Registry, SWEEP_TICKS};
+use crate::net::tls::MAX_HANDSHAKES;
 use crate::net::{Encryption, Handler, Settings, Transport};
 use crate::plan::{ClientTimeouts, ConnectionSettings, Plan, Plans};
 use crate::proxy::{self, Worker, tunnel};
@@ -65,7 +67,12 @@ pub fn run(birth: Birth) -> io::Result<()> {
 async fn serve(birth: Birth) -> io::Result<()> {
     let Birth { id, sockets, plans, published, book, certificates, sink, pairs, seed, stop } = birth;
     let worker = Rc::new(Worker::new(id, &plans, book, sink, pairs, seed));
-    let handler = Rc::new(Served { worker: Rc::clone(&worker), certificates });
+    let handler = Rc::new(Served {
+        worker: Rc::clone(&worker),
+        certificates,
+        handshakes: Semaphore::new(MAX_HANDSHAKES),
+        unshaken: Unshaken::default(),
+    });
     let registry = Rc::new(Registry::default());
     let started = Instant::now();
     beat(&worker.clock, started);
@@ -184,6 +191,8 @@ impl EndpointSettings {
 struct Served {
     worker: Rc<Worker>,
     certificates: Arc<Certificates>,
+    handshakes: Semaphore,
+    unshaken: Unshaken,
 }
 
 impl Handler for Served {
@@ -205,6 +214,20 @@ impl Handler for Served {
 
     fn refused(&self, reason: RejectReason) {
         self.worker.reject(reason);
+    }
+
+    fn unshaken(&self, client: &Client, reason: HandshakeReason, said: Option<&io::Error>) {
+        self.worker.reject(RejectReason::Handshake);
+        if let Some(counts) = self.worker.counts() {
+            counts.handshake(reason);
+        }
+        let plan = self.worker.plan();
+        let listener = plan.listeners.get(client.listener).map_or("", |one| &*one.name);
+        self.unshaken.tell(listener, client.peer.ip(), reason, said, self.worker.clock.tick());
+    }
+
+    fn handshakes(&self) -> &Semaphore {
+        &self.handshakes
     }
 
     fn connections(&self, listener: usize, by: i64) -> i64 {

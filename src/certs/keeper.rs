@@ -197,8 +197,9 @@ impl Certificates {
         self.serve(&inner);
     }
 
-    /// Reads every file again and swaps what changed and is good. `now` is in Unix seconds.
-    pub fn look(&self, now: i64) -> Look {
+    /// Reads every file again and swaps what changed and is good. `now` is in Unix seconds. A trouble
+    /// that is new is noted once files are `settled`: of two that are replaced one is the first.
+    pub fn look(&self, now: i64, settled: bool) -> Look {
         let mut inner = self.lock();
         let mut look = Look::default();
         for held in &mut inner.pairs {
@@ -209,7 +210,7 @@ impl Certificates {
                 held.trouble = None;
                 continue;
             }
-            held.trouble = match bytes.pair(&self.provider) {
+            let trouble = match bytes.pair(&self.provider) {
                 Ok(pair) if pair.not_after < now => Some(format!("{cert}: the new certificate has expired")),
                 Ok(pair) => {
                     (held.pair, held.hash) = (Arc::new(pair), hash);
@@ -221,11 +222,12 @@ impl Certificates {
                     Some(format!("{file}: {why}"))
                 }
             };
-            look.troubles.extend(held.trouble.clone());
+            look.troubles.extend(trouble.clone());
+            note(&mut held.trouble, trouble, settled);
         }
         for held in &mut inner.roots {
             let (hash, roots) = authorities(&self.base.join(&held.file));
-            held.trouble = match roots {
+            let trouble = match roots {
                 _ if hash == held.hash => None,
                 Ok(roots) => {
                     (held.roots, held.hash) = (roots, hash);
@@ -234,7 +236,8 @@ impl Certificates {
                 }
                 Err(why) => Some(format!("{}: {why}", held.file)),
             };
-            look.troubles.extend(held.trouble.clone());
+            look.troubles.extend(trouble.clone());
+            note(&mut held.trouble, trouble, settled);
         }
         if !look.swapped.is_empty() {
             self.serve(&inner);
@@ -303,6 +306,13 @@ impl Certificates {
         let pairs = inner.pairs.iter().flat_map(|held| [&*held.written.cert, &*held.written.key]);
         let files = pairs.chain(inner.roots.iter().map(|held| &held.file));
         files.map(|file| self.base.join(file)).collect()
+    }
+}
+
+/// What is wrong now, in the place of what was; something new only once files are settled.
+fn note(held: &mut Option<String>, trouble: Option<String>, settled: bool) {
+    if settled || held.is_some() || trouble.is_none() {
+        *held = trouble;
     }
 }
 

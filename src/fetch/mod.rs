@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use target::Target;
+pub use tls::Trust;
 
 /// What to ask.
 #[derive(Clone, Debug)]
@@ -89,6 +90,28 @@ pub enum FetchError {
 /// # Errors
 /// When there is no whole answer in time; a status of 400 and up is an answer.
 pub async fn fetch(target: &Target, ask: Ask, limits: Limits) -> Result<Answer, FetchError> {
+    asked(target, None, ask, limits).await
+}
+
+/// Asks once, over TLS with others to trust than the machine does.
+///
+/// # Errors
+/// The same.
+pub async fn fetch_trusting(
+    target: &Target,
+    trust: &Trust,
+    ask: Ask,
+    limits: Limits,
+) -> Result<Answer, FetchError> {
+    asked(target, Some(trust), ask, limits).await
+}
+
+async fn asked(
+    target: &Target,
+    trust: Option<&Trust>,
+    ask: Ask,
+    limits: Limits,
+) -> Result<Answer, FetchError> {
     let conversation = async {
         let refused = |error| FetchError::Connect(target.to_string(), error);
         match target {
@@ -97,11 +120,12 @@ pub async fn fetch(target: &Target, ask: Ask, limits: Limits) -> Result<Answer, 
                 talk(stream, target, ask, limits).await
             }
             Target::Tls { host, port } => {
-                let connector =
-                    tls::connector().await.map_err(|why| FetchError::Tls(target.to_string(), why))?;
                 let stream = tokio::net::TcpStream::connect((host.as_str(), *port)).await.map_err(refused)?;
-                let stream = tls::begin(connector, host, stream).await;
-                let stream = stream.map_err(|why| FetchError::Tls(target.to_string(), why))?;
+                let shaken = match trust {
+                    Some(trust) => trust.begin(stream).await,
+                    None => tls::begin(host, stream).await,
+                };
+                let stream = shaken.map_err(|why| FetchError::Tls(target.to_string(), why))?;
                 talk(stream, target, ask, limits).await
             }
             Target::Unix(path) => {

@@ -11,7 +11,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::counter::Counter;
-use crate::model::{DeniedReason, RejectReason, UnroutedReason, WorkerId};
+use crate::model::{DeniedReason, HandshakeReason, RejectReason, UnroutedReason, WorkerId};
 
 /// One worker's counts.
 #[derive(Debug, Default)]
@@ -19,6 +19,7 @@ pub struct WorkerCounts {
     rejected: [Counter; RejectReason::COUNT],
     unrouted: [Counter; UnroutedReason::COUNT],
     denied: [Counter; DeniedReason::COUNT],
+    handshakes: [Counter; HandshakeReason::COUNT],
     unknown: Counter,
 }
 
@@ -26,6 +27,13 @@ impl WorkerCounts {
     /// A request was refused before any arm was charged.
     pub fn reject(&self, reason: RejectReason) {
         if let Some(counter) = self.rejected.get(reason.index()) {
+            counter.add(1);
+        }
+    }
+
+    /// A connection ended before its first request could come.
+    pub fn handshake(&self, reason: HandshakeReason) {
+        if let Some(counter) = self.handshakes.get(reason.index()) {
             counter.add(1);
         }
     }
@@ -112,6 +120,13 @@ impl ProcessCells {
     #[must_use]
     pub fn rejected(&self, reason: RejectReason) -> u64 {
         let counts = self.workers.iter().filter_map(|worker| worker.rejected.get(reason.index()));
+        counts.map(Counter::get).sum()
+    }
+
+    /// Connections that ended before their first request could come, by reason over all workers.
+    #[must_use]
+    pub fn handshakes(&self, reason: HandshakeReason) -> u64 {
+        let counts = self.workers.iter().filter_map(|worker| worker.handshakes.get(reason.index()));
         counts.map(Counter::get).sum()
     }
 

@@ -26,8 +26,8 @@ pub use explained::{Explained, Range};
 pub use head::RequestHead;
 pub use ids::{ArmIx, EndpointId, Generation, WorkerId};
 pub use outcome::{
-    Cause, ChoiceReason, CodeClass, DeniedReason, FailureReason, MethodClass, Outcome, RejectReason,
-    RetryReason, ShadowResult, UnroutedReason, Verdict,
+    Cause, ChoiceReason, CodeClass, DeniedReason, FailureReason, HandshakeReason, MethodClass, Outcome,
+    RejectReason, RetryReason, ShadowResult, UnroutedReason, Verdict,
 };
 pub use overlay::{Compared, Guided, Overlay, Provenance, RouteOverlay, SlotOverlay};
 pub use shadow::{Heard, Pair, PairSink};

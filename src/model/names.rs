@@ -59,6 +59,7 @@ families! {
     MIRROR_DURATION = "switchback_mirror_duration_seconds", "histogram", ["route", "upstream"], "Copy sent to response head, connect time excluded.";
     REJECTED = "switchback_rejected_total", "counter", ["reason"], "Requests refused before any arm was charged.";
     RATE_LIMITED = "switchback_rate_limited_total", "counter", ["route"], "Requests over the rate limit of a route; `switchback_rejected_total` counts them too.";
+    HANDSHAKES_REFUSED = "switchback_handshakes_refused_total", "counter", ["reason"], "Connections closed before a request because TLS or the PROXY protocol's header failed, by reason.";
     RATE_LIMIT_FULL = "switchback_rate_limit_full_total", "counter", [], "Requests let through because a rate limit had no room for their key.";
     UNROUTED = "switchback_unrouted_total", "counter", ["reason"], "Requests no route or arm owned.";
     RELOAD_OK = "switchback_config_last_reload_successful", "gauge", [], "1 when the last attempt to load the configuration succeeded.";

@@ -282,6 +282,34 @@ labels! {
 }
 
 labels! {
+    /// Why a connection was closed before its first request could come.
+    HandshakeReason {
+        /// The client showed no certificate where it must.
+        NoCertificate => "no_certificate",
+        /// The client's certificate is not one that is trusted.
+        Certificate => "certificate",
+        /// No protocol that both sides speak (ALPN).
+        Protocol => "protocol",
+        /// No version, cipher or group of TLS that both sides speak.
+        Parameters => "parameters",
+        /// The client would not have our certificate, or something else of ours.
+        Client => "client",
+        /// The bytes were not TLS.
+        NotTls => "not_tls",
+        /// The client left in the middle.
+        Closed => "closed",
+        /// It took too long.
+        Timeout => "timeout",
+        /// Too many were under way on its worker for too long.
+        Busy => "busy",
+        /// The PROXY protocol's header was wrong.
+        ProxyHeader => "proxy_header",
+        /// Something else.
+        Other => "other",
+    }
+}
+
+labels! {
     /// Why no route owned a request.
     UnroutedReason {
         /// No route serves this host on this listener.

@@ -86,14 +86,19 @@ pub async fn serve<H: Handler>(
 ) {
     let (transport, h2) = match encryption {
         Encryption::None => (Transport::Plain(stream), false),
-        Encryption::Tls(served) => match Box::pin(tls::begin(stream, &client, &served)).await {
-            Shaken::Done(transport, h2) => {
-                client.ready(serving.clock.tick());
-                (transport, h2)
+        Encryption::Tls(served) => {
+            let places = serving.handler.handshakes();
+            match Box::pin(tls::begin(stream, &client, &served, places)).await {
+                Shaken::Done(transport, h2) => {
+                    client.ready(serving.clock.tick());
+                    (transport, h2)
+                }
+                Shaken::Failed(reason, said) => {
+                    return serving.handler.unshaken(&client, reason, said.as_ref());
+                }
+                Shaken::Silent => return,
             }
-            Shaken::Failed => return serving.handler.refused(RejectReason::Handshake),
-            Shaken::Silent => return,
-        },
+        }
         Encryption::Missing => return,
     };
     let mut io = ClientIo::new(transport, Rc::clone(&client), Rc::clone(&serving.clock));

@@ -16,7 +16,7 @@ use super::conn::{self, Encryption, Serving};
 use super::proxied;
 use super::sweep::Registry;
 use crate::model::time::CoarseClock;
-use crate::model::{Client, RejectReason};
+use crate::model::{Client, HandshakeReason, RejectReason};
 
 /// Pause after an accept failed for want of resources.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -104,7 +104,7 @@ impl<H: Handler> Accepting<H> {
                 self.take(stream, peer, local);
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                self.handler.refused(RejectReason::Handshake);
+                self.handler.unshaken(&client, HandshakeReason::ProxyHeader, Some(&error));
             }
             Err(_) => {}
         }

@@ -52,6 +52,13 @@ pub trait Handler: 'static {
     /// A connection was ended for taking too long or not speaking HTTP.
     fn refused(&self, reason: crate::model::RejectReason);
 
+    /// A connection was ended before its first request could come, by its peer's fault or for want of
+    /// room; what the library said of it.
+    fn unshaken(&self, client: &Client, reason: crate::model::HandshakeReason, said: Option<&std::io::Error>);
+
+    /// Places of handshakes under way on the worker.
+    fn handshakes(&self) -> &tokio::sync::Semaphore;
+
     /// Connections of a listener were opened or closed; gives how many are open in the process.
     fn connections(&self, listener: usize, by: i64) -> i64;
 

@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use proxy_header::{ParseConfig, ProxyHeader};
+use proxy_header::{ParseConfig, Protocol, ProxyHeader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -101,21 +101,57 @@ fn parse(header: &[u8]) -> io::Result<Option<Told>> {
     let config = ParseConfig { include_tlvs: false, allow_v1: true, allow_v2: true };
     let (parsed, _) = ProxyHeader::parse(header, config)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-    Ok(parsed.proxied_address().map(|told| Told { source: told.source, destination: told.destination }))
+    // What a balancer took in over UDP did not come to us over TCP: such addresses are not believed, and
+    // the connection is its own, as HAProxy has it.
+    let told = parsed.proxied_address().filter(|told| told.protocol == Protocol::Stream);
+    Ok(told.map(|told| Told { source: told.source, destination: told.destination }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn v2(command: u8, family: u8, length: u16) -> Vec<u8> {
+        let mut header = SIGNATURE.to_vec();
+        header.extend([command, family]);
+        header.extend(length.to_be_bytes());
+        header
+    }
+
+    #[test]
+    fn addresses_are_believed_of_tcp_alone() {
+        let four = [192, 0, 2, 7, 10, 0, 0, 1, 0x12, 0x34, 1, 187];
+        let mut six = [0; 36];
+        (six[0], six[15]) = (0x20, 7);
+        // What it says: `None` is nothing that can be understood, `Some(None)` the connection's own ends.
+        let told = |source: &str| Some(Some(source.parse::<SocketAddr>().unwrap()));
+        let own = Some(None);
+        let rows: [(u8, u8, &[u8], Option<Option<SocketAddr>>); 12] = [
+            (0x21, 0x11, &four, told("192.0.2.7:4660")),
+            (0x21, 0x21, &six, told("[2000::7]:0")),
+            (0x21, 0x12, &four, own),
+            (0x21, 0x22, &six, own),
+            (0x21, 0x31, &[0; 216], own),
+            (0x21, 0x00, &[], own),
+            (0x20, 0x11, &four, own),
+            (0x20, 0x12, &four, own),
+            // Reserved families, commands and versions.
+            (0x21, 0x13, &four, None),
+            (0x21, 0x41, &four, None),
+            (0x22, 0x11, &four, None),
+            (0x11, 0x11, &four, None),
+        ];
+        for (command, family, rest, expected) in rows {
+            let length = u16::try_from(rest.len()).unwrap();
+            let header = [v2(command, family, length), rest.to_vec()].concat();
+            let read = parse(&header).ok().map(|told| told.map(|told| told.source));
+            assert_eq!(read, expected, "{command:#x} {family:#x}");
+        }
+    }
+
     #[test]
     fn not_a_byte_more_than_the_header_is_wanted() {
-        let v2 = |length: u16| {
-            let mut header = SIGNATURE.to_vec();
-            header.extend([0x21, 0x11]);
-            header.extend(length.to_be_bytes());
-            header
-        };
+        let v2 = |length: u16| v2(0x21, 0x11, length);
         let rows: [(&[u8], Option<usize>); 12] = [
             (b"", Some(16)),
             (b"P", Some(106)),

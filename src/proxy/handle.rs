@@ -141,7 +141,10 @@ impl Story {
         }
         self.host = head::authority(&self.parts, &self.scan, &self.client)?;
         let host = head::routing_host(&self.host);
+        // Who names no host (HTTP/1.0) is misdirected to none: what serves any host may answer.
+        let named = self.scan.hosts > 0 || self.parts.uri.authority().is_some();
         if let Some(secured) = self.client.secured.get()
+            && named
             && !secured.names.cover(&host)
         {
             let cause = "the connection's certificate does not cover the host";

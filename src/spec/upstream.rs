@@ -125,7 +125,9 @@ pub enum LoadBalance {
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Limits {
     /// Requests in flight; 0 is no bound; over it: 503, `overflow`, which is not held against the arm while at
-    /// least half of them wait for their clients, to send the rest of a body or to take an answer.
+    /// least half of them wait for their clients, to send the rest of a body or to take an answer, nor, while
+    /// arms are compared and 20 addresses or more are active, while one address has half of what any of these
+    /// three limits leaves to all.
     pub max_requests: u32,
     /// Requests over all workers that wait for a connection to one endpoint; 0 is no bound; over it: 503,
     /// `overflow`.

@@ -11,7 +11,7 @@ pub const VARIABLE: &str = "SWITCHBACK_LOG";
 
 /// What is logged unless said otherwise. Libraries of the protocols write a line for what a peer does
 /// wrong, as often as it does it.
-const DEFAULT: &str = "info,h2=off,hyper=off";
+const DEFAULT: &str = "info,h2=off,hyper=off,hickory_net=off";
 
 /// Starts logging; later calls in the same process change nothing.
 pub fn init() {

@@ -13,8 +13,8 @@ use super::guards::{self, GuardSeries};
 use super::process::Process;
 use crate::ledger::{Book, Cell, Totals};
 use crate::model::{
-    ChoiceReason, CodeClass, DeniedReason, FailureReason, RejectReason, RetryReason, UnroutedReason, Verdict,
-    names,
+    ChoiceReason, CodeClass, DeniedReason, FailureReason, HandshakeReason, RejectReason, RetryReason,
+    UnroutedReason, Verdict, names,
 };
 
 /// What is configured of one arm.
@@ -359,6 +359,10 @@ fn process_wide(out: &mut Exposition, scrape: &Scrape<'_>) {
     out.family(&names::RATE_LIMITED);
     for (route, over) in scrape.book.over_limits() {
         out.count(&names::RATE_LIMITED, &[&route], over);
+    }
+    out.family(&names::HANDSHAKES_REFUSED);
+    for reason in HandshakeReason::ALL {
+        out.count(&names::HANDSHAKES_REFUSED, &[reason.label()], cells.handshakes(*reason));
     }
     out.family(&names::RATE_LIMIT_FULL);
     out.count(&names::RATE_LIMIT_FULL, &[], cells.unknown());

@@ -98,30 +98,32 @@ async fn load() -> Result<Arc<RootCertStore>, String> {
 /// The library's error in words that say what to do; `own` when the roots are those of `tls.ca`.
 fn explain(error: &io::Error, own: bool) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    let said = match inner {
-        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) if own => {
-            "its certificate comes from nobody in `tls.ca`"
-        }
-        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            "its certificate comes from nobody this machine trusts: name its root in `tls.ca`"
-        }
-        Some(Error::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        )) => "its certificate is for another name: `tls.serverName` says which is meant",
-        Some(Error::InvalidCertificate(
-            CertificateError::Expired | CertificateError::ExpiredContext { .. },
-        )) => "its certificate has expired",
-        Some(Error::InvalidCertificate(
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-        )) => "its certificate is not valid yet",
-        Some(Error::AlertReceived(AlertDescription::CertificateRequired)) => {
-            "it asks for a certificate: `tls.clientCert` and `tls.clientKey` show one"
-        }
-        Some(
-            Error::AlertReceived(AlertDescription::NoApplicationProtocol) | Error::NoApplicationProtocol,
-        ) => "it does not speak the upstream's `protocol`",
-        Some(Error::InvalidMessage(_)) => "it does not speak TLS",
-        _ => return error.to_string(),
-    };
+    let said =
+        match inner {
+            // One of the same name that signed it with another key is somebody else.
+            Some(Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature,
+            )) if own => "its certificate comes from nobody in `tls.ca`",
+            Some(Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature,
+            )) => "its certificate comes from nobody this machine trusts: name its root in `tls.ca`",
+            Some(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => "its certificate is for another name: `tls.serverName` says which is meant",
+            Some(Error::InvalidCertificate(
+                CertificateError::Expired | CertificateError::ExpiredContext { .. },
+            )) => "its certificate has expired",
+            Some(Error::InvalidCertificate(
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+            )) => "its certificate is not valid yet",
+            Some(Error::AlertReceived(AlertDescription::CertificateRequired)) => {
+                "it asks for a certificate: `tls.clientCert` and `tls.clientKey` show one"
+            }
+            Some(
+                Error::AlertReceived(AlertDescription::NoApplicationProtocol) | Error::NoApplicationProtocol,
+            ) => "it does not speak the upstream's `protocol`",
+            Some(Error::InvalidMessage(_)) => "it does not speak TLS",
+            _ => return error.to_string(),
+        };
     said.to_owned()
 }

@@ -10,9 +10,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::load::Load;
+use crate::support::nginx::Nginx;
+use crate::support::pki::Authority;
 use crate::support::tools::{Finished, long, switchback};
 use crate::support::wait::{PATIENCE, becomes_true};
-use crate::support::{Behaviour, Gate, Origin, Proxy, Site, eventually, get, upstreams};
+use crate::support::{Behaviour, Gate, Origin, Proxy, Site, eventually, get, needs, upstreams};
 
 /// Short times, and a confidence that little traffic reaches.
 const QUICK: &str = "analysis: { confidence: low, minRequests: 5, bursts: 1, dwell: 1s, warmup: { errors: 0, latency: 0 } }, bake: 1s";
@@ -214,6 +216,69 @@ fn flips_back(origins: &[Origin; 2], verify: &str, code: &str) -> Value {
     assert!(after <= 10 || code == "threshold", "flipped back after {after} s");
     assert!(proxy.err().iter().any(|line| line.contains("is harmful")));
     record
+}
+
+#[test]
+fn a_smoke_test_asks_slots_that_speak_tls_as_requests_do() {
+    needs!("nginx", "openssl");
+    let (ca, other) = (Authority::new(), Authority::new());
+    let origin = Origin::start("green");
+    let server = |name: &str, certificate: &std::path::Path, more: &str| {
+        let (files, pass) = (certificate.display(), origin.url());
+        let body = format!(
+            "ssl_certificate {files}.crt; ssl_certificate_key {files}.key; {more} location / {{ proxy_pass {pass}; }}"
+        );
+        (name.to_owned(), "ssl http2".to_owned(), body)
+    };
+    let demand = format!("ssl_client_certificate {}; ssl_verify_client on;", ca.path("ca.crt").display());
+    let nginx = Nginx::serving(&[
+        server("blue", &ca.signs("app.test"), ""),
+        server("green", &ca.signs("app.test"), &demand),
+        server("unknown", &other.signs("app.test"), ""),
+    ]);
+    ca.signs("proxy");
+    let text = |idle: &str, shown: &str| {
+        let upstream = |name: &str, shown: &str| {
+            let port = nginx.port(name);
+            format!(
+                "{{ endpoints: [\"https://127.0.0.1:{port}\"], protocol: auto, tls: {{ ca: ca.crt, serverName: app.test{shown} }} }}"
+            )
+        };
+        format!(
+            "upstreams:\n  blue: {}\n  green: {}\nroutes: [{{ name: web, blueGreen: {{ slots: [blue, green], \
+             active: blue, smoke: [{{ path: /healthz, count: 3 }}], verify: {{ for: 0 }} }} }}]\n",
+            upstream("blue", ""),
+            upstream(idle, shown)
+        )
+    };
+    let shown = ", clientCert: proxy.crt, clientKey: proxy.key";
+    let rows = [
+        ("green", shown, None),
+        // Who shows no certificate is answered 400, as nginx does.
+        ("green", "", Some("with 400")),
+        ("unknown", "", Some("nobody in `tls.ca`")),
+    ];
+    for (idle, shown, wrong) in rows {
+        let site = Site::new(&text(idle, shown));
+        for name in ["ca.crt", "proxy.crt", "proxy.key"] {
+            site.place(name, &ca.text(name));
+        }
+        let proxy = site.start();
+        let before = origin.requests();
+        match wrong {
+            None => {
+                flipped(&proxy, &json!({}), "green");
+                assert_eq!(origin.requests(), before + 3);
+                assert_eq!(origin.last().target, "/healthz");
+                serves(&proxy, "green");
+            }
+            Some(why) => {
+                let answer = refused(&proxy, &json!({}), "smoke-failed");
+                assert!(answer.to_string().contains(why), "{answer:#}");
+                assert_eq!(origin.requests(), before, "{why}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -121,6 +121,20 @@ fn the_last_good_addresses_stay_when_nobody_answers_for_a_name() {
 }
 
 #[test]
+fn answers_to_nobodys_question_lead_nowhere_and_fill_no_log() {
+    let (names, origin) = (NameServer::start(), Origin::start("app"));
+    names.has("app.test", &[ip(&origin)]);
+    names.makes_noise(2);
+    let url = format!("\"http://app.test:{}\"", origin.addr.port());
+    let proxy = asking(&names, &text(&url, ""));
+    let before = names.asked();
+    eventually("the name is asked for again and again", || names.asked() > before + 6);
+    assert_eq!(proxy.ask(&get("/")).expect_status(200).origin(), "app");
+    let said = proxy.err();
+    assert!(!said.iter().any(|line| line.contains("WARN")), "{said:?}");
+}
+
+#[test]
 fn one_dead_address_of_a_name_costs_nobody_a_request() {
     let (names, port) = (NameServer::start(), free_port());
     let alive = at(1, port);

@@ -230,7 +230,7 @@ fn an_endpoint_that_returns_gets_its_share_slowly() {
 }
 
 /// A server of `grpc.health.v1` over HTTP/2 that answers this status; 0xff is `UNIMPLEMENTED`.
-fn health_server(status: &Arc<AtomicU8>, asked: &Arc<AtomicUsize>) -> String {
+pub fn health_server(status: &Arc<AtomicU8>, asked: &Arc<AtomicUsize>) -> String {
     let listener = runtime().block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let (status, asked) = (Arc::clone(status), Arc::clone(asked));

@@ -170,6 +170,42 @@ fn the_old_process_finishes_what_it_serves_and_a_stop_ends_the_new_one() {
 }
 
 #[test]
+fn a_stop_of_everything_after_an_upgrade_cuts_neither_of_the_two() {
+    let (stable, canary) = origins();
+    // What each process still serves when both are told to end, as a service manager tells a group.
+    let gates = ["/old", "/new"].map(|path| {
+        let gate = Gate::closed();
+        for origin in [&stable, &canary] {
+            origin.on(path, Behaviour::Gated(gate.clone()));
+        }
+        gate
+    });
+    let mut lineage = Lineage::start(&text(&[&stable, &canary], "shutdown: { grace: 20s }\n"));
+    let (web, old) = (lineage.site.web(), lineage.main);
+    let ask = |path: &'static str| std::thread::spawn(move || Conn::open(web).send(&get(path)));
+    let first = ask("/old");
+    eventually("it is in flight", || stable.requests() + canary.requests() == 1);
+    lineage.begin_upgrade();
+    let second = ask("/new");
+    eventually("another is in flight", || stable.requests() + canary.requests() == 2);
+    let new = lineage.main;
+    for process in [old, new] {
+        lineage.main = process;
+        lineage.signal(Signal::TERM);
+    }
+    eventually("the old one has heard it", || lineage.errors().contains("told to end; it drains"));
+    eventually("the new one has as well", || lineage.has_said("STOPPING=1"));
+    assert!(!lineage.is_gone(old) && !lineage.is_gone(new), "both drain");
+    gates.iter().for_each(Gate::open);
+    for (what, asked) in [("old", first), ("new", second)] {
+        let answer = asked.join().expect("a client");
+        assert_eq!(answer.unwrap_or_else(|error| panic!("{what}: {error}")).status, 200, "{what}");
+    }
+    eventually("both end", || lineage.is_gone(old) && lineage.is_gone(new));
+    assert!(!lineage.errors().contains("told twice"), "{}", lineage.errors());
+}
+
+#[test]
 fn an_admin_socket_in_the_file_system_stays() {
     let (stable, canary) = origins();
     let site = Site::new(&text(&[&stable, &canary], "admin: { address: \"unix:@dir@/admin.sock\" }\n"));

@@ -13,9 +13,9 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::fetch::{Ask, Limits, Target, fetch};
+use crate::fetch::{Ask, Limits, Target, Trust, fetch, fetch_trusting};
 use crate::plan::flip::Smoke;
-use crate::plan::{FlipRules, Route};
+use crate::plan::{Endpoint, FlipRules, Route};
 
 /// How long a whole test may take.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -32,18 +32,36 @@ type Unfit = (&'static str, String);
 /// Whom to ask what.
 pub(super) struct Trial {
     slot: String,
-    endpoints: Vec<(Target, Vec<SocketAddr>)>,
+    endpoints: Vec<Asked>,
     rules: Option<Arc<FlipRules>>,
+}
+
+/// One endpoint.
+struct Asked {
+    target: Target,
+    addresses: Vec<SocketAddr>,
+    /// Whom to trust, where it speaks TLS.
+    trust: Option<Trust>,
+}
+
+impl Asked {
+    fn of(endpoint: &Endpoint) -> Self {
+        let (host, port) = (endpoint.host.to_string(), endpoint.port);
+        let trust = endpoint.tls.as_ref().map(|tls| Trust {
+            roots: tls.trusted.clone(),
+            name: tls.name.clone(),
+            shown: tls.shown.clone(),
+        });
+        let target = if trust.is_some() { Target::Tls { host, port } } else { Target::Tcp { host, port } };
+        Self { target, addresses: endpoint.cell.addresses.get().to_vec(), trust }
+    }
 }
 
 impl Trial {
     /// Of a slot of a route.
     pub(super) fn of(route: &Route, slot: &str) -> Self {
         let arm = route.arms.iter().find(|arm| *arm.name == *slot);
-        let endpoints = arm.into_iter().flat_map(|arm| &arm.upstream.endpoints).map(|endpoint| {
-            let target = Target::Tcp { host: endpoint.host.to_string(), port: endpoint.port };
-            (target, endpoint.cell.addresses.get().to_vec())
-        });
+        let endpoints = arm.into_iter().flat_map(|arm| &arm.upstream.endpoints).map(Asked::of);
         Self { slot: slot.to_owned(), endpoints: endpoints.collect(), rules: route.flip.clone() }
     }
 }
@@ -57,15 +75,15 @@ pub(super) async fn smoke(trial: Trial) -> Option<Unfit> {
 async fn tried(trial: Trial) -> Result<(), Unfit> {
     let Trial { slot, endpoints, rules } = trial;
     let mut connections = JoinSet::new();
-    for (_, addresses) in &endpoints {
-        connections.spawn(answers(addresses.clone()));
+    for one in &endpoints {
+        connections.spawn(answers(one.addresses.clone()));
     }
     if !connections.join_all().await.contains(&true) {
         return Err(("no-endpoint", format!("no endpoint of `{slot}` takes a connection")));
     }
     let mut asked = JoinSet::new();
-    for (target, _) in endpoints {
-        asked.spawn(passes(target, rules.clone()));
+    for one in endpoints {
+        asked.spawn(passes(one, rules.clone()));
     }
     while let Some(passed) = asked.join_next().await {
         passed.map_err(|error| ("smoke-failed", error.to_string()))??;
@@ -78,10 +96,11 @@ async fn answers(addresses: Vec<SocketAddr>) -> bool {
 }
 
 /// Whether one endpoint answers everything it must.
-async fn passes(target: Target, rules: Option<Arc<FlipRules>>) -> Result<(), Unfit> {
+async fn passes(one: Asked, rules: Option<Arc<FlipRules>>) -> Result<(), Unfit> {
     for smoke in rules.iter().flat_map(|rules| &rules.smoke) {
         for turn in 1..=smoke.count {
-            once(&target, smoke).await.map_err(|why| {
+            once(&one, smoke).await.map_err(|why| {
+                let target = &one.target;
                 let Smoke { method, path, count, .. } = smoke;
                 let of = if *count > 1 { format!(" ({turn} of {count})") } else { String::new() };
                 ("smoke-failed", format!("smoke: {target} answered {method} {path}{of} {why}"))
@@ -91,12 +110,16 @@ async fn passes(target: Target, rules: Option<Arc<FlipRules>>) -> Result<(), Unf
     Ok(())
 }
 
-async fn once(target: &Target, smoke: &Smoke) -> Result<(), String> {
+async fn once(one: &Asked, smoke: &Smoke) -> Result<(), String> {
     let headers = smoke.host.iter().map(|host| (HOST, host.clone())).collect();
     let path = smoke.path.to_string();
     let ask = Ask { method: smoke.method.clone(), path, headers, body: Bytes::new() };
     let limits = Limits { timeout: PATIENCE, body: ANSWER_BYTES };
-    match fetch(target, ask, limits).await {
+    let answer = match &one.trust {
+        Some(trust) => fetch_trusting(&one.target, trust, ask, limits).await,
+        None => fetch(&one.target, ask, limits).await,
+    };
+    match answer {
         Ok(answer) if smoke.expect.contains(&answer.status.as_u16()) => Ok(()),
         Ok(answer) => Err(format!("with {}, expected {:?}", answer.status.as_u16(), smoke.expect)),
         Err(error) => Err(format!("not at all: {error}")),

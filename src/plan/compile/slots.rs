@@ -87,14 +87,6 @@ fn smoke(
         let message = format!("smoke requests are HTTP/1.1, and `{}` speaks HTTP/2 alone", **slot);
         context.findings.error(list, "smoke-protocol", message, "remove `smoke`; `verify` watches the slot");
     }
-    let secured = pair.slots.iter().find(|slot| {
-        let endpoints = upstreams.get(slot.as_str()).map(|one| &one.endpoints);
-        endpoints.is_some_and(|endpoints| endpoints.iter().any(|one| one.tls.is_some()))
-    });
-    if let Some(slot) = secured {
-        let message = format!("smoke requests are plaintext, and `{}` speaks TLS", **slot);
-        context.findings.error(list, "smoke-protocol", message, "remove `smoke`; `verify` watches the slot");
-    }
     let asked = list.iter().map(|one| u64::from(one.count.value)).sum::<u64>();
     if asked > u64::from(MAX_SMOKE) {
         let message = format!("the smoke test asks each endpoint {asked} times, at most are {MAX_SMOKE}");

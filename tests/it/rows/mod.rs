@@ -1,7 +1,7 @@
 //! The rows of the fault matrix that a client or an origin can cause, one line of output each.
 //!
 //! F: framing and request line. P: identity and paths. D: HTTP/2 to HTTP/1. L: slow clients.
-//! R: odd origins. U: upgrades. A: the operator's listener. Every row is judged by bytes: what the client got, what the origin saw, what was
+//! R: odd origins. U: upgrades. A: the operator's listener. T and L06, of TLS, are noted by `tls.rs`. Every row is judged by bytes: what the client got, what the origin saw, what was
 //! counted. A row must never stop the rows after it; a table fails at its end.
 
 mod admin;
@@ -47,6 +47,14 @@ impl Table {
     fn end(self) {
         assert!(self.failed.is_empty(), "failed rows: {}", self.failed.join(", "));
     }
+}
+
+/// A test that is one row.
+#[track_caller]
+pub fn row(id: &str, what: &str, check: impl FnOnce()) {
+    let mut table = Table::new();
+    table.row(id, what, check);
+    table.end();
 }
 
 /// A proxy in front of one recorder, as arm `app` of route `all`.

@@ -1,4 +1,4 @@
-//! L01-L07: clients that are slow on purpose (faults 1C). TLS stalls (L06) come with TLS.
+//! L01-L07: clients that are slow on purpose (faults 1C). TLS stalls (L06) are in `tls.rs`.
 //!
 //! Every limit is a second or two; the connection must end at it, not before, and at most a second
 //! after. Waiting for a peer to act is the subject here, so times are measured, never slept.

@@ -1,7 +1,8 @@
 """grpcio's server and client without generated code: raw bytes in, raw bytes out.
 
-`server` listens on PORT. `client ADDRESS CASE...` runs the cases one after the other and prints one
-JSON object of what each came to. Neither knows whether a proxy is between them.
+`server` listens on PORT, `server CERT KEY` over TLS. `client ADDRESS CASE...` runs the cases one after the
+other and prints one JSON object of what each came to; with TRUSTED in its environment it comes over TLS
+and trusts whom that file names. Neither knows whether a proxy is between them.
 """
 
 import json
@@ -98,7 +99,12 @@ def serve():
     handlers = {function.__name__: kind(function) for kind, all_of in kinds.items() for function in all_of}
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=16))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    server.add_insecure_port("127.0.0.1:" + os.environ["PORT"])
+    address = "127.0.0.1:" + os.environ["PORT"]
+    if sys.argv[2:]:
+        cert, key = (open(name, "rb").read() for name in sys.argv[2:4])
+        server.add_secure_port(address, grpc.ssl_server_credentials([(key, cert)]))
+    else:
+        server.add_insecure_port(address)
     server.start()
     server.wait_for_termination()
 
@@ -109,7 +115,12 @@ class Cases:
     def __init__(self, address):
         # A port of its own for each process, no proxy of the environment, no quiet second attempt.
         options = [("grpc.enable_retries", 0), ("grpc.enable_http_proxy", 0)]
-        self.channel = grpc.insecure_channel(address, options=options)
+        if "TRUSTED" in os.environ:
+            with open(os.environ["TRUSTED"], "rb") as roots:
+                trusted = grpc.ssl_channel_credentials(roots.read())
+            self.channel = grpc.secure_channel(address, trusted, options=options)
+        else:
+            self.channel = grpc.insecure_channel(address, options=options)
 
     def to(self, kind, method):
         return getattr(self.channel, kind)("/%s/%s" % (SERVICE, method))

@@ -17,6 +17,7 @@ mod kill;
 mod legal;
 mod nginx;
 mod origins;
+mod secured;
 mod unusual;
 mod websocket;
 

@@ -1,12 +1,13 @@
 """websockets' server and client.
 
-`server` echoes on PORT; the path asks for something else. `client URL CASE...` prints one JSON
+`server` echoes on PORT, `server CERT KEY` over TLS; the path asks for something else. `client URL CASE...` prints one JSON
 object of what each case came to. `hold URL` echoes once per line on its input, on one connection.
 """
 
 import asyncio
 import json
 import os
+import ssl
 import sys
 
 from websockets.asyncio.client import connect
@@ -51,8 +52,12 @@ def choose(connection, offered):
 
 
 async def run_server():
+    tls = None
+    if sys.argv[2:]:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(sys.argv[2], sys.argv[3])
     async with serve(handle, "127.0.0.1", int(os.environ["PORT"]), max_size=None,
-                     select_subprotocol=choose, process_request=refuse, ping_interval=None):
+                     select_subprotocol=choose, process_request=refuse, ping_interval=None, ssl=tls):
         await asyncio.Future()
 
 

@@ -27,6 +27,8 @@ pub struct NameServer {
     pub addr: SocketAddr,
     names: Arc<Mutex<HashMap<String, Says>>>,
     asked: Arc<AtomicUsize>,
+    /// Datagrams of nobody's question sent before each answer.
+    noise: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -39,17 +41,24 @@ impl NameServer {
         let names: Arc<Mutex<HashMap<String, Says>>> = Arc::default();
         let (asked, stop) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
         let (known, count, ended) = (Arc::clone(&names), Arc::clone(&asked), Arc::clone(&stop));
+        let noise = Arc::<AtomicUsize>::default();
+        let noisy = Arc::clone(&noise);
         let thread = std::thread::spawn(move || {
             let mut packet = [0; PACKET];
             while !ended.load(Ordering::SeqCst) {
                 let Ok((length, from)) = socket.recv_from(&mut packet) else { continue };
                 count.fetch_add(1, Ordering::SeqCst);
                 if let Some(answer) = answer(&packet[..length], &known.lock().expect("names")) {
+                    let mut wrong = answer.clone();
+                    for _ in 0..noisy.load(Ordering::SeqCst) {
+                        wrong[0] = wrong[0].wrapping_add(1);
+                        let _ = socket.send_to(&wrong, from);
+                    }
                     let _ = socket.send_to(&answer, from);
                 }
             }
         });
-        Self { addr, names, asked, stop, thread: Some(thread) }
+        Self { addr, names, asked, noise, stop, thread: Some(thread) }
     }
 
     pub fn says(&self, name: &str, says: Says) {
@@ -58,6 +67,11 @@ impl NameServer {
 
     pub fn has(&self, name: &str, addresses: &[Ipv4Addr]) {
         self.says(name, Says::Addresses(addresses.to_vec(), 1));
+    }
+
+    /// Sends so many datagrams with another question's number before each answer.
+    pub fn makes_noise(&self, datagrams: usize) {
+        self.noise.store(datagrams, Ordering::SeqCst);
     }
 
     /// Questions so far.

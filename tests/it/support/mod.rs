@@ -7,6 +7,7 @@
 pub mod client;
 pub mod crowd;
 pub mod dns;
+pub mod flapper;
 pub mod h2_origin;
 pub mod h2c;
 pub mod h2raw;

@@ -53,7 +53,8 @@ fn a_listed_peer_says_whose_connection_it_is() {
     six[15] = 7;
     let six = v2(1, 0x21, &six);
     let more = v2(1, 0x11, &[203, 0, 113, 10, 10, 0, 0, 1, 0x12, 0x34, 1, 187, 4, 0, 2, 0, 0]);
-    let rows: [(&[u8], &str); 7] = [
+    let datagrams = v2(1, 0x12, &[203, 0, 113, 11, 10, 0, 0, 1, 0x12, 0x34, 1, 187]);
+    let rows: [(&[u8], &str); 8] = [
         (b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 443\r\n", "192.0.2.7"),
         (b"PROXY TCP6 2001:db8::9 ::1 4711 443\r\n", "2001:db8::9"),
         (b"PROXY UNKNOWN\r\n", "127.0.0.1"),
@@ -61,6 +62,8 @@ fn a_listed_peer_says_whose_connection_it_is() {
         (&six, "2001:db8::7"),
         (&more, "203.0.113.10"),
         (&v2(0, 0, &[]), "127.0.0.1"),
+        // Of UDP: nobody's connection to us.
+        (&datagrams, "127.0.0.1"),
     ];
     for (header, expected) in rows {
         let together: Vec<u8> = [header, GET].concat();

@@ -1,9 +1,12 @@
 //! Files of certificates that change while they serve, for better and for worse.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use super::{config, request};
+use crate::rows::row;
+use crate::support::site::replace;
 use crate::support::tls::{Authority, Client};
 use crate::support::{Origin, Proxy, Site, eventually, needs};
 
@@ -14,40 +17,42 @@ fn refused(proxy: &Proxy) -> f64 {
 #[test]
 fn a_pair_is_replaced_under_load_without_a_failure() {
     needs!("openssl");
-    let (origin, ca) = (Origin::start("app"), Authority::new());
-    let served = ca.sign("served", "/CN=one", "DNS:a.test");
-    let others = [ca.sign("two", "/CN=two", "DNS:a.test"), ca.sign("three", "/CN=three", "DNS:a.test")];
-    let proxy = Proxy::start(&config(&origin, &[&served], ""));
-    let (stop, asked, failed) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                let client = Client::new(&ca.ca());
-                let mut kept = client.open(proxy.web(), "a.test").expect("a connection to keep");
-                while !stop.load(Ordering::Relaxed) {
-                    let fresh = client.ask(proxy.web(), "a.test", &request("a.test"));
-                    for answer in [fresh, kept.ask(&request("a.test"))] {
-                        asked.fetch_add(1, Ordering::Relaxed);
-                        if !answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
-                            failed.fetch_add(1, Ordering::Relaxed);
+    row("T05", "a certificate is replaced under load: no failure", || {
+        let (origin, ca) = (Origin::start("app"), Authority::new());
+        let served = ca.sign("served", "/CN=one", "DNS:a.test");
+        let others = [ca.sign("two", "/CN=two", "DNS:a.test"), ca.sign("three", "/CN=three", "DNS:a.test")];
+        let proxy = Proxy::start(&config(&origin, &[&served], ""));
+        let (stop, asked, failed) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let client = Client::new(&ca.ca());
+                    let mut kept = client.open(proxy.web(), "a.test").expect("a connection to keep");
+                    while !stop.load(Ordering::Relaxed) {
+                        let fresh = client.ask(proxy.web(), "a.test", &request("a.test"));
+                        for answer in [fresh, kept.ask(&request("a.test"))] {
+                            asked.fetch_add(1, Ordering::Relaxed);
+                            if !answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+                                failed.fetch_add(1, Ordering::Relaxed);
+                            }
                         }
                     }
-                }
-            });
-        }
-        let client = Client::new(&ca.ca());
-        for round in 0..6 {
-            let next = &others[round % 2];
-            served.replace_by(next);
-            eventually("new connections get the new certificate", || {
-                client.open(proxy.web(), "a.test").is_ok_and(|conn| conn.leaf() == next.leaf())
-            });
-        }
-        stop.store(true, Ordering::Relaxed);
+                });
+            }
+            let client = Client::new(&ca.ca());
+            for round in 0..6 {
+                let next = &others[round % 2];
+                served.replace_by(next);
+                eventually("new connections get the new certificate", || {
+                    client.open(proxy.web(), "a.test").is_ok_and(|conn| conn.leaf() == next.leaf())
+                });
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(failed.load(Ordering::Relaxed), 0, "of {}", asked.load(Ordering::Relaxed));
+        assert!(asked.load(Ordering::Relaxed) > 20);
+        assert_eq!(proxy.generation(), 1, "the plan has no part in it");
     });
-    assert_eq!(failed.load(Ordering::Relaxed), 0, "of {}", asked.load(Ordering::Relaxed));
-    assert!(asked.load(Ordering::Relaxed) > 20);
-    assert_eq!(proxy.generation(), 1, "the plan has no part in it");
 }
 
 #[test]
@@ -92,6 +97,36 @@ fn what_cannot_be_used_never_replaces_what_is_served_and_is_told() {
     eventually("a good pair is taken after all that", || {
         client.open(proxy.web(), "a.test").is_ok_and(|conn| conn.leaf() == good.leaf())
     });
+}
+
+#[test]
+fn a_key_that_comes_after_its_certificate_raises_no_alarm() {
+    needs!("openssl");
+    let (origin, ca) = (Origin::start("app"), Authority::new());
+    let served = ca.sign("served", "/CN=one", "DNS:a.test");
+    let next = [ca.sign("two", "/CN=two", "DNS:a.test"), ca.sign("three", "/CN=three", "DNS:a.test")];
+    let proxy = Proxy::start(&config(&origin, &[&served], ""));
+    let client = Client::new(&ca.ca());
+    let leaf = || client.open(proxy.web(), "a.test").expect("a handshake").leaf();
+    for (turn, next) in next.iter().enumerate() {
+        let mut files = [(&served.cert, &next.cert), (&served.key, &next.key)];
+        files.rotate_left(turn);
+        let before = leaf();
+        for (at, (to, from)) in files.into_iter().enumerate() {
+            replace(to, &fs::read_to_string(from).expect("a PEM file"));
+            // The second comes so much later than the first.
+            let since = Instant::now();
+            while at == 0 && since.elapsed() < Duration::from_millis(700) {
+                assert!(refused(&proxy).abs() < 0.1, "for a moment");
+                assert!(proxy.read("/readyz")["checks"].get("certificates").is_none(), "for a moment");
+                assert_eq!(leaf(), before, "half a pair serves nobody");
+            }
+        }
+        eventually("the new pair serves", || leaf() == next.leaf());
+        assert!(refused(&proxy).abs() < 0.1, "and nothing is left of it");
+    }
+    let said = proxy.err().join("\n");
+    assert!(!said.contains("is not taken"), "{said}");
 }
 
 #[test]
