@@ -22,6 +22,7 @@ use super::process::ProcessCells;
 use super::recent::SAMPLES;
 use super::shadow::{MirrorBytes, ShadowCell};
 use super::trial::Trial;
+use super::watch::Watch;
 use crate::model::time::{TICK_MILLIS, Tick};
 use crate::model::{EndpointId, WorkerId};
 
@@ -243,6 +244,7 @@ pub(super) struct RouteBook {
     trials: Vec<Arc<Trial>>,
     pub(super) shadows: Vec<Arc<ShadowCell>>,
     pub(super) limiter: Option<Arc<Limiter>>,
+    pub(super) watch: Option<Arc<Watch>>,
 }
 
 #[derive(Debug, Default)]
@@ -464,11 +466,13 @@ impl Book {
             book.rules.retain(|cell| Arc::strong_count(cell) > 1);
             book.shadows.retain(|cell| Arc::strong_count(cell) > 1);
             book.limiter.take_if(|limiter| Arc::strong_count(limiter) == 1);
+            book.watch.take_if(|watch| Arc::strong_count(watch) == 1);
             !book.cells.is_empty()
                 || !book.rules.is_empty()
                 || !book.trials.is_empty()
                 || !book.shadows.is_empty()
                 || book.limiter.is_some()
+                || book.watch.is_some()
         });
         inner.upstreams.retain(|_, cell| Arc::strong_count(cell) > 1);
         inner.endpoints.retain(|_, cell| Arc::strong_count(cell) > 1);

@@ -20,6 +20,7 @@ pub mod samples;
 pub mod shadow;
 mod slots;
 pub mod trial;
+pub mod watch;
 
 pub use addresses::Addresses;
 pub use bins::{BinCounts, Bins};
@@ -31,3 +32,4 @@ pub use process::ProcessCells;
 pub use recent::{Recent, Seen};
 pub use shadow::{MirrorBytes, ShadowCell};
 pub use trial::Trial;
+pub use watch::Watch;
