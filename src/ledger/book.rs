@@ -263,6 +263,7 @@ pub(super) struct Inner {
 #[derive(Debug)]
 pub struct Book {
     workers: usize,
+    seed: u64,
     inner: Mutex<Inner>,
     /// Process-wide counts.
     pub process: ProcessCells,
@@ -279,11 +280,22 @@ impl Book {
         let process = ProcessCells::new(workers, listeners);
         Self {
             workers,
+            seed: 0,
             inner: Mutex::default(),
             process,
             mirror_bytes: Arc::default(),
             replay_bytes: Arc::default(),
         }
+    }
+
+    /// The same with hashes of its own: from outside nobody can tell which clients share a place.
+    #[must_use]
+    pub fn seeded(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// How many workers it has shards for.

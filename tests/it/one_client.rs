@@ -24,7 +24,7 @@ struct Asking {
 }
 
 impl Asking {
-    /// The first so many of `CLIENTS` ask for one path, the others for `/`.
+    /// Two hundred addresses; the first so many ask for one path, the others for `/`.
     fn crowd(web: SocketAddr, failing: u8, path: &'static str) -> Self {
         Self::begin(1, move || {
             let conns = (1..=CLIENTS).map(|last| (last, Conn::open_from([127, 0, 7, last], web)));
@@ -131,4 +131,31 @@ fn a_slot_that_fails_a_tenth_of_the_clients_is_flipped_back() {
     let told = flipped(CLIENTS / 10);
     assert_eq!((&told["active"], &told["state"]), (&json!("blue"), &json!("FLIPPED_BACK")), "{told:#}");
     assert!(!told["reason"].to_string().contains("few clients"), "{told:#}");
+}
+
+#[test]
+fn one_client_neither_opens_a_breaker_nor_takes_an_endpoint_out_and_many_do() {
+    let origins = ["one", "two"].map(Origin::start);
+    for origin in &origins {
+        origin.on("/broken", Behaviour::Answer(500, "broken"));
+    }
+    let proxy = Proxy::start(&format!(
+        "upstreams: {{ app: {{ endpoints: [\"{}\", \"{}\"], breaker: {{ errorRate: 20%, window: 5s, open: 1h }}, \
+         outlier: {{ consecutiveErrors: 3, baseEjection: 1h }} }} }}\nroutes: [{{ name: web, split: {{ app: 1 }} }}]\n",
+        origins[0].url(),
+        origins[1].url()
+    ));
+    let sum = |name: &str| proxy.metrics().sum(name, &[("upstream", "app")]);
+    let crowd = Asking::crowd(proxy.web(), 0, "/");
+    crowd.await_asked(usize::from(CLIENTS));
+    let flood = Asking::flood(proxy.web(), [127, 0, 8, 1], "/broken");
+    // Far more than the crowd asks for, over more than a window.
+    flood.await_asked(3_000);
+    crowd.await_asked(8 * usize::from(CLIENTS));
+    assert_eq!(sum("switchback_breaker_openings_total"), 0.0);
+    assert_eq!(sum("switchback_outlier_ejections_total"), 0.0);
+    drop(flood);
+    let failing = Asking::crowd(proxy.web(), CLIENTS, "/broken");
+    eventually("many are believed", || sum("switchback_breaker_openings_total") > 0.0);
+    drop((crowd, failing));
 }
