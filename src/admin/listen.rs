@@ -1,7 +1,7 @@
 //! Accepting operators: a TCP address or a unix socket, with limits of its own.
 //!
-//! A silent or slow peer is cut off; connections are bounded. It must never share a socket with
-//! traffic.
+//! A silent or slow peer is cut off; connections are bounded, and who asks nothing makes room for who
+//! does ([`super::room`]). It must never share a socket with traffic.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -19,14 +19,15 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
+use super::room::{Asked, Room};
 use crate::certs::{Certificates, Served};
 
-/// Connections at once; more wait in the backlog.
+/// Connections at once; for one more another is closed.
 const MAX_CONNECTIONS: usize = 1024;
 /// From the start of a connection or the last answer to the end of the next head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -146,8 +147,18 @@ pub async fn serve(
     encrypted: Option<Arc<Certificates>>,
     shutdown: impl Future<Output = bool>,
 ) -> io::Result<()> {
+    serve_within(bound, router, encrypted, shutdown, Room::new(MAX_CONNECTIONS)).await
+}
+
+/// The same with room for so many.
+async fn serve_within(
+    bound: Bound,
+    router: Router,
+    encrypted: Option<Arc<Certificates>>,
+    shutdown: impl Future<Output = bool>,
+    room: Room,
+) -> io::Result<()> {
     let (stop, stopped) = watch::channel(false);
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let accepting = async {
         match &bound {
             Bound::Tcp(listener, _) => {
@@ -157,11 +168,12 @@ pub async fn serve(
             Bound::Unix(listener, _) => {
                 let listener = tokio::net::UnixListener::from_std(listener.try_clone()?)?;
                 loop {
-                    let permit = permit(&room).await?;
                     match listener.accept().await {
                         Ok((stream, _)) => {
-                            let peer = Peer::default();
-                            tokio::spawn(converse(stream, peer, router.clone(), stopped.clone(), permit));
+                            let seat = room.seat().await?;
+                            let (peer, asked) = (Peer::default(), seat.asked());
+                            let conversation = converse(stream, peer, router.clone(), stopped.clone(), asked);
+                            tokio::spawn(seat.hold(conversation));
                         }
                         Err(error) => pause(&error).await,
                     }
@@ -185,9 +197,8 @@ pub async fn serve(
     }
     drop(bound);
     stop.send_replace(true);
-    let every = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
     // Whoever is still being answered after that is cut off with the runtime.
-    let _ = tokio::time::timeout(LAST_ANSWERS, room.acquire_many(every)).await;
+    let _ = tokio::time::timeout(LAST_ANSWERS, room.is_empty()).await;
     match ended {
         Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
         _ => Ok(()),
@@ -197,28 +208,28 @@ pub async fn serve(
 /// Accepts over TCP, with TLS where there are certificates.
 async fn over_tcp(
     listener: &tokio::net::TcpListener,
-    room: &Arc<Semaphore>,
+    room: &Room,
     router: &Router,
     encrypted: Option<&Certificates>,
     stopped: &watch::Receiver<bool>,
 ) -> io::Result<Infallible> {
     loop {
-        let permit = permit(room).await?;
         match listener.accept().await {
             Ok((stream, peer)) => {
+                let seat = room.seat().await?;
                 // A socket that refuses the option is only slower.
                 let _ = stream.set_nodelay(true);
                 let peer = Peer { address: Some(peer.ip().to_canonical()) };
-                let (router, stopped) = (router.clone(), stopped.clone());
+                let (router, stopped, asked) = (router.clone(), stopped.clone(), seat.asked());
                 match encrypted {
-                    None => drop(tokio::spawn(converse(stream, peer, router, stopped, permit))),
+                    None => drop(tokio::spawn(seat.hold(converse(stream, peer, router, stopped, asked)))),
                     Some(certificates) => {
                         let Some(served) = certificates.admin_tls() else { continue };
-                        tokio::spawn(async move {
+                        tokio::spawn(seat.hold(async move {
                             if let Some(stream) = encrypt(stream, &served).await {
-                                converse(stream, peer, router, stopped, permit).await;
+                                converse(stream, peer, router, stopped, asked).await;
                             }
-                        });
+                        }));
                     }
                 }
             }
@@ -233,27 +244,19 @@ async fn encrypt(stream: TcpStream, served: &Served) -> Option<TlsStream<TcpStre
     tokio::time::timeout(HANDSHAKE_TIMEOUT, accepting).await.ok()?.ok()
 }
 
-async fn permit(room: &Arc<Semaphore>) -> io::Result<OwnedSemaphorePermit> {
-    Arc::clone(room).acquire_owned().await.map_err(io::Error::other)
-}
-
 async fn pause(error: &io::Error) {
     tracing::warn!(%error, "the admin listener cannot accept");
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
-async fn converse<S>(
-    stream: S,
-    peer: Peer,
-    router: Router,
-    mut stopped: watch::Receiver<bool>,
-    _permit: OwnedSemaphorePermit,
-) where
+async fn converse<S>(stream: S, peer: Peer, router: Router, mut stopped: watch::Receiver<bool>, asked: Asked)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer);
-        router.clone().oneshot(request.map(Body::new))
+        let (under_way, answer) = (asked.begin(), router.clone().oneshot(request.map(Body::new)));
+        async move { answer.await.map(|answer| answer.map(|body| under_way.until_sent(body))) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -273,5 +276,89 @@ async fn converse<S>(
         connection.as_mut().graceful_shutdown();
         // A peer that breaks off is its own affair.
         let _ = connection.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream as Stream;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+    use std::time::Instant;
+
+    use axum::body::Bytes;
+    use axum::routing::get;
+    use hyper::body::Frame;
+
+    use super::*;
+
+    const ROOM: usize = 8;
+
+    /// An answer that never ends.
+    struct Silence;
+
+    impl hyper::body::Body for Silence {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
+
+    /// A listener with little room, where `/` answers and `/long` never ends.
+    async fn start() -> SocketAddr {
+        let long = || async { Body::new(Silence) };
+        let router = Router::new().route("/", get(|| async { "here" })).route("/long", get(long));
+        let Ok(Bound::Tcp(listener, address)) = bind("127.0.0.1:0") else { panic!("a port") };
+        let bound = Bound::Tcp(listener, address);
+        tokio::spawn(serve_within(bound, router, None, std::future::pending(), Room::new(ROOM)));
+        address
+    }
+
+    fn open(address: SocketAddr, text: &str) -> Stream {
+        let mut stream = Stream::connect(address).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+        stream.write_all(text.as_bytes()).expect("sent");
+        stream
+    }
+
+    /// What came first; nothing when it was closed.
+    fn first(stream: &mut Stream) -> String {
+        let mut bytes = [0; 256];
+        let read = stream.read(&mut bytes).unwrap_or(0);
+        String::from_utf8_lossy(&bytes[..read]).into_owned()
+    }
+
+    const ASK: &str = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    const LONG: &str = "GET /long HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_says_nothing_makes_way_for_who_asks_the_oldest_first() {
+        let address = start().await;
+        let work = move || {
+            let began = Instant::now();
+            let mut under_way = open(address, LONG);
+            assert!(first(&mut under_way).starts_with("HTTP/1.1 200"));
+            let mut kept = open(address, ASK);
+            assert!(first(&mut kept).contains("here"));
+            // As many as there is room for and as many again; the second half pushes out the first.
+            let mut silent: Vec<Stream> = (0..2 * ROOM).map(|_| open(address, "")).collect();
+            for _ in 0..20 {
+                let mut asking = open(address, ASK);
+                assert!(first(&mut asking).contains("here"));
+            }
+            assert_eq!(first(&mut kept), "", "who asked before and is silent now is as good as silent");
+            assert_eq!(first(&mut silent[0]), "", "the oldest made way");
+            assert!(began.elapsed() < HEAD_TIMEOUT, "nobody waited for a timeout");
+            under_way.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+            let still = under_way.read(&mut [0; 1]).expect_err("it is neither closed nor answered");
+            assert_eq!(still.kind(), io::ErrorKind::WouldBlock);
+        };
+        tokio::task::spawn_blocking(work).await.expect("it holds");
     }
 }

@@ -22,6 +22,7 @@ mod openapi;
 mod past;
 mod planned;
 pub mod rollouts;
+mod room;
 pub mod scrape;
 mod steering;
 pub mod ticks;

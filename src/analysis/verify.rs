@@ -15,6 +15,9 @@ use super::thresholds::{Breach, ENOUGH, Limits, Thresholds};
 
 /// The new slot's bad share must be this many times the old one's.
 const WORSE: f64 = 1.5;
+/// Addresses it must have harmed once many are active: the guard asks for as many failures, and a
+/// household has more than one address.
+const LEAST_HARMED: u64 = 5;
 
 /// What one slot left.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -25,6 +28,37 @@ pub struct Left {
     pub e: u64,
     /// Request sent to response head.
     pub latency: Bins,
+    /// Whose they were, since the watch began; not remembered.
+    #[serde(default, skip)]
+    pub clients: Clients,
+}
+
+/// Of whom outcomes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clients {
+    /// So few addresses are active that nothing bounds what one of them adds.
+    pub few: bool,
+    /// Addresses that were failed.
+    pub failing: u64,
+    /// Addresses that were answered slower than the limits allow.
+    pub slow: u64,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self { few: true, failing: 0, slow: 0 }
+    }
+}
+
+impl Clients {
+    /// Whether so many were harmed that no few of them decide for all.
+    const fn speak(self, harmed: u64) -> bool {
+        self.few || harmed >= LEAST_HARMED
+    }
+
+    const fn text(self) -> &'static str {
+        if self.few { "; few clients: what one of them adds is not bounded" } else { "" }
+    }
 }
 
 impl Left {
@@ -108,7 +142,7 @@ impl Verifier {
     #[must_use]
     pub fn failures_left(&self, limits: Option<&Limits>) -> Option<u64> {
         let mut tried = self.clone();
-        let failure = Left { n: 1, e: 1, latency: Bins::default() };
+        let failure = Left { n: 1, e: 1, ..Left::default() };
         (1..=FORESEEN).find(|more| tried.second(limits, self.at + more, &failure).is_some())
     }
 
@@ -119,9 +153,11 @@ impl Verifier {
         let mut tick = Tick { at_second: second, w: 1.0, canary: left.counts(), ..Tick::default() };
         let grant = self.schedule.tick(second);
         let word = self.guard.tick(&grant, &tick, None, self.ln_threshold);
-        let all = Left { n: self.n, e: self.e, latency: Bins::default() };
-        if word.fires && (self.before.n < ENOUGH || all.share() >= WORSE * self.before.share()) {
-            return Some(Harmful { rule: "guard", text: self.guard_text() });
+        let all = Left { n: self.n, e: self.e, ..Left::default() };
+        let clients = left.clients;
+        let proven = word.fires && clients.speak(clients.failing);
+        if proven && (self.before.n < ENOUGH || all.share() >= WORSE * self.before.share()) {
+            return Some(Harmful { rule: "guard", text: self.guard_text() + clients.text() });
         }
         let limits = limits?;
         if self.before.n >= limits.min_requests {
@@ -129,7 +165,12 @@ impl Verifier {
         }
         let look = self.thresholds.tick(limits, &tick);
         let breach = look.breach.filter(|_| look.harmful)?;
-        Some(Harmful { rule: breach.limit, text: breach_text(breach, self.n) })
+        let harmed = match breach.limit {
+            "maxP99" | "maxLatencyRatio" => clients.slow,
+            _ => clients.failing,
+        };
+        let text = || breach_text(breach, self.n) + clients.text();
+        clients.speak(harmed).then(|| Harmful { rule: breach.limit, text: text() })
     }
 
     fn guard_text(&self) -> String {
@@ -177,7 +218,7 @@ mod tests {
     use crate::spec::scalar::{Percent, Span};
 
     fn left(n: u64, e: u64, millis: u64) -> Left {
-        Left { n, e, latency: [(millis * 1_000_000, n)].into_iter().collect() }
+        Left { n, e, latency: [(millis * 1_000_000, n)].into_iter().collect(), ..Left::default() }
     }
 
     fn limits(written: Written) -> Option<Limits> {
@@ -235,6 +276,39 @@ mod tests {
         // One failure among few is no breach, however strict the limit.
         let one = |second: u64| left(2, u64::from(second == 3), 5);
         assert_eq!(judged(errors.as_ref(), fine(), one), None);
+    }
+
+    #[test]
+    fn few_of_many_clients_decide_nothing_and_among_few_each_counts() {
+        let errors = limits(Written {
+            max_error_rate: Some(Spot::unwritten(Percent::whole(1))),
+            ..Written::default()
+        });
+        let slow = limits(Written { max_p99: Some(Spot::unwritten(Span::seconds(1))), ..Written::default() });
+        let fine = || left(1_000, 0, 5);
+        let (bad, late) = (left(100, 20, 5), left(50, 0, 1_200));
+        let many = |failing, slow| Clients { few: false, failing, slow };
+        let rows = [
+            ("guard", None, &bad, many(4, 50), None),
+            ("guard", None, &bad, many(5, 0), Some("guard")),
+            ("errors", errors.as_ref(), &left(100, 4, 5), many(4, 50), None),
+            ("errors", errors.as_ref(), &left(100, 4, 5), many(5, 0), Some("maxErrorRate")),
+            ("slow", slow.as_ref(), &late, many(50, 4), None),
+            ("slow", slow.as_ref(), &late, many(0, 5), Some("maxP99")),
+            ("few", slow.as_ref(), &late, Clients { few: true, failing: 0, slow: 1 }, Some("maxP99")),
+        ];
+        for (name, limits, each, clients, expected) in rows {
+            let found = judged(limits, fine(), |_| Left { clients, ..each.clone() });
+            assert_eq!(found.map(|(_, rule)| rule), expected, "{name} {clients:?}");
+        }
+        let told = |few| {
+            let mut verifier = Verifier::new(fine());
+            let clients = Clients { few, failing: 20, slow: 0 };
+            let mut seconds =
+                (0..9).filter_map(|at| verifier.second(None, at, &Left { clients, ..bad.clone() }));
+            seconds.next().expect("harmful").text
+        };
+        assert!(told(true).contains("few clients") && !told(false).contains("few clients"));
     }
 
     #[test]

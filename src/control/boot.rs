@@ -91,9 +91,7 @@ pub fn boot(
 ) -> Result<Booted, Box<Refused>> {
     let file = read(path, env)?;
     let loaded = earlier::recalled(&state_dir(&file.spec, env, path), path, file, now);
-    let listeners = loaded.spec.files.iter().map(|(_, file)| file.listeners.len()).sum();
-    let written = loaded.spec.files.iter().find_map(|(_, file)| file.workers.as_ref());
-    let book = Arc::new(Book::new(workers(written.map_or(0, |spot| spot.value)), listeners));
+    let book = Arc::new(book(&loaded, workers));
     let state_dir = state_dir(&loaded.spec, env, path);
     let compile_with = |overlay: &Overlay| {
         let (spec, lists, now) = (&loaded.spec, &loaded.lists, now.seconds());
@@ -166,9 +164,7 @@ pub fn rehearse(
     now: UnixMillis,
 ) -> Result<(Plan, usize), Box<Refused>> {
     let loaded = read(path, env)?;
-    let listeners = loaded.spec.files.iter().map(|(_, file)| file.listeners.len()).sum();
-    let written = loaded.spec.files.iter().find_map(|(_, file)| file.workers.as_ref());
-    let book = Arc::new(Book::new(workers(written.map_or(0, |spot| spot.value)), listeners));
+    let book = Arc::new(book(&loaded, workers));
     let (spec, lists, overlay, now) = (&loaded.spec, &loaded.lists, &Overlay::default(), now.seconds());
     let compiled = compile(Inputs { spec, lists, env, overlay, book: &book, previous: None, now });
     let refused = |diagnostics| {
@@ -176,6 +172,13 @@ pub fn rehearse(
         Box::new(Refused { diagnostics, sources })
     };
     compiled.map(|compiled| (compiled.plan, book.workers())).map_err(refused)
+}
+
+/// A book for the workers and listeners of a file, with hashes that no other process has.
+fn book(loaded: &Loaded, workers: impl FnOnce(u16) -> usize) -> Book {
+    let listeners = loaded.spec.files.iter().map(|(_, file)| file.listeners.len()).sum();
+    let written = loaded.spec.files.iter().find_map(|(_, file)| file.workers.as_ref());
+    Book::new(workers(written.map_or(0, |spot| spot.value)), listeners).seeded(fastrand::u64(..))
 }
 
 fn read(path: &Path, env: &Env) -> Result<Box<Loaded>, Box<Refused>> {

@@ -268,6 +268,7 @@ impl Controller {
         }
         self.flips_second(now).await;
         self.drains_second();
+        self.put_back_second();
         self.tell();
     }
 

@@ -3,6 +3,7 @@
 //! A configuration that does not compile leaves the plan in force, and verbs go on working on the
 //! last good one. It must never hold up the data plane, and never publish half a change.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,6 +87,8 @@ pub(super) struct Controller {
     pub(super) rollouts: Rollouts,
     /// Slots.
     pub(super) flips: Flips,
+    /// Routes and the arms that rollouts put back, and since when, in Unix milliseconds.
+    pub(super) reverted: BTreeMap<(String, String), u64>,
     /// How they are, for whoever shows it.
     pub(super) conducted: Arc<ArcSwap<Conducted>>,
     /// What was decided, as it shall be told.
@@ -169,6 +172,7 @@ impl Controller {
             started_with,
             rollouts,
             flips,
+            reverted: BTreeMap::new(),
             bad_written: 0,
             outbox,
             answers: Some(answers),

@@ -12,9 +12,9 @@ use super::controller::Controller;
 use super::flips;
 use super::refusal::{Refusal, RefusalKind, find, whole_split};
 use crate::ledger::Book;
-use crate::plan::Route;
-use crate::rollout::Record;
+use crate::plan::{Arm, Route};
 use crate::rollout::moves::{Actor, Level, Notice};
+use crate::rollout::{Phase, Record, Rollout};
 
 impl Controller {
     /// Takes an arm's weight; the answer goes when it is done.
@@ -60,6 +60,30 @@ impl Controller {
             }
         }
         self.submit(Vec::new(), parcels, Vec::new());
+    }
+
+    /// A second passed: tunnels of what a rollout put back stay as long as those of a drained arm. One
+    /// that a person gave weight again, or drains, is theirs.
+    pub(super) fn put_back_second(&mut self) {
+        let (plan, now) = (self.publisher.current(), self.clock.now().0);
+        let put_back =
+            |rollout: &Rollout| matches!(rollout.phase, Phase::Reverting | Phase::Reverted | Phase::Aborted);
+        let mut known = std::mem::take(&mut self.reverted);
+        for (name, live) in self.rollouts.iter().filter(|(_, live)| put_back(&live.rollout)) {
+            let arm = live.rollout.void_arm();
+            let Some((route, arm)) = plan.route_named(name).zip(arm) else { continue };
+            let idle = |one: &Arm| *one.name == *arm && one.weight == 0 && one.draining.is_none();
+            if !route.arms.iter().any(idle) {
+                continue;
+            }
+            let key = (name.to_owned(), arm.to_owned());
+            let since = known.remove(&key).unwrap_or(now);
+            let until = since.saturating_add(route.tunnels_stay());
+            if now >= until {
+                end_tunnels(&self.book, name, arm, until);
+            }
+            self.reverted.insert(key, since);
+        }
     }
 
     /// Nothing is left of a drained arm: the log, the history and every receiver hear of it.

@@ -23,6 +23,7 @@ use super::process::ProcessCells;
 use super::recent::SAMPLES;
 use super::shadow::{MirrorBytes, ShadowCell};
 use super::trial::Trial;
+use super::watch::Watch;
 use crate::model::time::{TICK_MILLIS, Tick};
 use crate::model::{EndpointId, WorkerId};
 
@@ -247,6 +248,7 @@ pub(super) struct RouteBook {
     trials: Vec<Arc<Trial>>,
     pub(super) shadows: Vec<Arc<ShadowCell>>,
     pub(super) limiter: Option<Arc<Limiter>>,
+    pub(super) watch: Option<Arc<Watch>>,
 }
 
 #[derive(Debug, Default)]
@@ -265,6 +267,7 @@ pub(super) struct Inner {
 #[derive(Debug)]
 pub struct Book {
     workers: usize,
+    seed: u64,
     inner: Mutex<Inner>,
     /// Process-wide counts.
     pub process: ProcessCells,
@@ -281,11 +284,22 @@ impl Book {
         let process = ProcessCells::new(workers, listeners);
         Self {
             workers,
+            seed: 0,
             inner: Mutex::default(),
             process,
             mirror_bytes: Arc::default(),
             replay_bytes: Arc::default(),
         }
+    }
+
+    /// The same with hashes of its own: from outside nobody can tell which clients share a place.
+    #[must_use]
+    pub fn seeded(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// How many workers it has shards for.
@@ -468,11 +482,13 @@ impl Book {
             book.rules.retain(|cell| Arc::strong_count(cell) > 1);
             book.shadows.retain(|cell| Arc::strong_count(cell) > 1);
             book.limiter.take_if(|limiter| Arc::strong_count(limiter) == 1);
+            book.watch.take_if(|watch| Arc::strong_count(watch) == 1);
             !book.cells.is_empty()
                 || !book.rules.is_empty()
                 || !book.trials.is_empty()
                 || !book.shadows.is_empty()
                 || book.limiter.is_some()
+                || book.watch.is_some()
         });
         inner.upstreams.retain(|_, cell| Arc::strong_count(cell) > 1);
         inner.endpoints.retain(|_, cell| Arc::strong_count(cell) > 1);

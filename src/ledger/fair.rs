@@ -55,6 +55,8 @@ pub struct Added {
     pub active: u32,
     /// Bad outcomes that counted.
     pub bad: u64,
+    /// Slow outcomes that counted.
+    pub slow: u64,
     /// Slots seen.
     pub slots: u64,
     /// Slots that became bad.
@@ -79,6 +81,13 @@ impl Caps {
     pub fn bad(&self, hash: u64, added: impl FnOnce() -> Added) -> May {
         let bound = |added: &Added| (MOST_PER_ADDRESS, added.bad);
         self.take(hash, 0, added, bound)
+    }
+
+    /// Whether an address may add another slow outcome, where slots of users are not counted; takes note
+    /// when it does.
+    pub fn slow(&self, hash: u64, added: impl FnOnce() -> Added) -> May {
+        let bound = |added: &Added| (MOST_PER_ADDRESS, added.slow);
+        self.take(hash, 16, added, bound)
     }
 
     /// Whether an address may add another bad slot; takes note when it does.
@@ -207,13 +216,13 @@ mod tests {
             ("alone", Added { active: 19, ..Added::default() }, 60, 60),
             (
                 "beside healthy ones",
-                Added { active: 200, bad: 30, slots: 20, bad_slots: 20, refused_slots: 20 },
+                Added { active: 200, bad: 30, slow: 30, slots: 20, bad_slots: 20, refused_slots: 20 },
                 5,
                 1,
             ),
             (
                 "where all fail",
-                Added { active: 25, bad: 500, slots: 250, bad_slots: 250, refused_slots: 250 },
+                Added { active: 25, bad: 500, slow: 500, slots: 250, bad_slots: 250, refused_slots: 250 },
                 40,
                 20,
             ),

@@ -3,9 +3,11 @@
 //! One table per route, shared by all workers, for a limit is of the process. A route without a limit
 //! has none. The keys of a table are spread over shards, each locked for one look-up; a lock is shared
 //! only by workers that serve keys of the same shard in the same instant. A limit without keys is one
-//! atomic. It must never hold more than [`MAX_KEYS`], nor refuse anybody because it is full.
+//! atomic. Invented keys push out one another before a key that is asked for again. It must never hold
+//! more than [`MAX_KEYS`], nor refuse anybody because it is full.
 
-use std::hash::BuildHasher;
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -17,7 +19,7 @@ use hashbrown::HashMap;
 
 use super::Book;
 
-/// Most keys that one route remembers: 2 MiB. One whose time has come is forgotten for another.
+/// Most keys that one route remembers: 4 MiB. One whose time has come is forgotten for another.
 pub const MAX_KEYS: usize = SHARDS * SHARD_KEYS;
 const SHARDS: usize = 64;
 const SHARD_KEYS: usize = 1024;
@@ -38,7 +40,7 @@ pub enum Admission {
     Within,
     /// It is over it; the next one is within after this long.
     Over(Duration),
-    /// Nothing is known of its key, and there is no room to begin: it is let through.
+    /// Nothing was known of its key, and another's was forgotten for it: it is let through.
     Unknown,
 }
 
@@ -47,6 +49,7 @@ pub enum Admission {
 pub struct Limiter {
     /// What times are counted from.
     origin: OnceLock<Instant>,
+    hasher: FixedState,
     whole: CachePadded<AtomicU64>,
     /// Requests that were over it; written by refusals alone.
     over: CachePadded<AtomicU64>,
@@ -55,20 +58,42 @@ pub struct Limiter {
 
 #[derive(Debug, Default)]
 struct Shard {
-    used_up: HashMap<u64, u64, FixedState>,
-    /// Before this nothing in it can be forgotten.
+    keys: HashMap<u64, Used, FixedState>,
+    /// Of these those that came and were not passed over since, the oldest first.
+    queue: VecDeque<u64>,
+    /// Before this nothing in it is idle.
     full_until: u64,
 }
 
-impl Default for Limiter {
-    fn default() -> Self {
-        let shards = (0..SHARDS).map(|_| CachePadded::default()).collect();
-        let (whole, over) = (CachePadded::default(), CachePadded::default());
-        Self { origin: OnceLock::new(), whole, over, shards }
-    }
+/// What is known of one key.
+#[derive(Clone, Copy, Debug)]
+struct Used {
+    /// The moment up to which its requests are used up.
+    up_to: u64,
+    /// It was asked for again: an invented key is not, as a rule.
+    again: bool,
 }
 
 impl Limiter {
+    /// Nothing is known. `seed` keeps clients from choosing whose place or key they share.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let shard = |_| {
+            let keys = HashMap::with_hasher(FixedState::with_seed(!seed));
+            CachePadded::new(Mutex::new(Shard { keys, queue: VecDeque::new(), full_until: 0 }))
+        };
+        let hasher = FixedState::with_seed(seed);
+        let shards = (0..SHARDS).map(shard).collect();
+        let (whole, over) = (CachePadded::default(), CachePadded::default());
+        Self { origin: OnceLock::new(), hasher, whole, over, shards }
+    }
+
+    /// A hash of whose a request is.
+    #[must_use]
+    pub fn key(&self, whose: impl Hash) -> u64 {
+        self.hasher.hash_one(whose)
+    }
+
     /// Counts one request at `now`; `key` is a hash of whose it is, `None` of the route as a whole.
     #[must_use]
     pub fn admit(&self, rate: Rate, key: Option<u64>, now: Instant) -> Admission {
@@ -87,7 +112,7 @@ impl Limiter {
             return taken.map_or_else(|used_up| rate.over(used_up, now), |_| Admission::Within);
         };
         // The map takes other bits of the key than the choice of a shard does.
-        let hash = FixedState::with_seed(1).hash_one(key) % SHARDS as u64;
+        let hash = self.hasher.hash_one(key) % SHARDS as u64;
         let shard = usize::try_from(hash).ok().and_then(|at| self.shards.get(at));
         let Some(shard) = shard else { return Admission::Unknown };
         shard.lock().unwrap_or_else(PoisonError::into_inner).admit(rate, key, now)
@@ -96,20 +121,23 @@ impl Limiter {
 
 impl Shard {
     fn admit(&mut self, rate: Rate, key: u64, now: u64) -> Admission {
-        if let Some(used_up) = self.used_up.get_mut(&key) {
-            return match rate.take(*used_up, now) {
+        if let Some(used) = self.keys.get_mut(&key) {
+            used.again = true;
+            return match rate.take(used.up_to, now) {
                 Ok(next) => {
-                    *used_up = next;
+                    used.up_to = next;
                     Admission::Within
                 }
-                Err(used_up) => rate.over(used_up, now),
+                Err(up_to) => rate.over(up_to, now),
             };
         }
-        if self.used_up.len() >= SHARD_KEYS && !self.forget(now) {
-            return Admission::Unknown;
+        let full = self.keys.len() >= SHARD_KEYS && !self.forget(now);
+        if full {
+            self.push_out();
         }
-        self.used_up.insert(key, now.saturating_add(rate.interval));
-        Admission::Within
+        self.keys.insert(key, Used { up_to: now.saturating_add(rate.interval), again: false });
+        self.queue.push_back(key);
+        if full { Admission::Unknown } else { Admission::Within }
     }
 
     /// Forgets the keys that are where a new one begins; false when there is none.
@@ -117,9 +145,25 @@ impl Shard {
         if now < self.full_until {
             return false;
         }
-        self.used_up.retain(|_, used_up| *used_up > now);
-        self.full_until = self.used_up.values().copied().min().unwrap_or(0);
-        self.used_up.len() < SHARD_KEYS
+        self.keys.retain(|_, used| used.up_to > now);
+        self.queue.retain(|key| self.keys.contains_key(key));
+        self.full_until = self.keys.values().map(|used| used.up_to).min().unwrap_or(0);
+        self.keys.len() < SHARD_KEYS
+    }
+
+    /// Forgets the key that loses least: one that was asked for once, and is idle soonest. Where there is
+    /// none, every key was asked for again, and the one goes that is idle soonest.
+    fn push_out(&mut self) {
+        while let Some(key) = self.queue.pop_front() {
+            if self.keys.get(&key).is_some_and(|used| !used.again) {
+                self.keys.remove(&key);
+                return;
+            }
+        }
+        let least = self.keys.iter().min_by_key(|(_, used)| used.up_to);
+        if let Some(key) = least.map(|(key, _)| *key) {
+            self.keys.remove(&key);
+        }
     }
 }
 
@@ -139,9 +183,10 @@ impl Book {
     /// What a route's limit remembers, over reloads.
     #[must_use]
     pub fn limiter(&self, route: &Arc<str>) -> Arc<Limiter> {
+        let seed = self.seed();
         let mut inner = self.inner();
         let book = inner.routes.entry_ref(&**route).or_default();
-        Arc::clone(book.limiter.get_or_insert_with(Arc::default))
+        Arc::clone(book.limiter.get_or_insert_with(|| Arc::new(Limiter::new(seed))))
     }
 
     /// Requests over the limit of every route that has one, sorted by route.
@@ -166,7 +211,7 @@ mod tests {
     #[test]
     fn a_key_gets_its_burst_and_then_its_rate() {
         for key in [None, Some(7)] {
-            let (limiter, start) = (Limiter::default(), Instant::now());
+            let (limiter, start) = (Limiter::new(9), Instant::now());
             let at = |millis| limiter.admit(RATE, key, start + Duration::from_millis(millis));
             for _ in 0..5 {
                 assert_eq!(at(0), Admission::Within);
@@ -183,21 +228,67 @@ mod tests {
 
     #[test]
     fn a_full_table_lets_through_and_forgets_what_is_idle() {
-        let (limiter, start) = (Limiter::default(), Instant::now());
+        let (limiter, start) = (Limiter::new(9), Instant::now());
         let admit = |key, millis| limiter.admit(RATE, Some(key), start + Duration::from_millis(millis));
         let keys = MAX_KEYS as u64 * 2;
         let unknown = (0..keys).filter(|key| admit(*key, 0) == Admission::Unknown).count();
-        assert_eq!(unknown, MAX_KEYS, "half of them find no room");
-        let held: usize = limiter.shards.iter().map(|shard| shard.lock().unwrap().used_up.len()).sum();
+        assert_eq!(unknown, MAX_KEYS, "half of them push out others");
+        let held: usize = limiter.shards.iter().map(|shard| shard.lock().unwrap().keys.len()).sum();
         assert_eq!(held, MAX_KEYS);
         assert_eq!(admit(keys, 99), Admission::Unknown);
-        assert_eq!(admit(keys, 101), Admission::Within, "the others are idle by now");
+        assert_eq!(admit(keys + 1, 101), Admission::Within, "the others are idle by now");
+        // All that are there were asked for again: even then somebody goes, and the bound holds.
+        let limiter = Limiter::new(9);
+        let admit = |key| limiter.admit(RATE, Some(key), start);
+        (0..MAX_KEYS as u64 / 2)
+            .for_each(|key| assert_eq!((admit(key), admit(key)), (Admission::Within, Admission::Within)));
+        (0..10_000).for_each(|key| _ = (admit(keys + key), admit(keys + key)));
+        let held = limiter.shards.iter().map(|shard| {
+            let shard = shard.lock().unwrap();
+            assert!(shard.queue.len() <= shard.keys.len());
+            shard.keys.len()
+        });
+        assert!(held.sum::<usize>() <= MAX_KEYS);
+    }
+
+    #[test]
+    fn a_million_invented_keys_free_nobody_and_block_nobody() {
+        let minute = 60_000_000_000;
+        // How many requests a key has at once, and how many were invented before it came.
+        for (burst, before) in [(1, 0), (5, 200_000)] {
+            let rate = Rate { interval: minute, tolerance: minute * (burst - 1) };
+            let (limiter, start) = (Limiter::new(9), Instant::now());
+            let known = limiter.key("known");
+            let mut invented = (0_u64..).map(|number| limiter.key((number, "invented")));
+            let mut flood = |count: u64, at| {
+                let admitted = |key| limiter.admit(rate, Some(key), at);
+                let over = |key: &u64| matches!(admitted(*key), Admission::Over(_));
+                let refused = invented.by_ref().take(usize::try_from(count).unwrap()).filter(over);
+                assert_eq!(refused.count(), 0, "an unknown key is over no limit");
+            };
+            flood(before, start);
+            let ask = |at| limiter.admit(rate, Some(known), at);
+            let passed = (0..10).filter(|_| !matches!(ask(start), Admission::Over(_))).count();
+            assert_eq!(passed as u64, burst, "after {before}");
+            for second in 0..10 {
+                let at = start + Duration::from_secs(second);
+                flood(100_000, at);
+                assert!(matches!(ask(at), Admission::Over(_)), "burst {burst}, {before} before, at {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn places_are_another_processs_own() {
+        let keys = |seed| (0..100).map(|key: u64| Limiter::new(seed).key(key)).collect::<Vec<_>>();
+        assert_eq!(keys(1), keys(1));
+        assert!(keys(1).iter().zip(keys(2)).all(|(one, other)| *one != other));
     }
 
     #[test]
     fn many_threads_together_get_one_rate() {
         for key in [None, Some(7)] {
-            let (limiter, now) = (Limiter::default(), Instant::now());
+            let (limiter, now) = (Limiter::new(9), Instant::now());
             let rate = Rate { interval: 1_000_000_000, tolerance: 99_000_000_000 };
             let count = || (0..1_000).filter(|_| limiter.admit(rate, key, now) == Admission::Within).count();
             let passed: usize = std::thread::scope(|scope| {

@@ -21,6 +21,7 @@ pub mod samples;
 pub mod shadow;
 mod slots;
 pub mod trial;
+pub mod watch;
 
 pub use addresses::Addresses;
 pub use bins::{BinCounts, Bins};
@@ -33,3 +34,4 @@ pub use process::ProcessCells;
 pub use recent::{Recent, Seen};
 pub use shadow::{MirrorBytes, ShadowCell};
 pub use trial::Trial;
+pub use watch::Watch;

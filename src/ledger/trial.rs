@@ -30,7 +30,7 @@ use crate::model::WorkerId;
 pub use super::slots::SLOTS;
 
 /// Bits in which active addresses are told apart.
-const ACTIVE_BITS: usize = 1 << 10;
+pub(super) const ACTIVE_BITS: usize = 1 << 10;
 
 /// Which of the two arms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,6 +274,7 @@ impl Trial {
         Added {
             active: self.active(),
             bad: 0,
+            slow: 0,
             slots: sum(|slots| slots.seen.count()),
             bad_slots: sum(|slots| slots.failed(true).0),
             refused_slots: sum(|slots| slots.client_error.count()),
@@ -480,7 +481,7 @@ impl Arm {
 
 /// What is one client: an IPv4 address, or the network a site is usually given in IPv6, a /56; who
 /// has one has 256 networks of 64 bits.
-fn network(address: IpAddr) -> u64 {
+pub(super) fn network(address: IpAddr) -> u64 {
     match address.to_canonical() {
         IpAddr::V4(address) => u64::from(u32::from(address)),
         IpAddr::V6(address) => (u128::from(address) >> 72) as u64,

@@ -28,15 +28,21 @@ impl Drain {
 }
 
 impl Route {
+    /// How long tunnels of an arm that is put back or drained stay, in milliseconds.
+    #[must_use]
+    pub fn tunnels_stay(&self) -> u64 {
+        let written =
+            self.flip.as_ref().map(|rules| u64::try_from(rules.drain.as_millis()).unwrap_or(u64::MAX));
+        written.unwrap_or(TUNNELS_MILLIS)
+    }
+
     /// The drain of one of its arms, if it is drained. Who is pinned keeps a tunnel as long as the pin.
     #[must_use]
     pub fn drain(&self, arm: &Arm) -> Option<Drain> {
         let since = arm.draining?;
         let pins_until =
             self.split.pin.as_ref().map(|pin| since.saturating_add(pin.max_age_secs().saturating_mul(1_000)));
-        let written =
-            self.flip.as_ref().map(|rules| u64::try_from(rules.drain.as_millis()).unwrap_or(u64::MAX));
-        let least = since.saturating_add(written.unwrap_or(TUNNELS_MILLIS));
+        let least = since.saturating_add(self.tunnels_stay());
         Some(Drain { since, pins_until, tunnels_until: pins_until.map_or(least, |until| until.max(least)) })
     }
 }

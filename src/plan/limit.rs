@@ -3,12 +3,9 @@
 //! Asked once per request of a route that has one. It must never allocate for a key, nor depend on
 //! which worker asks.
 
-use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
-
-use foldhash::fast::FixedState;
 
 use crate::ledger::limiter::{Admission, Limiter, Rate};
 use crate::model::RequestHead;
@@ -29,19 +26,18 @@ impl RateLimit {
     /// Counts a request that came at `now`.
     #[must_use]
     pub fn admit(&self, head: &RequestHead<'_>, now: Instant) -> Admission {
-        self.limiter.admit(self.rate, self.by.as_ref().map(|by| key(by, head)), now)
+        self.limiter.admit(self.rate, self.by.as_ref().map(|by| key(&self.limiter, by, head)), now)
     }
 }
 
 /// A hash of whose request it is. Who leaves the key out is counted by address, or nobody would send
 /// it. Nobody gains by a collision: it is with somebody whose key they could have sent.
-fn key(by: &KeySource, head: &RequestHead<'_>) -> u64 {
-    let hash = FixedState::default();
+fn key(limiter: &Limiter, by: &KeySource, head: &RequestHead<'_>) -> u64 {
     match by {
         KeySource::ClientIp => None,
-        _ => by.read(head).map(|key| hash.hash_one((0, key))),
+        _ => by.read(head).map(|key| limiter.key((0, key))),
     }
-    .unwrap_or_else(|| hash.hash_one((1, network(head.client_ip))))
+    .unwrap_or_else(|| limiter.key((1, network(head.client_ip))))
 }
 
 /// The address, or the network of it that one IPv6 client has to itself (RFC 6177).
@@ -60,6 +56,7 @@ mod tests {
 
     #[test]
     fn keys_are_whose_requests_they_are() {
+        let limiter = Limiter::new(3);
         let of = |by: &KeySource, address: &str, user: &str| {
             let mut headers = HeaderMap::new();
             if !user.is_empty() {
@@ -74,7 +71,7 @@ mod tests {
                 headers: &headers,
                 client_ip: address.parse().unwrap(),
             };
-            key(by, &head)
+            key(&limiter, by, &head)
         };
         let user = KeySource::Header(HeaderName::from_static("x-user"));
         // By what, one request, another, whether they are counted together.

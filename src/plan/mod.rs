@@ -34,7 +34,7 @@ use ipnet::IpNet;
 use crate::analysis::Policy as RolloutPolicy;
 use crate::analysis::slo::Objective;
 use crate::ledger::trial::Side;
-use crate::ledger::{Cell, EndpointCell, EndpointGuard, RuleCell, Trial, UpstreamCell};
+use crate::ledger::{Cell, EndpointCell, EndpointGuard, RuleCell, Trial, UpstreamCell, Watch};
 use crate::model::{ArmIx, Generation, Provenance};
 use crate::spec;
 use crate::split::Split;
@@ -211,6 +211,8 @@ pub struct Route {
     pub slots: Option<(ArmIx, ArmIx)>,
     /// How its slots are exchanged; none without slots.
     pub flip: Option<Arc<FlipRules>>,
+    /// What its slots leave; none when no flip is verified.
+    pub watch: Option<Arc<Watch>>,
 }
 
 impl Route {

@@ -4,6 +4,7 @@
 //! A request to an upstream that watches nothing pays two looks at an empty option. The arm that was
 //! chosen is charged, whoever answers. It must never count against an upstream what a client did.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -15,7 +16,7 @@ use super::exchange::Exchange;
 use super::forward::{Outgoing, Tries, choose_endpoint, fail, on_endpoint};
 use super::identity::X_REQUEST_ID;
 use super::worker::Worker;
-use crate::ledger::guard::FULL;
+use crate::ledger::guard::{FULL, Went};
 use crate::model::{ArmIx, FailureReason, WorkerId};
 use crate::plan::filter::Respond;
 use crate::plan::guard::{Fallback, takes_part};
@@ -71,26 +72,32 @@ pub fn chose(worker: &Worker, upstream: &Upstream, at: usize) {
 }
 
 /// An attempt on an endpoint ended: by its fault, well, or neither.
-pub fn settle(upstream: &Upstream, worker: WorkerId, at: usize, blame: Option<FailureReason>, well: bool) {
+pub fn settle(
+    upstream: &Upstream,
+    (worker, client): (WorkerId, IpAddr),
+    at: usize,
+    blame: Option<FailureReason>,
+    well: bool,
+) {
     let outlier = upstream.watch.as_ref().and_then(|watch| watch.outlier.as_ref());
     if outlier.is_none() && upstream.breaker.is_none() {
         return;
     }
-    let failed = match blame {
+    let went = match blame {
         // It was never asked.
         Some(FailureReason::Overflow | FailureReason::NoEndpoint | FailureReason::Breaker) => return,
-        Some(_) => true,
-        None if well => false,
+        Some(reason) => Went::of(reason),
+        None if well => Went::Well,
         None => return,
     };
     if let Some(breaker) = &upstream.breaker {
-        breaker.cell.count(worker, failed);
+        breaker.cell.count(worker, client, went);
     }
     let guard = upstream.endpoints.get(at).and_then(|endpoint| endpoint.guard.as_ref());
     if let (Some(rules), Some(guard)) = (outlier, guard) {
         match blame {
-            Some(reason) => guard.failed(reason, rules.errors),
-            None => guard.succeeded(),
+            Some(reason) => guard.failed(reason, rules.errors, client),
+            None => guard.succeeded(client),
         }
     }
 }

@@ -43,7 +43,7 @@ pub struct Scan {
     pub underscore: bool,
     bytes: usize,
     fields: usize,
-    /// Forwarded, X-Forwarded-* or X-Real-IP is there.
+    /// Forwarded, X-Forwarded-*, X-Real-IP or X-Switchback-Shadow is there: what trusted proxies alone say.
     pub forwarded: bool,
     /// X-Request-Id is there.
     pub request_id: bool,
@@ -83,8 +83,13 @@ pub fn scan(headers: &HeaderMap) -> Scan {
             "x-request-id" => found.request_id = true,
             "traceparent" | "tracestate" => found.trace = true,
             "cookie" => found.cookies += 1,
-            "forwarded" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host"
-            | "x-forwarded-port" | "x-real-ip" => found.forwarded = true,
+            "forwarded"
+            | "x-forwarded-for"
+            | "x-forwarded-proto"
+            | "x-forwarded-host"
+            | "x-forwarded-port"
+            | "x-real-ip"
+            | "x-switchback-shadow" => found.forwarded = true,
             _ if text.starts_with("x-forwarded-") => found.forwarded = true,
             _ => found.underscore |= text.contains('_'),
         }

@@ -22,6 +22,8 @@ pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-ho
 const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 /// `x-real-ip`.
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+/// Marks a copy. A request that has it is never copied again, so that copies cannot go in circles.
+pub const X_SHADOW: HeaderName = HeaderName::from_static("x-switchback-shadow");
 /// `x-request-id`.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -109,7 +111,7 @@ pub fn forward(
         // Frameworks believe more of the family than we author: `-prefix`, `-ssl`, `-scheme`.
         let claimed = |name: &&HeaderName| name.as_str().starts_with("x-forwarded-");
         let claimed: Vec<HeaderName> = headers.keys().filter(claimed).cloned().collect();
-        claimed.iter().chain([&FORWARDED, &X_REAL_IP]).for_each(|name| {
+        claimed.iter().chain([&FORWARDED, &X_REAL_IP, &X_SHADOW]).for_each(|name| {
             headers.remove(name);
         });
     }
@@ -120,11 +122,14 @@ pub fn forward(
 }
 
 /// Removes what a client says of its own certificate, in the spellings that CGI cannot tell apart.
-/// Nobody but us says whose was shown, not even a trusted proxy.
+/// Nobody but us says whose was shown, not even a trusted proxy; nor does anybody say in another
+/// spelling than ours that a request is a copy.
 pub fn strip_identity(headers: &mut HeaderMap) {
-    let ours = X_FORWARDED_CLIENT_CERT;
     let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
-    let same = |name: &&HeaderName| name.as_str().bytes().map(dashed).eq(ours.as_str().bytes());
+    let is =
+        |name: &HeaderName, ours: &HeaderName| name.as_str().bytes().map(dashed).eq(ours.as_str().bytes());
+    let same =
+        |name: &&HeaderName| is(name, &X_FORWARDED_CLIENT_CERT) || **name != X_SHADOW && is(name, &X_SHADOW);
     let claimed: Vec<HeaderName> = headers.keys().filter(same).cloned().collect();
     for name in claimed {
         headers.remove(name);

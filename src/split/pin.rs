@@ -172,11 +172,12 @@ impl Pin {
         HeaderValue::try_from(text).ok()
     }
 
-    /// Takes the cookie off a request: it is between the client and us.
+    /// Takes the cookie off a request: it is between the client and us. Spellings that we do not read
+    /// some frameworks do.
     pub fn strip(&self, headers: &mut HeaderMap) {
         let own = |pair: &[u8]| {
-            let rest = pair.trim_ascii_start().strip_prefix(self.name.as_bytes());
-            rest.is_some_and(|rest| rest.starts_with(b"="))
+            let name = pair.iter().position(|byte| *byte == b'=').and_then(|end| pair.get(..end));
+            name.is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(self.name.as_bytes()))
         };
         let carries = |line: &HeaderValue| line.as_bytes().split(|byte| *byte == b';').any(own);
         if !headers.get_all(COOKIE).iter().any(carries) {

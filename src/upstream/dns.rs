@@ -200,8 +200,13 @@ mod tests {
             ("[fd00:ec2::254]:80", false),
             ("100.100.100.200:80", false),
         ];
-        for (address, allowed) in rows {
-            assert_eq!(is_allowed(address.parse().unwrap(), &process), allowed, "{address}");
+        // A name of the machine is the address that it has.
+        for admin_address in ["127.0.0.1:9901", "localhost:9901"] {
+            let process = Process { admin_address: admin_address.to_owned(), ..process.clone() };
+            for (address, allowed) in rows {
+                let found = is_allowed(address.parse().unwrap(), &process);
+                assert_eq!(found, allowed, "{address} beside {admin_address}");
+            }
         }
     }
 }

@@ -330,3 +330,21 @@ fn a_viewer_token_reads_and_cannot_act() {
     assert!([401, 403].contains(&proxy.admin(&with(&verb, "authorization", &bearer)).status));
     assert_eq!(proxy.admin(&verb).status, 200, "the operator acts");
 }
+
+#[test]
+fn a_thousand_connections_that_say_nothing_lock_no_operator_out() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("more files");
+    let origins = pair();
+    let proxy = Proxy::start(&text(&origins.each_ref()));
+    let address = proxy.site.admin();
+    let held: Vec<Conn> = (0..1_100).map(|_| Conn::open(address)).collect();
+    let began = std::time::Instant::now();
+    let status = Conn::open(address).ask(&proxy.admin_request("GET", "/api/v1/status"));
+    let took = began.elapsed();
+    assert_eq!(status.status, 200);
+    // Silent ones are closed after five seconds in any case.
+    assert!(took < std::time::Duration::from_secs(4), "{took:?}");
+    drop(held);
+}

@@ -187,6 +187,30 @@ fn a_slot_that_fails_its_smoke_test_never_serves() {
     serves(&proxy, "green");
 }
 
+#[test]
+fn a_slot_that_is_edited_while_it_is_tried_does_not_serve() {
+    let (origins, gate) = (pair(), Gate::closed());
+    let other = Origin::start("other");
+    origins[1].on("/healthz", Behaviour::Gated(gate.clone()));
+    let smoke = ", smoke: [{ path: /healthz }], verify: { for: 0 }";
+    let proxy = start(&origins, smoke);
+    let asked = proxy.verb("/api/v1/routes/web/flip", &json!({}));
+    let admin = proxy.site.admin();
+    let asking = std::thread::spawn(move || crate::support::Conn::open(admin).ask(&asked));
+    eventually("it is tried", || origins[1].requests() == 1);
+    // What was tried is not what would serve.
+    let edited = text(&origins, smoke, "").replace(&origins[1].url(), &other.url());
+    proxy.reload(&edited);
+    gate.open();
+    let answer = asking.join().expect("an answer");
+    assert_eq!((answer.status, &answer.json()["code"]), (409, &json!("slot-edited")), "{}", answer.text());
+    assert_eq!(slots(&proxy)["active"], "blue");
+    serves(&proxy, "blue");
+    // Tried again it is the one that was edited.
+    flipped(&proxy, &json!({}), "green");
+    serves(&proxy, "other");
+}
+
 // --- by itself ---
 
 /// Flips to a slot that is harmful, and waits until it is flipped back; the record of that.

@@ -120,3 +120,36 @@ fn tunnels_of_an_arm_drained_by_hand_stay_until_its_time_is_over() {
     eventually("it is told", || told(&proxy, "drained").len() == 1);
     assert_eq!(logged(&proxy, "tunnels are closed"), 1);
 }
+
+#[test]
+fn tunnels_of_what_a_rollout_puts_back_stay_until_its_time_is_over() {
+    let origins = [echoing(), echoing()];
+    let rollout = "rollout: { version: v1, steps: [{ weight: 50, dwell: 1h }, 100], deadline: { step: 2h } }";
+    let slots = format!(
+        "blueGreen: {{ slots: [blue, green], active: blue, verify: {{ for: 0 }}, drain: 3s }}, {rollout}"
+    );
+    let proxy = start(&origins, ["blue", "green"], &slots);
+    let weight = || proxy.read("/api/v1/routes/web")["arms"][1]["weight"].clone();
+    eventually("half of the clients", || weight() == 50);
+    let mut tunnels: Vec<Conn> = Vec::new();
+    eventually("both have tunnels", || {
+        tunnels.push(tunnel(&proxy));
+        origins.iter().all(|origin| origin.open() > 0)
+    });
+    let all = tunnels.len();
+    let put_back = origins[1].open();
+    let abort = proxy.verb("/api/v1/routes/web/rollout/abort", &json!({ "reason": "test" }));
+    assert_eq!(proxy.admin(&abort).status, 200);
+    assert_eq!(tunnels.iter_mut().filter_map(|one| passes(one).then_some(())).count(), all, "not at once");
+    eventually("those of the arm that was put back are closed", || origins[1].open() == 0);
+    let left = tunnels.iter_mut().filter_map(|one| passes(one).then_some(())).count();
+    assert_eq!(left, all - put_back, "nobody else's are");
+    // Whoever gives the arm weight again keeps what is opened from then on.
+    proxy.weights("web", &[("blue", 0), ("green", 100)]);
+    let mut new = tunnel(&proxy);
+    let seconds = proxy.read("/api/v1/status")["uptimeSeconds"].as_u64().expect("seconds") + 5;
+    eventually("its time would be over", || {
+        assert!(passes(&mut new));
+        proxy.read("/api/v1/status")["uptimeSeconds"].as_u64() >= Some(seconds)
+    });
+}

@@ -218,3 +218,20 @@ fn endpoints_get_requests_by_their_weight() {
         assert!((130..=270).contains(&light), "{balance}: {light} and {heavy}");
     }
 }
+
+#[test]
+fn a_name_server_that_keeps_silent_holds_nobody_else_up_at_the_start() {
+    // It takes questions and never answers.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a loopback port");
+    let server = silent.local_addr().expect("a bound address").to_string();
+    let origin = Origin::start("known");
+    let names: String = (0..5).map(|at| format!("n{at}: \"http://n{at}.test:80\", ")).collect();
+    let text = format!(
+        "upstreams: {{ {names}known: \"{}\" }}\nroutes: [{{ name: all, split: {{ known: 1 }} }}]\n",
+        origin.url()
+    );
+    let proxy = Proxy::start_with(Site::new(&text), "SWITCHBACK_NAMESERVER", server.as_ref());
+    assert_eq!(proxy.ask(&get("/")).expect_status(200).origin(), "known");
+    let said = proxy.err().iter().any(|line| line.contains("some names are still being looked up"));
+    assert!(said, "{:#?}", proxy.err());
+}

@@ -49,6 +49,7 @@ mod mirror;
 mod mirrored;
 mod mutations;
 mod objectives;
+mod one_client;
 mod openapi;
 mod origins;
 mod origins_tls;

@@ -197,7 +197,8 @@ fn a_copy_says_what_it_is_and_keeps_to_itself_what_the_original_does() {
                  filters: [{ requestHeaders: { set: { x-edit: \"1\" } } }]";
     let mirror = "percent: 100%, headers: { set: { x-copy: \"1\" }, remove: [cookie] }";
     let text = text(&stable.url(), &shadow.url(), route, mirror).replacen("split: { stable: 1 }, ", "", 1);
-    let proxy = Proxy::start(&format!("accessLog: {{ path: stdout }}\n{text}"));
+    let proxy =
+        Proxy::start(&format!("trustedProxies: [127.0.0.1/32]\naccessLog: {{ path: stdout }}\n{text}"));
     let request = get("/a?b=c").host("shop.example").header("x-qa", "1").header("cookie", "secret=1");
     proxy.ask(&request).expect_status(200);
     shadow.await_requests(1);
@@ -229,8 +230,14 @@ fn a_copy_says_what_it_is_and_keeps_to_itself_what_the_original_does() {
 
     // What is a copy already is not copied again.
     proxy.ask(&request.header("x-switchback-shadow", "1")).expect_status(200);
-    proxy.ask(&get("/")).expect_status(200);
+    assert_eq!(stable.last().header("x-switchback-shadow"), Some("1"));
+    // It is for proxies to say so, not for clients.
+    let claims = get("/").header("x-switchback-shadow", "1").header("x_switchback_shadow", "1");
+    Conn::open_from([127, 0, 0, 9], proxy.web()).ask(&claims).expect_status(200);
     assert_eq!(results(&proxy, "shadow", 2), expected(&[("ok", 2)]));
+    eventually("its copy was seen", || shadow.requests() == 2);
+    let original = stable.last();
+    assert!(!original.headers.iter().any(|(name, _)| name.contains("shadow")), "{original:?}");
 }
 
 #[test]

@@ -4,11 +4,12 @@
 //! It must never read a number of a request that is not in a cell already.
 
 mod asked;
+mod seen;
 mod smoke;
 mod told;
 mod waits;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -20,21 +21,18 @@ use super::drain::end_tunnels;
 use super::refusal::{Refusal, RefusalKind};
 use super::rollouts::Now;
 use super::store::Kept;
-use crate::analysis::Bins;
 use crate::analysis::verify::Left;
-use crate::ledger::{BinCounts, Book, Cell};
+use crate::ledger::Book;
 use crate::model::{Generation, Overlay, Provenance, SlotOverlay};
 use crate::plan::{Plan, Route};
 use crate::rollout::flip::{Event, Flip, Move, Outcome, Phase, Rules, Scene, step};
 use crate::rollout::{Move as RolloutMove, Order, Refused};
 
+use seen::Seen;
 pub use told::FlipReport;
 pub(super) use told::drained;
 pub use waits::waits;
 
-/// Seconds between two looks back, and how many are kept: a minute.
-const LOOK_EVERY: u64 = 5;
-const LOOKS: usize = 12;
 /// Results of smoke tests waiting for the controller at most.
 const RESULTS: usize = 64;
 
@@ -58,10 +56,7 @@ pub(super) struct Smoked {
 #[derive(Debug, Default)]
 struct Live {
     flip: Flip,
-    /// What the active slot had left in all, every few seconds of the last minute.
-    looks: VecDeque<(u64, Sum)>,
-    /// The same at the last second.
-    last: Option<Sum>,
+    seen: Seen,
     trying: Option<Trying>,
 }
 
@@ -72,38 +67,6 @@ struct Trying {
     /// What the slot was when it was tried.
     of: String,
     task: JoinHandle<()>,
-}
-
-/// What a slot left since its cells were made.
-#[derive(Clone, Debug, Default)]
-struct Sum {
-    slot: String,
-    n: u64,
-    e: u64,
-    latency: BinCounts,
-}
-
-impl Sum {
-    fn of(slot: &str, cells: &[std::sync::Arc<Cell>]) -> Self {
-        let mut sum = Self { slot: slot.to_owned(), ..Self::default() };
-        for cell in cells.iter().filter(|cell| &*cell.arm == slot) {
-            let totals = cell.totals();
-            sum.n += totals.requests();
-            sum.e += totals.errors();
-            sum.latency.merge(&totals.upstream);
-        }
-        sum
-    }
-
-    /// What came after an earlier sum; nothing when that is of another slot.
-    fn since(&self, earlier: Option<&Self>) -> Left {
-        let Some(earlier) = earlier.filter(|earlier| earlier.slot == self.slot) else {
-            return Left::default();
-        };
-        let latency: Bins = self.latency.since(&earlier.latency).iter().collect();
-        let (n, e) = (self.n.saturating_sub(earlier.n), self.e.saturating_sub(earlier.e));
-        Left { n, e, latency }
-    }
 }
 
 impl Live {
@@ -118,29 +81,12 @@ impl Live {
         // An asker that went away loses only the answer.
         let _ = asked.reply.send(Err(Refusal { generation: present, ..refusal }));
     }
+}
 
-    /// Reads what a second left; gives it, and what the idle slot has in flight.
-    fn look(&mut self, book: &Book, route: &str, second: u64) -> (Left, u64) {
-        let cells = book.route_cells(route);
-        let sum = Sum::of(&self.flip.active, &cells);
-        let idle = cells.iter().filter(|cell| *cell.arm == *self.flip.idle);
-        let in_flight = idle.map(|cell| cell.in_flight() + cell.tunnels()).sum();
-        let left = sum.since(self.last.as_ref());
-        if self.looks.back().is_none_or(|(at, _)| second >= at + LOOK_EVERY) {
-            if self.looks.len() >= LOOKS {
-                self.looks.pop_front();
-            }
-            self.looks.push_back((second, sum.clone()));
-        }
-        self.last = Some(sum);
-        (left, in_flight)
-    }
-
-    /// What the active slot left in its last minute.
-    fn before(&self, book: &Book, route: &str) -> Left {
-        let sum = Sum::of(&self.flip.active, &book.route_cells(route));
-        sum.since(self.looks.iter().map(|(_, look)| look).find(|look| look.slot == sum.slot))
-    }
+/// What the idle slot has in flight.
+fn in_flight(book: &Book, route: &str, idle: &str) -> u64 {
+    let cells = book.route_cells(route);
+    cells.iter().filter(|cell| *cell.arm == *idle).map(|cell| cell.in_flight() + cell.tunnels()).sum()
 }
 
 impl Flips {
@@ -239,7 +185,8 @@ impl Controller {
         let mut changes = Vec::new();
         for route in &plan.routes {
             let Some(live) = self.flips.lives.get_mut(&*route.name) else { continue };
-            let (left, in_flight) = live.look(&self.book, &route.name, second);
+            let left = live.seen.second(route, live.flip.verifier.as_ref(), second, fastrand::u64(..));
+            let in_flight = in_flight(&self.book, &route.name, &live.flip.idle);
             let (run, untried) = (live.flip.run, live.flip.phase == Phase::Smoke && live.trying.is_none());
             // What is being written down is not true yet.
             if self.waits(&route.name) {
@@ -299,7 +246,7 @@ impl Controller {
             wall: now.wall,
             idle_alive: endpoints.into_iter().any(|endpoint| !endpoint.cell.addresses.get().is_empty()),
             rollout_live: rollout.is_some_and(|live| live.rollout.is_live()),
-            before: if asks { live.before(&self.book, &route.name) } else { Left::default() },
+            before: if asks { live.seen.minute(route) } else { Left::default() },
         };
         Some(step(&live.flip, &written, event, &scene))
     }
@@ -349,11 +296,11 @@ impl Controller {
             self.overlay.slots.insert(change.route.clone(), slots);
             self.overlay.routes.remove(&change.route);
         }
+        let plan = self.publisher.current();
         if let Some(live) = self.flips.lives.get_mut(&change.route) {
             live.flip = outcome.next;
-            if moved {
-                live.looks.clear();
-                live.last = Some(Sum::of(&live.flip.active, &self.book.route_cells(&change.route)));
+            if let Some(route) = plan.route_named(&change.route).filter(|_| moved) {
+                live.seen.begin(route, fastrand::u64(..));
             }
             if live.flip.phase != Phase::Smoke
                 && let Some(trying) = live.trying.take()

@@ -41,18 +41,19 @@ impl Book {
     /// What is known of one endpoint of an upstream.
     #[must_use]
     pub fn endpoint_guard(&self, upstream: &Arc<str>, url: &Arc<str>) -> Arc<EndpointGuard> {
+        let seed = self.seed();
         let mut inner = self.inner();
         let key = (Arc::clone(upstream), Arc::clone(url));
-        let fresh = || Arc::new(EndpointGuard::new(Arc::clone(url)));
+        let fresh = || Arc::new(EndpointGuard::new(Arc::clone(url), seed));
         Arc::clone(inner.guards.endpoints.entry(key).or_insert_with(fresh))
     }
 
     /// The breaker of an upstream.
     #[must_use]
     pub fn breaker(&self, upstream: &Arc<str>) -> Arc<BreakerCell> {
-        let workers = self.workers();
+        let (workers, seed) = (self.workers(), self.seed());
         let mut inner = self.inner();
-        let fresh = || Arc::new(BreakerCell::new(workers));
+        let fresh = || Arc::new(BreakerCell::new(workers, seed));
         Arc::clone(inner.guards.breakers.entry(Arc::clone(upstream)).or_insert_with(fresh))
     }
 }

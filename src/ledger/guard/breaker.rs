@@ -1,9 +1,11 @@
 //! Stops asking an upstream that fails: closed, open for a time, half open for a few requests.
 //!
 //! By the share of attempts that failed over all workers, or by an operator's word, which holds until
-//! the next. Workers read one word. It must never count what an upstream was not asked.
+//! the next. Workers read one word. No client among many opens it, nor keeps it open. It must never
+//! count what an upstream was not asked.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crossbeam_utils::CachePadded;
 
 use super::Millis;
+use super::crowd::{Crowd, LEAST, Place, Went, mark};
 use crate::ledger::Counter;
 use crate::model::WorkerId;
 
@@ -77,6 +80,9 @@ pub enum Turn {
 pub struct BreakerCell {
     word: AtomicU32,
     trials: AtomicU32,
+    /// Places that were failed half open.
+    tried: AtomicU64,
+    crowd: Crowd,
     /// Attempts that succeeded and that failed, by worker.
     counts: Box<[CachePadded<[Counter; 2]>]>,
     openings: [AtomicU64; 3],
@@ -101,10 +107,12 @@ enum Stage {
 }
 
 impl BreakerCell {
-    pub(super) fn new(workers: usize) -> Self {
+    pub(super) fn new(workers: usize, seed: u64) -> Self {
         Self {
             word: AtomicU32::new(CLOSED),
             trials: AtomicU32::new(0),
+            tried: AtomicU64::new(0),
+            crowd: Crowd::new(seed),
             counts: (0..workers).map(|_| CachePadded::default()).collect(),
             openings: [const { AtomicU64::new(0) }; 3],
             machine: Mutex::default(),
@@ -129,11 +137,34 @@ impl BreakerCell {
         self.word.load(Relaxed) == CLOSED
     }
 
-    /// An attempt ended.
-    pub fn count(&self, worker: WorkerId, failed: bool) {
-        if let Some(own) = self.counts.get(worker.0) {
-            own[usize::from(failed)].add(1);
+    /// An attempt of a client ended. A failure that one of many clients has too often says nothing.
+    pub fn count(&self, worker: WorkerId, address: IpAddr, went: Went) {
+        let place = self.crowd.seen(address);
+        match went {
+            Went::Well => {}
+            Went::Unreached => self.crowd.unreached(),
+            Went::Failed if !self.believes(place) => return,
+            Went::Failed => {}
         }
+        if let Some(own) = self.counts.get(worker.0) {
+            own[usize::from(went != Went::Well)].add(1);
+        }
+    }
+
+    /// Whether a failure counts. Half open it takes several clients, and what one of them had is as if
+    /// it had not been let through.
+    fn believes(&self, place: Place) -> bool {
+        if self.word.load(Relaxed) != HALF_OPEN {
+            return self.crowd.fails(place);
+        }
+        mark(&self.tried, place.bit());
+        if !self.crowd.is_many() || self.tried.load(Relaxed).count_ones() >= LEAST {
+            return true;
+        }
+        let back = |left: u32| (left < TRIALS).then_some(left + 1);
+        // As many as there can be are there already.
+        let _ = self.trials.fetch_update(Relaxed, Relaxed, back);
+        false
     }
 
     // --- control ---
@@ -185,10 +216,14 @@ impl BreakerCell {
         let sums = self.sums();
         match machine.stage {
             Stage::Closed => {
+                self.crowd.turn(now, rules.window);
                 let [good, bad] = machine.window(rules, now, sums);
                 let all = good + bad;
                 let share = bad.saturating_mul(1_000_000);
                 if bad == 0 || all < rules.min_requests || share < all * u64::from(rules.error_rate) {
+                    return None;
+                }
+                if !self.crowd.speaks() {
                     return None;
                 }
                 self.open(&mut machine, Opened::ErrorRate, Some(now + rules.open));
@@ -199,6 +234,7 @@ impl BreakerCell {
             Stage::Open(Some(_)) => {
                 machine.stage = Stage::HalfOpen(now, sums);
                 self.trials.store(TRIALS, Relaxed);
+                self.tried.store(0, Relaxed);
                 self.word.store(HALF_OPEN, Relaxed);
                 Some(Turn::HalfOpen)
             }
@@ -267,13 +303,14 @@ fn less(sums: [u64; 2], base: [u64; 2]) -> [u64; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::guard::crowd::tests::address;
 
     const RULES: BreakerRules =
         BreakerRules { error_rate: 500_000, min_requests: 20, window: 10_000, open: 5_000 };
 
     fn counted(cell: &BreakerCell, good: u32, bad: u32) {
-        (0..good).for_each(|_| cell.count(WorkerId(0), false));
-        (0..bad).for_each(|_| cell.count(WorkerId(1), true));
+        (0..good).for_each(|_| cell.count(WorkerId(0), address(1), Went::Well));
+        (0..bad).for_each(|_| cell.count(WorkerId(1), address(1), Went::Failed));
     }
 
     #[test]
@@ -282,7 +319,7 @@ mod tests {
         for (good, bad, opens) in
             [(0, 19, false), (0, 20, true), (11, 10, false), (10, 10, true), (1_000, 0, false)]
         {
-            let cell = BreakerCell::new(2);
+            let cell = BreakerCell::new(2, 0);
             assert_eq!(cell.step(&RULES, 0), None);
             counted(&cell, good, bad);
             assert_eq!(cell.step(&RULES, 100).is_some(), opens, "{good} {bad}");
@@ -292,7 +329,7 @@ mod tests {
 
     #[test]
     fn what_is_older_than_the_window_does_not_count() {
-        let cell = BreakerCell::new(2);
+        let cell = BreakerCell::new(2, 0);
         for now in (0..=30_000).step_by(100) {
             if now % 1_000 == 0 {
                 counted(&cell, 0, 1);
@@ -304,7 +341,7 @@ mod tests {
 
     #[test]
     fn half_open_lets_a_few_through_and_their_answers_decide() {
-        let cell = BreakerCell::new(2);
+        let cell = BreakerCell::new(2, 0);
         cell.step(&RULES, 0);
         counted(&cell, 0, 20);
         assert_eq!(cell.step(&RULES, 100), Some(Turn::Opened(Opened::ErrorRate, 20, 20)));
@@ -325,9 +362,62 @@ mod tests {
         assert_eq!(Opened::ALL.map(|why| cell.openings(why)), [1, 1, 0]);
     }
 
+    /// A second in which a hundred clients ask, each failed when `failed` says so, and one beside them
+    /// that is failed whenever it asks.
+    fn second(cell: &BreakerCell, failed: impl Fn(u32) -> bool, flood: u32) {
+        for number in 100..200 {
+            if cell.admits() {
+                let went = if failed(number) { Went::Failed } else { Went::Well };
+                cell.count(WorkerId(0), address(number), went);
+            }
+            (0..flood / 100).filter(|_| cell.admits()).for_each(|_| {
+                cell.count(WorkerId(1), address(1), Went::Failed);
+            });
+        }
+    }
+
+    #[test]
+    fn one_client_among_many_neither_opens_it_nor_keeps_it_open() {
+        let strict = BreakerRules { error_rate: 10_000, ..RULES };
+        let cell = BreakerCell::new(2, 5);
+        cell.step(&strict, 0);
+        for at in 1..60 {
+            second(&cell, |_| false, 5_000);
+            assert_eq!(cell.step(&strict, at * 1_000), None, "at {at}");
+        }
+        for at in 60..62 {
+            second(&cell, |number| number % 10 == 0, 0);
+            if cell.step(&strict, at * 1_000).is_some() {
+                break;
+            }
+        }
+        assert_eq!(cell.state(), "open", "ten of them are believed");
+        assert_eq!(cell.step(&strict, 70_000), Some(Turn::HalfOpen));
+        second(&cell, |_| false, 5_000);
+        assert_eq!(cell.step(&strict, 70_100), Some(Turn::Closed));
+    }
+
+    #[test]
+    fn half_open_it_opens_again_when_several_clients_or_any_connection_fail() {
+        for went in [Went::Failed, Went::Unreached] {
+            let cell = BreakerCell::new(2, 5);
+            cell.step(&RULES, 0);
+            second(&cell, |_| true, 0);
+            assert!(matches!(cell.step(&RULES, 100), Some(Turn::Opened(..))), "{went:?}");
+            cell.step(&RULES, 5_100);
+            let mut asked = 0;
+            while cell.step(&RULES, 5_200).is_none() {
+                assert!(asked < 20 && cell.admits(), "{went:?} {asked}");
+                cell.count(WorkerId(0), address(100 + asked), went);
+                asked += 1;
+            }
+            assert_eq!((cell.state(), asked > 1), ("open", went == Went::Failed));
+        }
+    }
+
     #[test]
     fn an_operators_word_holds_until_the_next() {
-        let cell = BreakerCell::new(2);
+        let cell = BreakerCell::new(2, 0);
         assert!(cell.hold() && !cell.hold() && cell.is_held());
         for now in [0, 1_000_000] {
             assert_eq!(cell.step(&RULES, now), None);

@@ -3,12 +3,14 @@
 //! Workers read one word to pick, and write only where outliers are watched for. Everything else is
 //! the control plane's, behind a lock that no worker takes.
 
+use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Millis;
-use super::outlier::{Outlier, Stage};
+use super::crowd::{Crowd, LEAST, Went, mark};
+use super::outlier::{Outlier, Stage, TRIALS};
 use super::probed::{ProbeRules, Probed};
 use crate::model::FailureReason;
 
@@ -18,6 +20,8 @@ pub const FULL: u32 = 1_024;
 const TRIAL: u32 = u32::MAX;
 /// Share with which a ramp begins: a tenth.
 const FIRST: u64 = 102;
+/// Milliseconds for which a client is active, at least.
+const ACTIVE: Millis = 10_000;
 
 /// What is known of one endpoint of one upstream.
 #[derive(Debug)]
@@ -32,6 +36,9 @@ pub struct EndpointGuard {
     /// Failures in a row, and 1 more than the index of the reason when they were enough.
     failures: AtomicU32,
     tripped: AtomicU32,
+    /// Places of the clients that had them.
+    failing: AtomicU64,
+    crowd: Crowd,
     ejections: [AtomicU64; FailureReason::COUNT],
     watched: Mutex<Watched>,
 }
@@ -50,7 +57,7 @@ pub(super) struct Watched {
 }
 
 impl EndpointGuard {
-    pub(super) fn new(url: Arc<str>) -> Self {
+    pub(super) fn new(url: Arc<str>, seed: u64) -> Self {
         Self {
             url,
             admission: AtomicU32::new(FULL),
@@ -58,6 +65,8 @@ impl EndpointGuard {
             answered: AtomicU32::new(0),
             failures: AtomicU32::new(0),
             tripped: AtomicU32::new(0),
+            failing: AtomicU64::new(0),
+            crowd: Crowd::new(seed),
             ejections: [const { AtomicU64::new(0) }; FailureReason::COUNT],
             watched: Mutex::default(),
         }
@@ -83,20 +92,38 @@ impl EndpointGuard {
         }
     }
 
-    /// It answered a request.
-    pub fn succeeded(&self) {
+    /// It answered a request of a client.
+    pub fn succeeded(&self, address: IpAddr) {
+        self.crowd.seen(address);
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
+        }
+        if self.failing.load(Relaxed) != 0 {
+            self.failing.store(0, Relaxed);
         }
         if self.admission.load(Relaxed) == TRIAL {
             self.answered.fetch_add(1, Relaxed);
         }
     }
 
-    /// It failed a request; `limit` failures in a row are enough.
-    pub fn failed(&self, reason: FailureReason, limit: u32) {
+    /// It failed a request of a client; `limit` failures in a row are enough, on trial one is. Once many
+    /// clients ask, several must have had them, unless nobody answers at all; a request of a trial that
+    /// says nothing for that is as if it had not been let through.
+    pub fn failed(&self, reason: FailureReason, limit: u32, address: IpAddr) {
+        let bits = self.crowd.seen(address).bit();
+        mark(&self.failing, if Went::of(reason) == Went::Unreached { u64::MAX } else { bits });
         let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
-        if failures >= limit || self.admission.load(Relaxed) == TRIAL {
+        let on_trial = self.admission.load(Relaxed) == TRIAL;
+        let least = if on_trial { LEAST } else { LEAST.min(limit) };
+        if self.crowd.is_many() && self.failing.load(Relaxed).count_ones() < least {
+            if on_trial {
+                let back = |left: u32| (left < TRIALS).then_some(left + 1);
+                // As many as there can be are there already.
+                let _ = self.trials.fetch_update(Relaxed, Relaxed, back);
+            }
+            return;
+        }
+        if failures >= limit || on_trial {
             let index = u32::try_from(reason.index()).unwrap_or(0);
             self.tripped.store(index + 1, Relaxed);
         }
@@ -140,6 +167,11 @@ impl EndpointGuard {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Clients that did not ask for some time are no longer active.
+    pub(super) fn turn(&self, now: Millis) {
+        self.crowd.turn(now, ACTIVE);
+    }
+
     /// The reason of failures that were enough, once.
     pub(super) fn tripped(&self) -> Option<FailureReason> {
         if self.tripped.load(Relaxed) == 0 {
@@ -156,6 +188,7 @@ impl EndpointGuard {
 
     pub(super) fn begin_trial(&self, requests: u32) {
         self.answered.store(0, Relaxed);
+        self.failing.store(0, Relaxed);
         self.trials.store(requests, Relaxed);
     }
 
@@ -195,6 +228,7 @@ fn ramp(elapsed: Millis, slow: Millis) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::guard::crowd::tests::address;
 
     #[test]
     fn a_ramp_is_a_straight_line_from_a_tenth() {
@@ -205,24 +239,24 @@ mod tests {
 
     #[test]
     fn failures_in_a_row_trip_it_once_and_an_answer_begins_anew() {
-        let guard = EndpointGuard::new("http://a:1".into());
+        let guard = EndpointGuard::new("http://a:1".into(), 0);
         for _ in 0..4 {
-            guard.failed(FailureReason::Reset, 5);
+            guard.failed(FailureReason::Reset, 5, address(1));
         }
-        guard.succeeded();
+        guard.succeeded(address(1));
         for _ in 0..4 {
-            guard.failed(FailureReason::Timeout, 5);
+            guard.failed(FailureReason::Timeout, 5, address(1));
         }
         assert_eq!(guard.tripped(), None);
-        guard.failed(FailureReason::Status, 5);
-        guard.succeeded();
+        guard.failed(FailureReason::Status, 5, address(1));
+        guard.succeeded(address(1));
         assert_eq!(guard.tripped(), Some(FailureReason::Status), "remembered until it was looked at");
         assert_eq!(guard.tripped(), None);
     }
 
     #[test]
     fn a_trial_is_a_few_requests() {
-        let guard = EndpointGuard::new("http://a:1".into());
+        let guard = EndpointGuard::new("http://a:1".into(), 0);
         let mut watched = Watched::default();
         watched.outlier.stage = Stage::Trial(0);
         guard.begin_trial(2);
@@ -232,9 +266,32 @@ mod tests {
             assert_eq!(guard.share(), share);
             guard.taken();
         }
-        guard.succeeded();
+        guard.succeeded(address(1));
         assert_eq!(guard.answered(), 1);
-        guard.failed(FailureReason::Reset, 100);
+        guard.failed(FailureReason::Reset, 100, address(1));
         assert!(guard.tripped().is_some(), "on trial one is enough");
+    }
+
+    #[test]
+    fn one_client_among_many_takes_nothing_out_and_keeps_nothing_out() {
+        let guard = EndpointGuard::new("http://a:1".into(), 0);
+        (100..200).for_each(|number| guard.succeeded(address(number)));
+        let fail = |number, reason| guard.failed(reason, 5, address(number));
+        (0..500).for_each(|_| fail(1, FailureReason::Status));
+        assert_eq!(guard.tripped(), None);
+        guard.succeeded(address(100));
+        (100..150).for_each(|number| fail(number, FailureReason::Status));
+        assert_eq!(guard.tripped(), Some(FailureReason::Status), "all of them are believed");
+        let mut watched = Watched::default();
+        watched.outlier.stage = Stage::Trial(0);
+        guard.begin_trial(TRIALS);
+        guard.admit(&mut watched, 0, 0);
+        for _ in 0..50 {
+            guard.taken();
+            fail(1, FailureReason::Status);
+        }
+        assert_eq!((guard.tripped(), guard.share()), (None, FULL), "it may still be asked by others");
+        fail(1, FailureReason::Connect);
+        assert_eq!(guard.tripped(), Some(FailureReason::Connect), "nobody is there, whoever asks");
     }
 }

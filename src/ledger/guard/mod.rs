@@ -6,6 +6,7 @@
 
 mod book;
 pub mod breaker;
+mod crowd;
 pub mod endpoint;
 mod outlier;
 mod probed;
@@ -13,6 +14,7 @@ pub mod upstream;
 
 pub(super) use book::Guards;
 pub use breaker::{BreakerCell, BreakerRules, Opened};
+pub use crowd::Went;
 pub use endpoint::{EndpointGuard, FULL};
 pub use outlier::{OutlierRules, TRIALS};
 pub use probed::ProbeRules;

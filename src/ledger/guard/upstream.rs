@@ -121,6 +121,7 @@ impl UpstreamGuard {
 
 /// One endpoint's answers; true when it was taken out.
 fn look(guard: &EndpointGuard, rules: OutlierRules, now: Millis, may: bool, told: &mut Vec<Told>) -> bool {
+    guard.turn(now);
     let reason = guard.tripped();
     let mut watched = guard.watched();
     let before = watched.outlier.stage;
@@ -154,13 +155,14 @@ fn most_out(endpoints: usize, share: u32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::guard::crowd::tests::address;
     use crate::ledger::guard::{FULL, ProbeRules};
 
     const OUTLIER: OutlierRules = OutlierRules { errors: 2, base: 1_000, share: 1_000_000 };
     const PROBES: ProbeRules = ProbeRules { interval: 1_000, healthy: 1, unhealthy: 1 };
 
     fn endpoints(count: usize) -> Vec<EndpointGuard> {
-        (0..count).map(|at| EndpointGuard::new(format!("http://a:{at}").into())).collect()
+        (0..count).map(|at| EndpointGuard::new(format!("http://a:{at}").into(), 0)).collect()
     }
 
     fn step(upstream: &UpstreamGuard, all: &[EndpointGuard], rules: Rules, now: Millis) -> Vec<Told> {
@@ -170,7 +172,7 @@ mod tests {
     }
 
     fn fail(guard: &EndpointGuard) {
-        (0..2).for_each(|_| guard.failed(FailureReason::Reset, 2));
+        (0..2).for_each(|_| guard.failed(FailureReason::Reset, 2, address(1)));
     }
 
     #[test]
@@ -215,7 +217,7 @@ mod tests {
         for _ in 0..TRIALS {
             assert_eq!(all[0].share(), FULL);
             all[0].taken();
-            all[0].succeeded();
+            all[0].succeeded(address(1));
         }
         assert_eq!(all[0].share(), 0, "not more than a few");
         assert_eq!(step(&upstream, &all, rules, 1_100), [Told::Returned(url())]);

@@ -198,6 +198,8 @@ fn one(
         by_hand: division.operator.is_some(),
     };
     let mirrors = mirror::compile(context, written, &around);
+    let flip = slots::rules(context, written, upstreams).map(Arc::new);
+    let verified = flip.as_ref().is_some_and(|rules| !rules.verify.is_zero());
     let mut route = Route {
         generation: context.generation,
         fingerprint: 0,
@@ -226,7 +228,8 @@ fn one(
         trial: division.trial,
         mirrors: mirrors.into(),
         slots: division.slots,
-        flip: slots::rules(context, written, upstreams).map(Arc::new),
+        flip,
+        watch: verified.then(|| context.inputs.book.watch(&name)),
         name,
     };
     stamp(context, written, &mut route);

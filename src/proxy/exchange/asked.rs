@@ -35,7 +35,7 @@ impl Exchange {
             return;
         };
         if let Some(upstream) = self.upstream_of(self.answered, self.stood) {
-            guard::settle(upstream, self.worker.id, at, blame, self.complete);
+            guard::settle(upstream, (self.worker.id, self.client), at, blame, self.complete);
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Exchange, nanos};
+use crate::ledger::watch::Answered;
 use crate::model::log::AccessRecord;
 use crate::model::{ArmIx, ChoiceReason, CodeClass, FailureReason, Outcome, RejectReason, Verdict};
 use crate::plan::AccessLog;
@@ -37,6 +38,7 @@ impl Exchange {
         }
         self.count(verdict, total);
         self.compare(verdict, total);
+        self.watch(verdict);
         if let Some(request) = self.log.take() {
             self.tell(*request, verdict, total);
         }
@@ -94,6 +96,22 @@ impl Exchange {
             // One that is bad without a failure was answered by the arm itself.
             let at = if self.failure.is_some() { self.failed_at } else { self.endpoint };
             compared::count(&self.plan, route, self.worker.id, &seen, self.named.as_ref(), at);
+        }
+    }
+
+    /// Tells the verification of a flip how its slot did; of one that left nothing is known.
+    fn watch(&self, verdict: Verdict) {
+        if let Some(route) = self.route.and_then(|at| self.plan.routes.get(at))
+            && let (Some(watch), Some(choice)) = (&route.watch, self.choice)
+            && verdict != Verdict::ClientClosed
+        {
+            let answered = Answered {
+                bad: verdict == Verdict::Error,
+                nanos: self.upstream_time.map(nanos),
+                address: self.client,
+                unix_millis: self.worker.clock.unix().0,
+            };
+            watch.record(self.worker.id, choice.arm.at(), &answered);
         }
     }
 

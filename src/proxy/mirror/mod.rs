@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use http::header::{TE, TRAILER};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request};
+use http::{HeaderValue, Request};
 use http_body::Body as _;
 
 pub use self::pairing::{Captured, Pairing, Primary};
@@ -25,6 +25,7 @@ use self::copy::Copy;
 use self::tee::Tee;
 use self::ticket::Ticket;
 use super::exchange::Exchange;
+use super::identity::X_SHADOW;
 use super::worker::Worker;
 use crate::ledger::ShadowCell;
 use crate::model::{ArmIx, PairSink, ShadowResult};
@@ -32,8 +33,6 @@ use crate::plan::{Mirror, Route, Upstream, UpstreamProtocol};
 use crate::split::Choice;
 use crate::upstream::{Deadlines, Pools, Purpose, RequestBody};
 
-/// Marks a copy. A request that has it is never copied again, so that copies cannot go in circles.
-const X_SHADOW: HeaderName = HeaderName::from_static("x-switchback-shadow");
 /// Most copies of one worker under way, those whose request body still comes among them.
 pub const MAX_IN_FLIGHT: u32 = 256;
 /// One copy in this many goes to the original's own upstream where answers are compared: what differs

@@ -167,7 +167,8 @@ fn only_the_first_copies_are_looked_at() {
 #[test]
 fn the_cookie_is_taken_off_and_no_other() {
     let pin = pin();
-    let rows: [(&[&str], &[&str]); 7] = [
+    let rows: [(&[&str], &[&str]); 8] = [
+        (&["SB_ARM=x; a=1; sb_arm =y;  Sb_Arm\t= z; sb_arm=\"q\"; sb_arm==; b=2"], &["a=1; b=2"]),
         (&["a=1; sb_arm=x; b=2"], &["a=1; b=2"]),
         (&["sb_arm=x; a=1"], &["a=1"]),
         (&["a=1;sb_arm=x"], &["a=1"]),
