@@ -311,7 +311,7 @@ mod tests {
     }
 
     /// A listener with little room, where `/` answers and `/long` never ends.
-    async fn start() -> SocketAddr {
+    fn start() -> SocketAddr {
         let long = || async { Body::new(Silence) };
         let router = Router::new().route("/", get(|| async { "here" })).route("/long", get(long));
         let Ok(Bound::Tcp(listener, address)) = bind("127.0.0.1:0") else { panic!("a port") };
@@ -339,7 +339,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn who_says_nothing_makes_way_for_who_asks_the_oldest_first() {
-        let address = start().await;
+        let address = start();
         let work = move || {
             let began = Instant::now();
             let mut under_way = open(address, LONG);

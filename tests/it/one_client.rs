@@ -152,8 +152,8 @@ fn one_client_neither_opens_a_breaker_nor_takes_an_endpoint_out_and_many_do() {
     // Far more than the crowd asks for, over more than a window.
     flood.await_asked(3_000);
     crowd.await_asked(8 * usize::from(CLIENTS));
-    assert_eq!(sum("switchback_breaker_openings_total"), 0.0);
-    assert_eq!(sum("switchback_outlier_ejections_total"), 0.0);
+    assert!(sum("switchback_breaker_openings_total") < 1.0, "one client opened it");
+    assert!(sum("switchback_endpoint_ejections_total") < 1.0, "one client took an endpoint out");
     drop(flood);
     let failing = Asking::crowd(proxy.web(), CLIENTS, "/broken");
     eventually("many are believed", || sum("switchback_breaker_openings_total") > 0.0);

@@ -141,10 +141,9 @@ impl BreakerCell {
     pub fn count(&self, worker: WorkerId, address: IpAddr, went: Went) {
         let place = self.crowd.seen(address);
         match went {
-            Went::Well => {}
             Went::Unreached => self.crowd.unreached(),
             Went::Failed if !self.believes(place) => return,
-            Went::Failed => {}
+            Went::Well | Went::Failed => {}
         }
         if let Some(own) = self.counts.get(worker.0) {
             own[usize::from(went != Went::Well)].add(1);
