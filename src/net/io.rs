@@ -21,6 +21,10 @@ use crate::model::time::{CoarseClock, TICK_MILLIS};
 /// Bytes read at once where they are looked at on the way.
 const WATCHED_READ: usize = 8 << 10;
 
+/// Bytes written in one go before others of the worker have their turn: a client that takes whatever comes
+/// would keep it for as long as the kernel's buffers have room, which is megabytes.
+const TURN: usize = 256 << 10;
+
 /// A client's transport.
 #[derive(Debug)]
 pub struct ClientIo {
@@ -33,13 +37,16 @@ pub struct ClientIo {
     frames: Option<HeadWatch>,
     /// The second their count belongs to.
     second: u64,
+    /// Bytes written in this turn.
+    written: usize,
 }
 
 impl ClientIo {
     /// Watches a stream.
     #[must_use]
     pub fn new(stream: Transport, client: Rc<Client>, clock: Rc<CoarseClock>) -> Self {
-        Self { stream: TokioIo::new(stream), ahead: Bytes::new(), client, clock, frames: None, second: 0 }
+        let (stream, ahead) = (TokioIo::new(stream), Bytes::new());
+        Self { stream, ahead, client, clock, frames: None, second: 0, written: 0 }
     }
 
     /// The stream, and the bytes that wait to be read first.
@@ -94,8 +101,19 @@ impl ClientIo {
         }
     }
 
+    /// Whether others have their turn now; this one's next comes after theirs.
+    fn is_over(&mut self, cx: &Context<'_>) -> bool {
+        let over = self.written >= TURN;
+        if over {
+            self.written = 0;
+            cx.waker().wake_by_ref();
+        }
+        over
+    }
+
     /// The first `count` bytes of these went out.
     fn wrote(&mut self, mut count: usize, bufs: &[io::IoSlice<'_>]) {
+        self.written += count;
         let Some(frames) = &mut self.frames else { return };
         for buf in bufs {
             let taken = count.min(buf.len());
@@ -147,6 +165,9 @@ impl Read for ClientIo {
 
 impl Write for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_over(cx) {
+            return Poll::Pending;
+        }
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         if let Poll::Ready(Ok(count)) = written {
             self.wrote(count, &[io::IoSlice::new(buf)]);
@@ -174,10 +195,65 @@ impl Write for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.is_over(cx) {
+            return Poll::Pending;
+        }
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         if let Poll::Ready(Ok(count)) = written {
             self.wrote(count, bufs);
         }
         self.noted(written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Read as _;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+
+    use super::*;
+    use crate::model::time::Tick;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_everything_leaves_others_their_turn() {
+        const PIECE: usize = 16 << 10;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (mut other, _) = listener.accept().unwrap();
+        std::thread::spawn(move || {
+            let mut piece = [0; PIECE];
+            while other.read(&mut piece).is_ok_and(|count| count > 0) {}
+        });
+        let client = Rc::new(Client::new(0, address, address, Tick(0)));
+        let clock = Rc::new(CoarseClock::default());
+        let mut io = ClientIo::new(Transport::Plain(stream), Rc::clone(&client), clock);
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        let mut written = 0;
+        loop {
+            match Pin::new(&mut io).poll_write(&mut cx, &[b'x'; PIECE]) {
+                Poll::Ready(count) => written += count.unwrap(),
+                Poll::Pending if client.send_wait().is_none() => break,
+                // The kernel has no room for the moment.
+                Poll::Pending => poll_fn(|cx| io.tcp().poll_write_ready(cx)).await.unwrap(),
+            }
+        }
+        assert!((TURN..TURN + PIECE).contains(&written), "{written}");
+        assert!(woken.0.load(Ordering::SeqCst) > 0, "its next turn comes");
+        assert!(Pin::new(&mut io).poll_write(&mut cx, b"more").is_ready() || client.send_wait().is_some());
     }
 }

@@ -118,6 +118,9 @@ mod tests {
         header
     }
 
+    /// Command, family, addresses, and what is believed of them.
+    type Row<'a> = (u8, u8, &'a [u8], Option<Option<SocketAddr>>);
+
     #[test]
     fn addresses_are_believed_of_tcp_alone() {
         let four = [192, 0, 2, 7, 10, 0, 0, 1, 0x12, 0x34, 1, 187];
@@ -126,7 +129,7 @@ mod tests {
         // What it says: `None` is nothing that can be understood, `Some(None)` the connection's own ends.
         let told = |source: &str| Some(Some(source.parse::<SocketAddr>().unwrap()));
         let own = Some(None);
-        let rows: [(u8, u8, &[u8], Option<Option<SocketAddr>>); 12] = [
+        let rows: [Row<'_>; 12] = [
             (0x21, 0x11, &four, told("192.0.2.7:4660")),
             (0x21, 0x21, &six, told("[2000::7]:0")),
             (0x21, 0x12, &four, own),

@@ -120,9 +120,10 @@ fn accept(addr: SocketAddr, shared: &Arc<Shared>) {
         if shared.mode() == Mode::Gone {
             listener = None;
         } else if listener.is_none() {
-            let bound = TcpListener::bind(addr).expect("its own port");
-            bound.set_nonblocking(true).expect("a listener that does not block");
-            listener = Some(bound);
+            // Somebody who looks for a free port may have it for a moment.
+            listener = TcpListener::bind(addr).ok();
+            let blocking = listener.as_ref().map(|bound| bound.set_nonblocking(true));
+            blocking.transpose().expect("a listener that does not block");
         }
         shared.listening.store(listener.is_some(), Ordering::SeqCst);
         match listener.as_ref().map(TcpListener::accept) {
