@@ -25,7 +25,7 @@ class Screen:
     def __init__(self, rows):
         self.rows, self.lines, self.at, self.column = rows, {}, 0, 0
         self.alternate, self.cursor, self.frames, self.scrolled = False, True, 0, 0
-        self.colours, self.rest = 0, ""
+        self.colours, self.rest, self.inside = 0, "", False
 
     def feed(self, text):
         text = self.rest + text
@@ -53,8 +53,10 @@ class Screen:
             self.alternate = code.endswith("h")
         elif code in ("?25h", "?25l"):
             self.cursor = code.endswith("h")
-        elif code == "?2026l":
-            self.frames += 1
+        elif code in ("?2026h", "?2026l"):
+            # What is seen before a frame is whole is no picture.
+            self.inside = code.endswith("h")
+            self.frames += code.endswith("l")
         elif code.endswith("m"):
             self.colours += 1
 
@@ -117,9 +119,9 @@ def main():
         asked, held = json.loads(line), True
         frames = screen.frames
         if "await" in asked:
-            held = until(lambda: asked["await"] in screen.known()["text"])
+            held = until(lambda: not screen.inside and asked["await"] in screen.known()["text"])
         elif "frames" in asked:
-            held = until(lambda: screen.frames >= frames + asked["frames"])
+            held = until(lambda: not screen.inside and screen.frames >= frames + asked["frames"])
         elif "size" in asked:
             screen.rows = asked["size"][0]
             size(slave, *asked["size"])
