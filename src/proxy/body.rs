@@ -22,7 +22,7 @@ use crate::upstream::{Arrived, Broken, Deadline};
 )]
 pub enum Body {
     /// A text of ours.
-    Fixed(Option<Bytes>, Exchange),
+    Fixed(Option<Bytes>, Box<Exchange>),
     /// An upstream's, as it comes.
     Upstream(Passing),
 }
@@ -32,7 +32,7 @@ pub struct Passing {
     body: Arrived,
     /// What the body began with, read before the head was passed on.
     opening: Option<Frame<Bytes>>,
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     stall: Deadline,
     stream_idle: Duration,
     /// A break that is told only after what came before it went out.
@@ -48,7 +48,7 @@ impl Passing {
     pub fn new(
         body: Arrived,
         opening: Option<Frame<Bytes>>,
-        exchange: Exchange,
+        exchange: Box<Exchange>,
         stream_idle: Duration,
         trailers: Announced,
     ) -> Self {

@@ -188,7 +188,7 @@ pub fn fixed<'a>(route: &'a Route, arm: ArmIx, error: &ProxyError) -> Option<&'a
 }
 
 /// Gives that answer.
-pub fn answer(respond: &Respond, mut exchange: Exchange, id: &HeaderValue) -> Response<Body> {
+pub fn answer(respond: &Respond, mut exchange: Box<Exchange>, id: &HeaderValue) -> Response<Body> {
     exchange.answered(respond.status);
     exchange.complete();
     let mut response = Response::new(Body::Fixed(Some(respond.body.clone()), exchange));

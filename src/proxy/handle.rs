@@ -41,11 +41,12 @@ pub async fn handle(worker: Rc<Worker>, client: Rc<Client>, request: Request<Inc
     let plan = worker.plan();
     let (parts, body) = request.into_parts();
     let close = client.closing.get() && parts.version != Version::HTTP_2;
-    let mut response = match Story::begin(&worker, &client, plan, parts, started) {
-        Ok(story) => story.tell(body).await,
-        Err((error, exchange, id, expects)) => {
-            let answer = refuse(error, *exchange, &id);
-            Box::pin(unread(answer, body, &client, &worker.deadlines, expects)).await
+    let (mut story, mut exchange) = Story::begin(&worker, &client, plan, parts, started);
+    let mut response = match story.find(&worker, &mut exchange) {
+        Ok(()) => story.tell(exchange, body).await,
+        Err(error) => {
+            let answer = refuse(error, exchange, &story.id);
+            Box::pin(unread(answer, body, &client, &worker.deadlines, story.scan.expect)).await
         }
     };
     if close {
@@ -54,7 +55,7 @@ pub async fn handle(worker: Rc<Worker>, client: Rc<Client>, request: Request<Inc
     response
 }
 
-/// A vetted and routed request.
+/// A request, as far as it came. It stays where it is: moving it would cost each request.
 struct Story {
     plan: PlanRef,
     client: Rc<Client>,
@@ -66,20 +67,17 @@ struct Story {
     route: usize,
     prefix_len: usize,
     choice: Option<Choice>,
-    exchange: Exchange,
 }
 
-type Refusal = (ProxyError, Box<Exchange>, HeaderValue, bool);
-
 impl Story {
-    /// Vets, routes and chooses.
+    /// Looks at who asks, under which name.
     fn begin(
         worker: &Rc<Worker>,
         client: &Rc<Client>,
         plan: PlanRef,
         mut parts: request::Parts,
         started: Instant,
-    ) -> Result<Self, Refusal> {
+    ) -> (Self, Box<Exchange>) {
         let scan = head::scan(&parts.headers);
         let mut sampled = None;
         if scan.trace || plan.trace_sample.is_some() {
@@ -90,7 +88,8 @@ impl Story {
             }
         }
         let client_ip = identity::client_ip(&parts.headers, client.peer.ip(), &plan.trusted_proxies);
-        let id = match parts.headers.get(X_REQUEST_ID).filter(|_| scan.request_id) {
+        let given = if scan.request_id { parts.headers.get(X_REQUEST_ID) } else { None };
+        let id = match given {
             Some(id) if identity::is_request_id(id) => id.clone(),
             _ => identity::request_id(worker.clock.unix().0, [worker.entropy(), worker.entropy()]),
         };
@@ -109,12 +108,13 @@ impl Story {
                 span: sampled.as_ref().map(|sampled| sampled.ids),
             })
         });
-        let mut exchange = Exchange::new(Rc::clone(worker), Rc::clone(&plan), started, client_ip, log);
+        let exchange = Exchange::new(Rc::clone(worker), Rc::clone(&plan), started, client_ip, log);
+        let mut exchange = Box::new(exchange);
         exchange.sampled(sampled);
         if grpc::is_asked(&parts) {
             exchange.speaks_grpc();
         }
-        let mut story = Self {
+        let story = Self {
             host: HeaderValue::from_static(""),
             client: Rc::clone(client),
             plan,
@@ -125,15 +125,12 @@ impl Story {
             route: 0,
             prefix_len: 0,
             choice: None,
-            exchange,
         };
-        match story.find(worker) {
-            Ok(()) => Ok(story),
-            Err(error) => Err((error, Box::new(story.exchange), story.id, story.scan.expect)),
-        }
+        (story, exchange)
     }
 
-    fn find(&mut self, worker: &Worker) -> Result<(), ProxyError> {
+    /// Vets, routes and chooses.
+    fn find(&mut self, worker: &Worker, exchange: &mut Exchange) -> Result<(), ProxyError> {
         let plan = Rc::clone(&self.plan);
         let listener = plan.listeners.get(self.client.listener);
         if let Some(listener) = listener {
@@ -164,10 +161,10 @@ impl Story {
         self.route = routed.route;
         self.prefix_len = routed.rule.prefix_len();
         let named = Named::of(&plan, &routed, &self.parts.method, &self.id);
-        self.exchange.routed(routed.route, named);
+        exchange.routed(routed.route, named);
         let Some(route) = plan.routes.get(routed.route) else { return Err(unrouted(UnroutedReason::Match)) };
         if let Some(limit) = &route.rate_limit {
-            rate::admit(&mut self.exchange, limit, &view)?;
+            rate::admit(exchange, limit, &view)?;
         }
         if route.filters.answer.is_none() {
             let now = worker.clock.unix().seconds();
@@ -179,35 +176,35 @@ impl Story {
     }
 
     /// Answers by filter, or forwards to the chosen arm.
-    async fn tell(mut self, body: Incoming) -> Response<Body> {
+    async fn tell(&mut self, mut exchange: Box<Exchange>, body: Incoming) -> Response<Body> {
         let plan = Rc::clone(&self.plan);
         let Some(route) = plan.routes.get(self.route) else {
             let error = ProxyError { kind: Kind::Unrouted(UnroutedReason::Match), cause: String::new() };
-            return refuse(error, self.exchange, &self.id);
+            return refuse(error, exchange, &self.id);
         };
         let expects = self.scan.expect;
         let Some(choice) = self.choice else {
-            let (client, deadlines) = self.parties();
-            return Box::pin(unread(self.answer(route), body, &client, &deadlines, expects)).await;
+            let (client, deadlines) = self.parties(&exchange);
+            return Box::pin(unread(self.answer(exchange, route), body, &client, &deadlines, expects)).await;
         };
         let websocket = route.websocket && self.scan.upgrade && tunnel::asks(&self.parts);
         let vetted = self.check_body(&plan, &body);
         if let Err(error) = vetted.and_then(|()| head::strip_request(&mut self.parts.headers, &self.scan)) {
-            let (client, deadlines) = self.parties();
-            let answer = refuse(error, self.exchange, &self.id);
+            let (client, deadlines) = self.parties(&exchange);
+            let answer = refuse(error, exchange, &self.id);
             return Box::pin(unread(answer, body, &client, &deadlines, expects)).await;
         }
-        self.exchange.chosen(choice);
+        exchange.chosen(choice);
         let multiplexed =
             route.arm(choice.arm).is_some_and(|arm| arm.upstream.protocol == UpstreamProtocol::H2);
-        let mut body = self.upload(&plan, body, multiplexed);
+        let mut body = self.upload(&plan, &mut exchange, body, multiplexed);
         let mut request = self.dress_for_all(&plan, route);
         if !route.mirrors.is_empty() {
             let (id, te_trailers) = (&self.id, self.scan.te_trailers);
             let (parts, body) = (&request, &body);
             let (route_at, choice, upgrade) = (self.route, &choice, websocket);
             let original = Original { route: route_at, choice, parts, body, id, te_trailers, upgrade };
-            mirror::begin(&mut self.exchange, route, &original);
+            mirror::begin(&mut exchange, route, &original);
         }
         if websocket && body.is_empty() {
             body = RequestBody::Tunnel;
@@ -215,16 +212,16 @@ impl Story {
             request.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         }
         let dress = PerArm::new(route, &request.headers, self.scan.te_trailers);
-        let mut outgoing = again::prepare(&self.exchange, route, request, body);
-        let sent = forward(&mut self.exchange, route, choice.arm, &mut outgoing, &dress).await;
+        let mut outgoing = again::prepare(&exchange, route, request, body);
+        let sent = forward(&mut exchange, route, choice.arm, &mut outgoing, &dress).await;
         let opened = match sent {
             Ok(sent) if sent.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                return switch(sent, self.exchange, &self.client, route, &self.id);
+                return switch(sent, exchange, &self.client, route, &self.id);
             }
             Ok(mut sent) => match opening(sent.body_mut()).await {
                 Ok(frame) => Ok((sent, frame)),
                 Err(error) => {
-                    self.exchange.failed(self.exchange.answering(), FailureReason::BadResponse);
+                    exchange.failed(exchange.answering(), FailureReason::BadResponse);
                     Err(ProxyError {
                         kind: Kind::Upstream(FailureReason::BadResponse),
                         cause: error.to_string(),
@@ -234,15 +231,13 @@ impl Story {
             Err(error) => Err(error),
         };
         match opened {
-            Ok((sent, frame)) => {
-                respond(sent, frame, self.exchange, &plan, route, &choice, self.client.secure)
-            }
+            Ok((sent, frame)) => respond(sent, frame, exchange, &plan, route, &choice, self.client.secure),
             Err(error) => {
-                let error = self.client_side(error);
-                let fixed = guard::fixed(route, choice.arm, &error).filter(|_| !self.exchange.is_grpc());
+                let error = client_side(&exchange, error);
+                let fixed = guard::fixed(route, choice.arm, &error).filter(|_| !exchange.is_grpc());
                 let mut response = match fixed {
-                    Some(respond) => guard::answer(respond, self.exchange, &self.id),
-                    None => refuse(error, self.exchange, &self.id),
+                    Some(respond) => guard::answer(respond, exchange, &self.id),
+                    None => refuse(error, exchange, &self.id),
                 };
                 issue_cookie(response.headers_mut(), route, &choice);
                 response
@@ -251,8 +246,8 @@ impl Story {
     }
 
     /// Who sends the body, and the clock it is held to.
-    fn parties(&self) -> (Rc<Client>, Rc<Deadlines>) {
-        (Rc::clone(&self.client), Rc::clone(&self.exchange.worker().deadlines))
+    fn parties(&self, exchange: &Exchange) -> (Rc<Client>, Rc<Deadlines>) {
+        (Rc::clone(&self.client), Rc::clone(&exchange.worker().deadlines))
     }
 
     /// A declared length over the limit is refused before any upstream hears of it.
@@ -266,7 +261,7 @@ impl Story {
         Ok(())
     }
 
-    fn upload(&mut self, plan: &Plan, body: Incoming, multiplexed: bool) -> RequestBody {
+    fn upload(&self, plan: &Plan, exchange: &mut Exchange, body: Incoming, multiplexed: bool) -> RequestBody {
         if body.is_end_stream() {
             return RequestBody::Empty;
         }
@@ -276,9 +271,9 @@ impl Story {
             None => Announced::by(&self.parts.headers),
         };
         let limit = plan.listeners.get(self.client.listener).map_or(0, |one| one.limits.body_bytes.0);
-        let (client, deadlines) = self.parties();
+        let (client, deadlines) = self.parties(exchange);
         let upload = Rc::new(Upload::new(&client, &deadlines, limit, trailers));
-        self.exchange.uploading(&upload);
+        exchange.uploading(&upload);
         RequestBody::Streaming(body, upload)
     }
 
@@ -288,8 +283,12 @@ impl Story {
         std::mem::swap(&mut parts, &mut self.parts);
         let trusted = identity::is_trusted(&plan.trusted_proxies, self.client.peer.ip());
         let asked = self.host.clone();
-        let host = route.filters.hostname.as_ref().unwrap_or(&asked);
-        parts.headers.insert(HOST, host.clone());
+        match &route.filters.hostname {
+            Some(host) => drop(parts.headers.insert(HOST, host.clone())),
+            // What was asked for is the Host that came.
+            None if self.scan.hosts == 1 && parts.uri.authority().is_none() => {}
+            None => drop(parts.headers.insert(HOST, asked.clone())),
+        }
         if self.scan.forwarded || self.scan.underscore {
             identity::strip_identity(&mut parts.headers);
         }
@@ -310,7 +309,9 @@ impl Story {
             };
             parts.headers.append(VIA, HeaderValue::from_static(via));
         }
-        parts.uri = self.target(&parts.uri, route);
+        if route.filters.path.is_some() || !is_origin_form(&parts.uri) {
+            parts.uri = self.target(&parts.uri, route);
+        }
         parts.version = Version::HTTP_11;
         route.filters.request.apply(&mut parts.headers);
         parts
@@ -337,15 +338,8 @@ impl Story {
         Uri::from_parts(target).unwrap_or_default()
     }
 
-    /// A failure the client caused is not the upstream's.
-    fn client_side(&self, error: ProxyError) -> ProxyError {
-        self.exchange
-            .client_error()
-            .map_or(error, |reason| ProxyError::reject(reason, "the client broke its own body"))
-    }
-
     /// Answers without an upstream.
-    fn answer(mut self, route: &Route) -> Response<Body> {
+    fn answer(&self, mut exchange: Box<Exchange>, route: &Route) -> Response<Body> {
         let host = head::routing_host(&self.host).into_owned();
         let mut response = match &route.filters.answer {
             Some(Answer::Redirect(redirect)) => {
@@ -376,10 +370,23 @@ impl Story {
             None => Response::default(),
         };
         route.filters.response.apply(response.headers_mut());
-        self.exchange.answered(response.status());
-        self.exchange.complete();
-        response.map(|text| Body::Fixed(Some(text), self.exchange))
+        exchange.answered(response.status());
+        exchange.complete();
+        response.map(|text| Body::Fixed(Some(text), exchange))
     }
+}
+
+/// A failure the client caused is not the upstream's.
+fn client_side(exchange: &Exchange, error: ProxyError) -> ProxyError {
+    exchange
+        .client_error()
+        .map_or(error, |reason| ProxyError::reject(reason, "the client broke its own body"))
+}
+
+/// Whether a target is a path, perhaps with a query, as it is forwarded (RFC 9112 section 3.2.1).
+fn is_origin_form(uri: &Uri) -> bool {
+    let path = uri.path_and_query().is_some_and(|target| target.as_str().starts_with('/'));
+    path && uri.authority().is_none() && uri.scheme().is_none()
 }
 
 /// The host a request names, for the log, whether or not it can be served.

@@ -63,6 +63,10 @@ pub fn scan(headers: &HeaderMap) -> Scan {
         let text = name.as_str();
         found.fields += 1;
         found.bytes += text.len() + value.len() + 4;
+        if !may_be_known(text) {
+            found.underscore |= has_underscore(text.as_bytes());
+            continue;
+        }
         match text {
             "host" => found.hosts += 1,
             "connection" => found.connection = true,
@@ -91,10 +95,53 @@ pub fn scan(headers: &HeaderMap) -> Scan {
             | "x-real-ip"
             | "x-switchback-shadow" => found.forwarded = true,
             _ if text.starts_with("x-forwarded-") => found.forwarded = true,
-            _ => found.underscore |= text.contains('_'),
+            _ => found.underscore |= has_underscore(text.as_bytes()),
         }
     }
     found
+}
+
+/// The same for an upstream's answer, of which only what frames it and what concerns its connection is
+/// looked for.
+fn scan_response(headers: &HeaderMap) -> Scan {
+    let mut found = Scan::default();
+    for name in headers.keys() {
+        match name.as_str() {
+            text if !may_be_known(text) => {}
+            "connection" => found.connection = true,
+            "te"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+            | "http2-settings" => found.hop_by_hop = true,
+            "upgrade" => found.upgrade = true,
+            "transfer-encoding" => found.transfer_encoding = true,
+            "content-length" => found.lengths += 1,
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Whether a name begins like any that is looked for: many do not, and are told apart by one byte.
+fn may_be_known(name: &str) -> bool {
+    let first = name.as_bytes().first();
+    matches!(first, Some(b'c' | b'e' | b'f' | b'h' | b'k' | b'p' | b't' | b'u' | b'x'))
+}
+
+/// Whether a name holds an underscore, looked for eight bytes at a time.
+fn has_underscore(name: &[u8]) -> bool {
+    const ONES: u64 = u64::MAX / 0xff;
+    let holds = |bytes: &[u8; 8]| {
+        // A byte is zero where the name has an underscore.
+        let word = u64::from_ne_bytes(*bytes) ^ (ONES * b'_' as u64);
+        word.wrapping_sub(ONES) & !word & (ONES << 7) != 0
+    };
+    match name.last_chunk() {
+        Some(last) => holds(last) || name.as_chunks().0.iter().any(holds),
+        None => name.contains(&b'_'),
+    }
 }
 
 /// Whether a TE line holds `trailers` (RFC 9110 section 10.1.4).
@@ -257,11 +304,11 @@ pub fn strip_request(headers: &mut HeaderMap, scan: &Scan) -> Result<(), ProxyEr
 
 /// Leaves one length in its canonical form; unequal ones are left for the framing to refuse.
 fn one_length(headers: &mut HeaderMap) {
-    let lines = headers.get_all(CONTENT_LENGTH).iter().count();
     let plain = |first: &HeaderValue| {
         first.as_bytes().iter().all(u8::is_ascii_digit) && (first.len() == 1 || first.as_bytes()[0] != b'0')
     };
-    if lines == 1 && headers.get(CONTENT_LENGTH).is_some_and(plain) {
+    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
+    if lines.next().is_some_and(plain) && lines.next().is_none() {
         return;
     }
     if let Some(length) = length(headers) {
@@ -285,7 +332,7 @@ fn length(headers: &HeaderMap) -> Option<u64> {
 /// Removes what concerns only the upstream's connection.
 pub fn strip_response(parts: &mut response::Parts) {
     let headers = &mut parts.headers;
-    let scan = scan(headers);
+    let scan = scan_response(headers);
     if scan.connection {
         // A response's nominations are honoured as far as they are harmless.
         let _ = strip_nominated(headers, false);
@@ -401,6 +448,18 @@ mod tests {
         assert!(check("/a%2Fb", Paths::default()));
         assert!(!check("/a%2Fb", strict));
         assert!(!check("/a%00", loose));
+    }
+
+    #[test]
+    fn an_underscore_is_seen_wherever_it_is() {
+        for length in 1..40 {
+            assert!(!has_underscore(&vec![b'-'; length]), "{length}");
+            for at in 0..length {
+                let mut name = vec![b'`'; length];
+                name[at] = b'_';
+                assert!(has_underscore(&name), "{at} of {length}");
+            }
+        }
     }
 
     #[test]

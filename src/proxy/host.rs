@@ -66,6 +66,17 @@ fn text(authority: &str) -> Result<HeaderValue, ProxyError> {
         .map_err(|_| ProxyError::reject(RejectReason::BadHost, "malformed authority"))
 }
 
+/// Which bytes a name may hold.
+const IN_NAMES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'~');
+        byte += 1;
+    }
+    table
+};
+
 /// Whether bytes are `host[:port]` and nothing else: no user, no path, no list.
 fn is_host(bytes: &[u8]) -> bool {
     let (name, port) = split_port(bytes);
@@ -74,12 +85,7 @@ fn is_host(bytes: &[u8]) -> bool {
             inner.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
                 && !inner.is_empty()
         }
-        None => {
-            !name.is_empty()
-                && name
-                    .iter()
-                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'~'))
-        }
+        None => !name.is_empty() && name.iter().all(|byte| IN_NAMES[usize::from(*byte)]),
     };
     name_fits && port.is_none_or(is_port)
 }
@@ -91,8 +97,7 @@ fn is_port(bytes: &[u8]) -> bool {
 }
 
 fn split_port(bytes: &[u8]) -> (&[u8], Option<&[u8]>) {
-    let colon = bytes.iter().rposition(|byte| *byte == b':');
-    match colon {
+    match memchr::memrchr(b':', bytes) {
         Some(at) if !bytes[at..].contains(&b']') => (&bytes[..at], Some(&bytes[at + 1..])),
         _ => (bytes, None),
     }
@@ -101,10 +106,12 @@ fn split_port(bytes: &[u8]) -> (&[u8], Option<&[u8]>) {
 /// The host of an authority as routing compares it: no port, lower case, no trailing dot.
 #[must_use]
 pub fn routing_host(authority: &HeaderValue) -> Cow<'_, str> {
-    let (name, _) = split_port(authority.as_bytes());
-    let name = std::str::from_utf8(name).unwrap_or("");
+    let whole = authority.to_str().unwrap_or("");
+    let (name, _) = split_port(whole.as_bytes());
+    let name = &whole[..name.len()];
     let name = name.strip_suffix('.').unwrap_or(name);
-    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+    // Looks at all of them: without a way out it is done many bytes at a time.
+    if name.bytes().fold(false, |upper, byte| upper | byte.is_ascii_uppercase()) {
         Cow::Owned(name.to_ascii_lowercase())
     } else {
         Cow::Borrowed(name)

@@ -31,7 +31,7 @@ use crate::upstream::{Arrived, DRAIN_BYTES, Deadlines, RequestBody, Upload};
 pub fn respond(
     sent: Response<Arrived>,
     frame: Option<Frame<bytes::Bytes>>,
-    mut exchange: Exchange,
+    mut exchange: Box<Exchange>,
     plan: &PlanRef,
     route: &Route,
     choice: &Choice,
@@ -75,7 +75,7 @@ pub fn respond(
 /// answer is out. An upstream that agreed to something else answered wrongly.
 pub fn switch(
     sent: Response<Arrived>,
-    mut exchange: Exchange,
+    mut exchange: Box<Exchange>,
     client: &Rc<Client>,
     route: &Route,
     id: &HeaderValue,
@@ -156,7 +156,7 @@ pub async fn unread(
 }
 
 /// An error of ours: a short fixed text and the request id, never a cause.
-pub fn refuse(error: ProxyError, mut exchange: Exchange, id: &HeaderValue) -> Response<Body> {
+pub fn refuse(error: ProxyError, mut exchange: Box<Exchange>, id: &HeaderValue) -> Response<Body> {
     exchange.refused(&error);
     let wait = exchange.retry_after;
     exchange.complete();

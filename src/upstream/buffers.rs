@@ -7,6 +7,8 @@ use std::cell::RefCell;
 
 use bytes::BytesMut;
 
+use super::h1::Names;
+
 /// Size of a fresh read buffer, in bytes: a head and a small body in one read.
 pub const READ_BYTES: usize = 8 << 10;
 /// Room for the request heads of nearly everybody, in bytes.
@@ -21,6 +23,8 @@ const KEPT: usize = 64;
 pub struct Buffers {
     inboxes: RefCell<Vec<BytesMut>>,
     heads: RefCell<Vec<Vec<u8>>>,
+    /// What helps to read the next head of a response.
+    pub names: RefCell<Names>,
 }
 
 impl Buffers {

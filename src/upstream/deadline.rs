@@ -163,12 +163,12 @@ impl<F: Future> Future for Within<'_, F> {
                 this.outer.iter_mut().for_each(|outer| outer.begin_anew());
             }
         }
-        let outer = this.outer.as_mut().map_or(Poll::Pending, |outer| outer.poll_over(cx));
-        if outer.is_ready() || this.inner.poll_over(cx).is_ready() {
-            Poll::Ready(None)
-        } else {
-            Poll::Pending
-        }
+        // Only the one that comes first waits: it wakes the task, which then looks at both.
+        let first = match this.outer {
+            Some(outer) if outer.at < this.inner.at => &mut **outer,
+            _ => &mut **this.inner,
+        };
+        first.poll_over(cx).map(|()| None)
     }
 }
 

@@ -32,6 +32,7 @@ use crate::model::FailureReason;
 use crate::model::time::Tick;
 
 pub use self::body::Body;
+pub use self::response::Names;
 
 /// Most interim responses before the final one; more is a fault (1xx, RFC 9110 section 15.2).
 const MAX_INTERIMS: u32 = 32;
@@ -99,7 +100,8 @@ impl Connection {
         self.inbox = buffers.inbox();
         let mut sending = Sending::new(buffers.head(), &parts, body);
         let mut wait = Wait::default();
-        let head = poll_fn(|cx| self.poll_head(&mut sending, &mut wait, &mut parts.headers, cx)).await;
+        let head =
+            poll_fn(|cx| self.poll_head(&mut sending, &mut wait, &mut parts.headers, buffers, cx)).await;
         let framed = match head {
             Ok(mut head) => head
                 .framing(parts.method == Method::HEAD)
@@ -143,6 +145,7 @@ impl Connection {
         sending: &mut Sending,
         wait: &mut Wait,
         spare: &mut HeaderMap,
+        buffers: &Buffers,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Head, Failed>> {
         let mut io = self.io.borrow_mut();
@@ -162,7 +165,10 @@ impl Connection {
                 Ok(_) => wait.silent = false,
                 Err(error) => return Poll::Ready(Err(wait.closed(&error.to_string()))),
             }
-            while let Some(head) = take(&mut self.inbox, wait.seen, spare).map_err(Failed::malformed)? {
+            let mut names = buffers.names.borrow_mut();
+            while let Some(head) =
+                take(&mut self.inbox, wait.seen, spare, &mut names).map_err(Failed::malformed)?
+            {
                 wait.seen = 0;
                 if !head.status.is_informational() {
                     return Poll::Ready(Ok(head));

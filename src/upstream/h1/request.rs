@@ -222,14 +222,17 @@ fn write_head(text: &mut Vec<u8>, parts: &Parts, body: &RequestBody) {
         None => text.push(b'/'),
     }
     text.extend_from_slice(b" HTTP/1.1\r\n");
+    let mut length_said = false;
     for (name, value) in &parts.headers {
-        if *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING {
+        if *name == CONTENT_LENGTH {
+            length_said = true;
+        } else if *name != TRANSFER_ENCODING {
             write_field(text, name.as_str(), value);
         }
     }
     match body.size_hint().exact() {
         None => text.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        Some(0) if !(parts.headers.contains_key(CONTENT_LENGTH) || expects_body(&parts.method)) => {}
+        Some(0) if !(length_said || expects_body(&parts.method)) => {}
         Some(length) => {
             // Writing into memory cannot fail.
             let _ = write!(text, "content-length: {length}\r\n");

@@ -15,6 +15,11 @@ pub const HEAD_BYTES: usize = 32 << 10;
 /// Most fields of a response head.
 pub const HEAD_FIELDS: usize = 100;
 
+/// Names kept by one worker; a power of two.
+const KEPT_NAMES: usize = 128;
+/// Longest name that is kept, in bytes.
+const KEPT_NAME: usize = 32;
+
 /// A parsed head.
 #[derive(Debug)]
 pub struct Head {
@@ -25,6 +30,62 @@ pub struct Head {
     /// The reason phrase, if it is not the usual one.
     pub reason: Option<ReasonPhrase>,
     version: Version,
+    named: Named,
+}
+
+/// Which fields that frame a message are there, so that nobody looks for those that are not.
+#[derive(Clone, Copy, Debug, Default)]
+struct Named {
+    connection: bool,
+    coding: bool,
+    length: bool,
+}
+
+/// Names as origins wrote them lately: they say the same ones again, and to see that costs less than
+/// to read them anew. A place for each hash: what comes later takes it.
+#[derive(Debug, Default)]
+pub struct Names(Vec<Option<Known>>);
+
+/// A name and how it was written.
+#[derive(Clone, Debug)]
+struct Known {
+    written: [u8; KEPT_NAME],
+    length: usize,
+    name: HeaderName,
+}
+
+impl Names {
+    /// The name that is written so.
+    fn name(&mut self, text: &[u8]) -> Option<HeaderName> {
+        let place = place(text)?;
+        if let Some(Some(known)) = self.0.get(place)
+            && known.written.get(..known.length) == Some(text)
+        {
+            return Some(known.name.clone());
+        }
+        self.read(text, place)
+    }
+
+    #[cold]
+    fn read(&mut self, text: &[u8], place: usize) -> Option<HeaderName> {
+        let name = HeaderName::from_bytes(text).ok()?;
+        if let Some(length) = Some(text.len()).filter(|length| *length <= KEPT_NAME) {
+            let mut written = [0; KEPT_NAME];
+            written[..length].copy_from_slice(text);
+            self.0.resize(KEPT_NAMES, None);
+            if let Some(known) = self.0.get_mut(place) {
+                *known = Some(Known { written, length, name: name.clone() });
+            }
+        }
+        Some(name)
+    }
+}
+
+/// Where a name would be; none is empty.
+fn place(text: &[u8]) -> Option<usize> {
+    let (first, last, middle) = (text.first()?, text.last()?, text.get(text.len() / 2)?);
+    let hash = usize::from(*first) * 3 + usize::from(*last) * 5 + usize::from(*middle) * 7 + text.len() * 11;
+    Some(hash % KEPT_NAMES)
 }
 
 /// How a body ends.
@@ -43,11 +104,17 @@ pub enum Framing {
 pub struct Malformed(pub &'static str);
 
 /// Takes a whole head from the front of `inbox`; `None` while it is not all there. `spare` is a map
-/// whose memory is used again once the head is whole. `seen` is how much was looked at before.
+/// whose memory is used again once the head is whole. `seen` is how much was looked at before; `names`
+/// are those of earlier heads.
 ///
 /// # Errors
 /// It is not HTTP/1, or over [`HEAD_BYTES`] or [`HEAD_FIELDS`].
-pub fn take(inbox: &mut BytesMut, seen: usize, spare: &mut HeaderMap) -> Result<Option<Head>, Malformed> {
+pub fn take(
+    inbox: &mut BytesMut,
+    seen: usize,
+    spare: &mut HeaderMap,
+    names: &mut Names,
+) -> Result<Option<Head>, Malformed> {
     let Some(end) = head_end(inbox, seen) else {
         if inbox.len() > HEAD_BYTES {
             return Err(Malformed("the response head is too large"));
@@ -62,7 +129,7 @@ pub fn take(inbox: &mut BytesMut, seen: usize, spare: &mut HeaderMap) -> Result<
     }
     let mut headers = std::mem::take(spare);
     headers.clear();
-    parse(inbox.split_to(end).freeze(), headers).map(Some)
+    parse(inbox.split_to(end).freeze(), headers, names).map(Some)
 }
 
 /// Where the empty line behind a head ends, at or after `seen`; lines may end in LF alone
@@ -86,7 +153,7 @@ fn could_be_http(inbox: &[u8]) -> bool {
     inbox[..count] == start[..count]
 }
 
-fn parse(head: Bytes, mut headers: HeaderMap) -> Result<Head, Malformed> {
+fn parse(head: Bytes, mut headers: HeaderMap, names: &mut Names) -> Result<Head, Malformed> {
     let mut slots = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; HEAD_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
@@ -108,8 +175,8 @@ fn parse(head: Bytes, mut headers: HeaderMap) -> Result<Head, Malformed> {
     // Without a phrase of its own an answer gets the usual one.
     let reason = reason.filter(|reason| !reason.is_empty());
     let reason = reason.and_then(|reason| ReasonPhrase::try_from(head.slice_ref(reason.as_bytes())).ok());
-    append(&head, response.headers, &mut headers)?;
-    Ok(Head { status, headers, reason, version })
+    let named = append(&head, response.headers, &mut headers, |text| names.name(text))?;
+    Ok(Head { status, headers, reason, version, named })
 }
 
 /// The fields of a trailer section, with the empty line behind it.
@@ -120,22 +187,33 @@ pub fn fields(section: &Bytes) -> Result<HeaderMap, Malformed> {
     let mut slots = [httparse::EMPTY_HEADER; HEAD_FIELDS];
     let mut headers = HeaderMap::new();
     match httparse::parse_headers(section, &mut slots) {
-        Ok(httparse::Status::Complete((_, found))) => append(section, found, &mut headers)?,
+        Ok(httparse::Status::Complete((_, found))) => {
+            append(section, found, &mut headers, |text| HeaderName::from_bytes(text).ok())?;
+        }
         _ => return Err(Malformed("malformed fields")),
     }
     Ok(headers)
 }
 
-fn append(text: &Bytes, found: &[httparse::Header<'_>], headers: &mut HeaderMap) -> Result<(), Malformed> {
+fn append(
+    text: &Bytes,
+    found: &[httparse::Header<'_>],
+    headers: &mut HeaderMap,
+    mut name: impl FnMut(&[u8]) -> Option<HeaderName>,
+) -> Result<Named, Malformed> {
+    let mut named = Named::default();
     for field in found {
-        let name = HeaderName::from_bytes(field.name.as_bytes());
+        let name = name(field.name.as_bytes());
         let value = HeaderValue::from_maybe_shared(text.slice_ref(field.value));
-        match (name, value) {
-            (Ok(name), Ok(value)) => headers.append(name, value),
-            _ => return Err(Malformed("a response field is malformed")),
+        let (Some(name), Ok(value)) = (name, value) else {
+            return Err(Malformed("a response field is malformed"));
         };
+        named.connection |= name == CONNECTION;
+        named.coding |= name == TRANSFER_ENCODING;
+        named.length |= name == CONTENT_LENGTH;
+        headers.append(name, value);
     }
-    Ok(())
+    Ok(named)
 }
 
 impl Head {
@@ -147,8 +225,8 @@ impl Head {
     /// The framing is ambiguous.
     pub fn framing(&mut self, to_head: bool) -> Result<(Framing, bool), Malformed> {
         let keep = self.version == Version::HTTP_11 && !self.says_close();
-        let coded = self.headers.contains_key(TRANSFER_ENCODING);
-        let length = self.length()?;
+        let coded = self.named.coding;
+        let length = if self.named.length { self.length()? } else { None };
         if coded {
             let mut lines = self.headers.get_all(TRANSFER_ENCODING).iter();
             let chunked = lines.next().is_some_and(|line| line.as_bytes().eq_ignore_ascii_case(b"chunked"));
@@ -201,6 +279,9 @@ impl Head {
     }
 
     fn says_close(&self) -> bool {
+        if !self.named.connection {
+            return false;
+        }
         let lines = self.headers.get_all(CONNECTION).iter();
         lines
             .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
@@ -213,7 +294,8 @@ mod tests {
     use super::*;
 
     fn head(text: &str) -> Result<Head, Malformed> {
-        take(&mut BytesMut::from(text), 0, &mut HeaderMap::new())?.ok_or(Malformed("more"))
+        take(&mut BytesMut::from(text), 0, &mut HeaderMap::new(), &mut Names::default())?
+            .ok_or(Malformed("more"))
     }
 
     #[test]
@@ -304,12 +386,34 @@ mod tests {
     }
 
     #[test]
+    fn names_known_from_earlier_heads_are_read_as_the_first_time() {
+        let mut names = Names::default();
+        let mut read = |fields: &[String]| {
+            let mut inbox = BytesMut::from(&*format!("HTTP/1.1 200 OK\r\n{}\r\n\r\n", fields.join("\r\n")));
+            let head = take(&mut inbox, 0, &mut HeaderMap::new(), &mut names).unwrap().unwrap();
+            let fields = head.headers.iter();
+            fields.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect::<Vec<_>>()
+        };
+        // More than are kept, of every length, and alike in all that their place is made of.
+        let name = |at: usize| format!("X-{}{:03}-{}a", "y".repeat(at % 40), at, at % 10);
+        for turn in 0..3 {
+            for from in (0..400).step_by(50) {
+                let fields: Vec<_> = (from..from + 50).map(|at| format!("{}: {turn}", name(at))).collect();
+                let lower: Vec<_> = fields.iter().map(|field| field.to_ascii_lowercase()).collect();
+                assert_eq!(read(&fields), lower);
+                assert_eq!(read(&lower), lower);
+            }
+        }
+    }
+
+    #[test]
     fn a_head_in_pieces_is_the_same_head() {
         let text = "HTTP/1.1 201 Créé\r\nServer: x\r\nset-cookie: a\r\nSet-Cookie: b\r\n\r\nbody";
         let (mut inbox, mut seen) = (BytesMut::new(), 0);
         for byte in text.as_bytes() {
             inbox.extend_from_slice(&[*byte]);
-            if let Some(head) = take(&mut inbox, seen, &mut HeaderMap::new()).unwrap() {
+            if let Some(head) = take(&mut inbox, seen, &mut HeaderMap::new(), &mut Names::default()).unwrap()
+            {
                 assert_eq!(head.status, 201);
                 assert_eq!(head.headers.get_all("set-cookie").iter().count(), 2);
                 assert!(inbox.is_empty());
