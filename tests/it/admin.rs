@@ -339,12 +339,13 @@ fn a_thousand_connections_that_say_nothing_lock_no_operator_out() {
     let origins = pair();
     let proxy = Proxy::start(&text(&origins.each_ref()));
     let address = proxy.site.admin();
-    let held: Vec<Conn> = (0..1_100).map(|_| Conn::open(address)).collect();
     let began = std::time::Instant::now();
+    let held: Vec<Conn> = (0..1_100).map(|_| Conn::open(address)).collect();
+    let opened = began.elapsed();
     let status = Conn::open(address).ask(&proxy.admin_request("GET", "/api/v1/status"));
-    let took = began.elapsed();
     assert_eq!(status.status, 200);
-    // Silent ones are closed after five seconds in any case.
-    assert!(took < std::time::Duration::from_secs(4), "{took:?}");
+    // Silent ones are closed after five seconds in any case; a machine so slow shows nothing here.
+    let (took, second) = (began.elapsed().saturating_sub(opened), std::time::Duration::from_secs(1));
+    assert!(opened > second || took < 3 * second, "{took:?}");
     drop(held);
 }
