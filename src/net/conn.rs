@@ -307,23 +307,26 @@ fn answer<H: Handler>(
         unanswered: true,
         untaken: false,
     };
-    let response = Box::pin(Rc::clone(&serving.handler).handle(Rc::clone(client), request));
+    let response = Rc::clone(&serving.handler).handle(Rc::clone(client), request);
     Answering { response, busy: Some(busy) }
 }
 
-/// A response on its way. The handler's future is boxed: hyper moves what it is given for every
-/// request, and that future is kilobytes.
-struct Answering<F> {
-    response: Pin<Box<F>>,
-    busy: Option<Busy>,
+pin_project_lite::pin_project! {
+    /// A response on its way. Written by hand: an async block would hold the handler's future
+    /// twice, and hyper copies it for every request.
+    struct Answering<F> {
+        #[pin]
+        response: F,
+        busy: Option<Busy>,
+    }
 }
 
 impl<F: Future<Output = Response<B>>, B> Future for Answering<F> {
     type Output = Result<Response<Tracked<B>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        this.response.as_mut().poll(cx).map(|response| {
+        let this = self.project();
+        this.response.poll(cx).map(|response| {
             this.busy.iter_mut().for_each(Busy::answered);
             Ok(response.map(|body| Tracked { body, busy: this.busy.take() }))
         })

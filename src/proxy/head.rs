@@ -135,7 +135,7 @@ fn has_underscore(name: &[u8]) -> bool {
     const ONES: u64 = u64::MAX / 0xff;
     let holds = |bytes: &[u8; 8]| {
         // A byte is zero where the name has an underscore.
-        let word = u64::from_ne_bytes(*bytes) ^ (ONES * b'_' as u64);
+        let word = u64::from_ne_bytes(*bytes) ^ (ONES * u64::from(b'_'));
         word.wrapping_sub(ONES) & !word & (ONES << 7) != 0
     };
     match name.last_chunk() {
