@@ -11,7 +11,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::unconstrained;
 use tokio_rustls::client::TlsStream;
@@ -48,10 +48,16 @@ impl Stream {
     #[must_use]
     pub fn is_spoilt(&mut self) -> bool {
         match self {
-            Self::Plain(stream) => match SockRef::from(&*stream).peek(&mut [MaybeUninit::uninit()]) {
-                Err(error) => error.kind() != io::ErrorKind::WouldBlock,
-                Ok(_) => true,
-            },
+            Self::Plain(stream) => {
+                let stream = &*stream;
+                // The system is asked only when the runtime heard that something came: whoever asks
+                // for this request came later than the end of a connection that ended before.
+                let look = || SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
+                match stream.try_io(Interest::READABLE, look) {
+                    Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+                    Ok(_) => true,
+                }
+            }
             // What came may be a ticket for later sessions, which is not for us to see.
             Self::Tls(stream) => {
                 let mut byte = [0];
