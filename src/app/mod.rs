@@ -8,6 +8,7 @@ mod certificates;
 pub mod demo;
 pub mod life;
 mod notify;
+mod owner;
 pub mod run;
 mod sinks;
 pub mod sockets;

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::certificates;
 use super::notify;
+use super::owner::Owner;
 use super::sinks::Sinks;
 use super::sockets::{Found, Label, Passing, Sockets, Taken};
 use super::upgrade::new::Predecessor;
@@ -68,7 +69,7 @@ pub struct Proxy {
     stop: watch::Sender<bool>,
     end_admin: Vec<oneshot::Sender<()>>,
     workers: Vec<JoinHandle<()>>,
-    state_dir: PathBuf,
+    owner: Owner,
     passing: Passing,
     /// Where records and spans go.
     sinks: Arc<Sinks>,
@@ -108,6 +109,10 @@ pub async fn start_with(
     }
     let plan = booted.plan();
     sockets.hold(&plan, booted.book.workers()).map_err(cannot)?;
+    let owner = match predecessor {
+        Some(_) => Owner::after_another(&booted.state_dir),
+        None => Owner::of(&booted.state_dir).map_err(cannot)?,
+    };
     let sockets = sockets.take(&plan).map_err(|error| cannot(error.to_string()))?;
     let base = control::load::base(path);
     let tokens = Tokens::open(&plan.process.admin, &base, &booted.state_dir).map_err(cannot)?;
@@ -117,7 +122,7 @@ pub async fn start_with(
     for failure in looked.unwrap_or_else(|_| vec!["some names are still being looked up".to_owned()]) {
         tracing::warn!("name lookup failed, its endpoint has no address yet: {failure}");
     }
-    Ok(Assembly { booted, clock, base, names }.spawn(sockets, tokens).await)
+    Ok(Assembly { booted, clock, base, names, owner }.spawn(sockets, tokens).await)
 }
 
 fn told(refused: control::Refused) -> Refused {
@@ -156,15 +161,16 @@ struct Assembly {
     clock: Arc<dyn Clock>,
     base: PathBuf,
     names: dns::Names,
+    owner: Owner,
 }
 
 impl Assembly {
     async fn spawn(self, sockets: Taken, tokens: Tokens) -> Proxy {
         let Taken { listeners, admin: admin_bound, metrics: metrics_bound, passing } = sockets;
-        let Self { booted, clock, base, names } = self;
+        let Self { booted, clock, base, names, owner } = self;
         let (plans, published) = (booted.publisher.plans(), booted.publisher.wake());
         let (book, plan) = (Arc::clone(&booted.book), booted.plan());
-        let (state_dir, certificates) = (booted.state_dir.clone(), Arc::clone(&booted.certificates));
+        let certificates = Arc::clone(&booted.certificates);
         let cold = Arc::new(Cold::new());
         let log = Arc::new(AccessLog::new(cold.counter(&names::LOG_DROPPED, &[])));
         log.open(plan.access_log.as_ref().map(|log| Target::of(&log.path, &base)));
@@ -219,7 +225,7 @@ impl Assembly {
         let mut end_admin = vec![serve(admin_bound, admin.router(gate), encrypted)];
         end_admin.extend(metrics_bound.map(|bound| serve(bound, admin.metrics_router(), None)));
         health.listening();
-        Proxy { plans, book, running, health, log, stop, end_admin, workers, state_dir, passing, sinks }
+        Proxy { plans, book, running, health, log, stop, end_admin, workers, owner, passing, sinks }
     }
 }
 
@@ -330,7 +336,7 @@ impl Proxy {
     /// Where what is remembered is.
     #[must_use]
     pub fn state_dir(&self) -> &Path {
-        &self.state_dir
+        self.owner.dir()
     }
 
     /// Every listening socket, to be passed on.
@@ -352,6 +358,7 @@ impl Proxy {
     /// Drains while another process serves: it answers the operator from now on.
     pub async fn leave(mut self) {
         self.health.draining();
+        self.owner.leave();
         for end in self.end_admin.drain(..) {
             // A listener that ended already has nothing to keep.
             let _ = end.send(());

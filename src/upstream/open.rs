@@ -19,6 +19,8 @@ use crate::model::FailureReason;
 use crate::model::time::Tick;
 use crate::plan::{ConnectionSettings, Endpoint, Upstream, UpstreamProtocol};
 
+/// Between two lines of a worker's log about one endpoint that cannot be reached.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
 /// Shortest pause before an endpoint that refused is preferred again.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 /// Doublings of that pause.
@@ -145,10 +147,7 @@ impl Pool {
             }
             None => (FailureReason::ConnectTimeout, format!("connect to {url} took too long")),
         };
-        // Told once, not for every request that meets it.
-        if reason == FailureReason::Tls && self.failures.get() == 0 {
-            tracing::warn!("{cause}");
-        }
+        self.tell(&cause);
         self.gate.connected(false, millis());
         self.avoid(self.shared.now());
         Err(Refused { reason, cause, unsent: true, answered: false })
@@ -197,6 +196,15 @@ impl Pool {
             within(None, &mut pause, std::future::pending::<()>()).await;
         }
         Ok(())
+    }
+
+    /// Tells the log, once and not for every request that meets it.
+    fn tell(&self, cause: &str) {
+        let now = self.shared.now();
+        if self.failures.get() == 0 && now >= self.quiet_until.get() {
+            self.quiet_until.set(now.after(TELL_AGAIN));
+            tracing::warn!("{cause}");
+        }
     }
 
     fn is_well(&self) {

@@ -128,6 +128,8 @@ pub struct Pool {
     warming: Cell<u32>,
     in_flight: Cell<u32>,
     pub(super) failures: Cell<u32>,
+    /// Before which moment the log is not told again that it cannot be reached.
+    pub(super) quiet_until: Cell<Tick>,
     pub(super) avoid_until: Cell<Tick>,
 }
 
@@ -156,6 +158,7 @@ impl Pool {
             warming: Cell::default(),
             in_flight: Cell::default(),
             failures: Cell::default(),
+            quiet_until: Cell::new(Tick(0)),
             avoid_until: Cell::default(),
         }
     }

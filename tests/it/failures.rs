@@ -76,6 +76,21 @@ fn an_origin_that_stops_inside_its_head_is_a_504() {
 }
 
 #[test]
+fn an_upstream_that_is_not_there_is_told_once() {
+    let nobody = "http://127.0.0.1:1";
+    let proxy = before(nobody, "");
+    for _ in 0..50 {
+        proxy.ask(&get("/")).expect_status(503);
+    }
+    let told = || proxy.err().iter().filter(|line| line.contains("WARN") && line.contains(nobody)).count();
+    eventually("it is told", || told() > 0);
+    let lines = proxy.err();
+    assert!(lines.iter().any(|line| line.contains(nobody) && line.contains("refused")), "{lines:#?}");
+    // Every worker tells it, and no request does.
+    assert!(told() <= 4, "{lines:#?}");
+}
+
+#[test]
 fn a_split_without_weight_is_a_503_that_charges_nobody() {
     let origin = Origin::start("app");
     let text = format!("{}routes: [{{ name: all, split: {{ app: 0 }} }}]\n", upstreams(&[&origin]));

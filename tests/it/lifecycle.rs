@@ -365,6 +365,20 @@ fn a_second_instance_cannot_silently_share_the_port() {
 }
 
 #[test]
+fn a_second_process_is_kept_off_the_state_folder_of_the_first() {
+    let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
+    let first = Proxy::start(&text(&[&stable, &canary], ""));
+    let other = Site::new(&format!(
+        "stateDir: \"{}\"\n{}routes: [{{ name: all, split: {{ stable: 1 }} }}]\n",
+        first.site.state().display(),
+        upstreams(&[&stable])
+    ));
+    refused(&other, &other.file().display().to_string(), &format!("process {}", first.pid()));
+    first.ask(&get("/")).expect_status(200);
+    first.stop().start().ask(&get("/")).expect_status(200);
+}
+
+#[test]
 fn many_idle_connections_do_not_stop_a_drain() {
     let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
     let mut proxy = Proxy::start(&text(&[&stable, &canary], ""));
