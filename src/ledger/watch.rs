@@ -40,6 +40,18 @@ impl Watch {
         self.0.load().record(worker, slot, answered);
     }
 
+    /// What tells an address from others.
+    #[must_use]
+    pub fn hash_of(&self, address: IpAddr) -> u64 {
+        self.0.load().hasher.hash_one(network(address))
+    }
+
+    /// Whether too few addresses are active to bound what one of them adds.
+    #[must_use]
+    pub fn is_of_few(&self) -> bool {
+        self.0.load().active() < FEW_ADDRESSES
+    }
+
     /// The epoch in force.
     #[must_use]
     pub fn now(&self) -> Arc<Watched> {

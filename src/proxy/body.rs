@@ -4,7 +4,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,8 +12,13 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::exchange::Exchange;
 use crate::model::FailureReason;
+use crate::model::time::Tick;
 use crate::model::trailers::Announced;
 use crate::upstream::{Arrived, Broken, Deadline};
+
+/// How long an upstream may owe bytes before a client that leaves is its failure: shorter pauses are told
+/// from a client's whim by nobody.
+const OWED_FOR: Duration = Duration::from_secs(1);
 
 /// The body of any response.
 #[expect(
@@ -40,6 +45,8 @@ pub struct Passing {
     /// A frame was handed on since the writer last came to rest.
     fresh: bool,
     trailers: Announced,
+    /// Since when its upstream is waited for.
+    waits: Option<Tick>,
 }
 
 impl Passing {
@@ -54,7 +61,8 @@ impl Passing {
     ) -> Self {
         let stall = Deadline::new(&exchange.worker().deadlines, stream_idle);
         let (held, fresh) = (None, true);
-        let mut passing = Self { body, opening, exchange, stall, stream_idle, held, fresh, trailers };
+        let waits = None;
+        let mut passing = Self { body, opening, exchange, stall, stream_idle, held, fresh, trailers, waits };
         passing.end_if_over(false);
         passing
     }
@@ -81,7 +89,7 @@ impl Passing {
         }
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
-                self.fresh = true;
+                (self.fresh, self.waits) = (true, None);
                 self.exchange.sent(frame.data_ref().map_or(0, |data| data.len() as u64));
                 if let (Some(captured), Some(data)) = (self.exchange.captured(), frame.data_ref()) {
                     captured.piece(data);
@@ -95,7 +103,10 @@ impl Passing {
             }
             Poll::Ready(Some(Err(_))) => self.exchange.broke(FailureReason::Truncated),
             Poll::Ready(None) => self.end_if_over(true),
-            Poll::Pending => self.fresh = false,
+            Poll::Pending => {
+                self.fresh = false;
+                self.waits.get_or_insert(self.exchange.worker().clock.tick());
+            }
         }
         match polled {
             // Told at once, a break would take along what the server has not written yet, the head
@@ -119,6 +130,23 @@ impl Passing {
         }
         let opened = self.opening.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
         rest.exact().map_or(rest, |rest| SizeHint::with_exact(rest + opened))
+    }
+}
+
+impl Drop for Passing {
+    /// A client that leaves while its upstream has owed the rest of an announced length for a while
+    /// leaves because of it.
+    fn drop(&mut self) {
+        let Some(since) = self.waits else { return };
+        let owed = |body: &Arrived| body.size_hint().exact().is_some_and(|rest| rest > 0);
+        if self.exchange.worker().clock.tick() < since.after(OWED_FOR) || !owed(&self.body) {
+            return;
+        }
+        // What came since is the client's not to have taken.
+        let cx = &mut Context::from_waker(Waker::noop());
+        if Pin::new(&mut self.body).poll_frame(cx).is_pending() {
+            self.exchange.broke(FailureReason::Stalled);
+        }
     }
 }
 

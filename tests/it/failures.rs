@@ -4,6 +4,8 @@
 //! debugs by these three, so each row names exactly one. A request must never be repeated when the
 //! origin may have acted on it.
 
+use std::time::{Duration, Instant};
+
 use crate::support::raw::{self, RawOrigin, Script};
 use crate::support::{Behaviour, Origin, Proxy, eventually, get, post, upstreams};
 
@@ -73,6 +75,25 @@ fn an_origin_that_stops_inside_its_head_is_a_504() {
     let origin = RawOrigin::start(Script::SendAndHang(b"HTTP/1.1 200 OK\r\nContent-Le".to_vec()));
     let proxy = before(&origin.url(), ", timeouts: { request: 300ms, upstream: 0s }");
     proxy.ask(&get("/")).expect_status(504);
+}
+
+#[test]
+fn a_client_that_waits_in_vain_for_the_rest_of_an_answer_leaves_because_of_the_upstream() {
+    let counted = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nten bytes!".to_vec();
+    // A stream may be silent for as long as it likes: nothing is owed.
+    let stream = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n".to_vec();
+    let rows =
+        [(&counted, 1_500, "error"), (&counted, 0, "client_closed"), (&stream, 1_500, "client_closed")];
+    for (head, millis, outcome) in rows {
+        let origin = RawOrigin::start(Script::SendAndHang(head.clone()));
+        let proxy = before(&origin.url(), "");
+        let mut conn = proxy.conn();
+        assert_eq!(conn.begin(&get("/")).expect("a head").status, 200);
+        let since = Instant::now();
+        eventually("its patience ends", || since.elapsed() >= Duration::from_millis(millis));
+        drop(conn);
+        proxy.settles("switchback_requests_total", &[("arm", "app"), ("outcome", outcome)], 1);
+    }
 }
 
 #[test]

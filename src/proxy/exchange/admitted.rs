@@ -5,7 +5,7 @@
 
 use super::Exchange;
 use crate::model::ArmIx;
-use crate::plan::Upstream;
+use crate::plan::{Route, Upstream};
 
 /// The arm whose upstream admitted an exchange, and what is given back at its end.
 #[derive(Clone, Copy, Debug)]
@@ -13,7 +13,7 @@ pub(super) struct Admitted {
     pub(super) arm: ArmIx,
     /// It was the upstream that stands in for the arm's.
     pub(super) stood: bool,
-    /// The client's hash, where arms are compared.
+    /// The client's hash, where arms are compared or a flip is verified.
     holder: Option<u64>,
 }
 
@@ -63,8 +63,7 @@ impl Exchange {
     /// Whether one client has at least half of what the limit leaves to all. Where few clients carry
     /// all traffic none can be told from the others, and every overflow counts.
     fn is_held_by_one(&self, upstream: &Upstream) -> bool {
-        let trial = self.charged().and_then(|(route, _)| Some(&route.trial.as_ref()?.trial));
-        if trial.is_none_or(|trial| trial.is_of_few()) {
+        if self.charged().is_none_or(|(route, _)| is_of_few(route)) {
             return false;
         }
         let bound = if self.admitted.is_none() {
@@ -80,6 +79,20 @@ impl Exchange {
 
     fn holder(&self) -> Option<u64> {
         let (route, _) = self.charged()?;
-        Some(route.trial.as_ref()?.trial.hash_of(self.client))
+        match (&route.trial, &route.watch) {
+            (Some(compare), _) => Some(compare.trial.hash_of(self.client)),
+            (None, Some(watch)) => Some(watch.hash_of(self.client)),
+            (None, None) => None,
+        }
+    }
+}
+
+/// Whether so few addresses use a route that none can be told from the others; so it is where nobody is
+/// told apart.
+fn is_of_few(route: &Route) -> bool {
+    match (&route.trial, &route.watch) {
+        (Some(compare), _) => compare.trial.is_of_few(),
+        (None, Some(watch)) => watch.is_of_few(),
+        (None, None) => true,
     }
 }

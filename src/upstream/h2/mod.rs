@@ -42,9 +42,11 @@ use upload::Upload;
 /// Most exchanges at once on one connection, whatever the origin allows.
 pub const MAX_STREAMS: usize = 256;
 /// Bytes of a response that an origin may send ahead of its reader.
-const STREAM_WINDOW: u32 = 256 << 10;
-/// Bytes of all responses of a connection that an origin may send ahead of their readers.
-const CONNECTION_WINDOW: u32 = 16 << 20;
+const STREAM_WINDOW: u32 = 128 << 10;
+/// Bytes of all responses of a connection that an origin may send ahead of their readers: as many as all
+/// of them together, so that no client that does not read keeps the answers of others back.
+const CONNECTION_WINDOW: u32 = 256 * STREAM_WINDOW;
+const _: () = assert!(CONNECTION_WINDOW as usize / STREAM_WINDOW as usize >= MAX_STREAMS);
 /// Bytes of a request handed to the connection and not yet written.
 const SEND_BUFFER: usize = 256 << 10;
 /// Largest response head, in bytes as RFC 9113 section 6.5.2 counts them.
