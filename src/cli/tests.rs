@@ -194,6 +194,16 @@ fn explain_tells_route_arm_bucket_and_ranges() {
 }
 
 #[test]
+fn explain_without_a_plan_names_both_ways_to_one() {
+    let said = Cli::try_parse_from(["switchback", "explain", "http://shop.test/"]).unwrap_err().to_string();
+    for part in ["--config <PATH>", "--admin <URL>"] {
+        let asked =
+            said.lines().take_while(|line| !line.starts_with("Usage")).any(|line| line.contains(part));
+        assert!(asked, "{part} in {said}");
+    }
+}
+
+#[test]
 fn explain_puts_the_key_where_the_route_looks_first() {
     let rows = [
         ("{ header: x-user-id }", "u 42"),
