@@ -13,6 +13,7 @@ mod earlier;
 pub mod error;
 mod events;
 pub mod explain;
+mod fixed;
 mod flips;
 pub mod guard;
 mod guards;

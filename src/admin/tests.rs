@@ -318,6 +318,22 @@ async fn views_show_routes_and_reloads_tell_findings() {
         assert_eq!((status, &view["listeners"][0]["limits"]["headerCount"]), (200, &json!(100)), "{view}");
         assert!(!view.to_string().contains(&site.token));
     }
+    // As the documentation says them.
+    let (_, limits) = site.get("/api/v1/limits").await;
+    for (at, value) in [
+        ("/tlsHandshakeSeconds", 5),
+        ("/http2/controlFramesPerSecond", 1_000),
+        ("/http2/resetsPerSecond", 100),
+        ("/interimAnswers", 32),
+        ("/copiesPerWorker", 256),
+        ("/probes", 64),
+        ("/rateLimitKeys", 65_536),
+        ("/config/fileBytes", 4 << 20),
+        ("/admin/watchers", 16),
+        ("/admin/wrongTokensPerMinute", 10),
+    ] {
+        assert_eq!(limits["fixed"].pointer(at), Some(&json!(value)), "{at} in {limits}");
+    }
     let (_, routes) = site.get("/api/v1/routes").await;
     assert_eq!(routes["routes"][0]["arms"][1]["endpoints"][0]["address"], "http://127.0.0.1:1");
     assert_eq!(routes["routes"][0]["arms"][0]["observed"], Value::Null);

@@ -350,6 +350,7 @@ pub(super) async fn limits(State(shared): State<Shared>) -> Json<Value> {
             "listBytes": crate::control::load::MAX_LIST_BYTES,
         },
         "admin": { "bodyBytes": super::asked::MAX_BODY, "verbs": super::MAX_VERBS },
+        "fixed": super::fixed::bounds(),
     }))
 }
 

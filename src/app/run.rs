@@ -172,13 +172,13 @@ impl Assembly {
         let (book, plan) = (Arc::clone(&booted.book), booted.plan());
         let certificates = Arc::clone(&booted.certificates);
         let cold = Arc::new(Cold::new());
-        let log = Arc::new(AccessLog::new(cold.counter(&names::LOG_DROPPED, &[])));
+        let health = Arc::new(Health::default());
+        let log = Arc::new(AccessLog::new(cold.counter(&names::LOG_DROPPED, &[]), log_told(&health)));
         log.open(plan.access_log.as_ref().map(|log| Target::of(&log.path, &base)));
         let collector = plans.clone();
         let to = move || collector.load_full().otlp.as_ref().map(ToString::to_string);
         let spans = Spans::start(cold.counter(&names::SPANS_DROPPED, &[]), to);
         let sinks = Arc::new(Sinks { log: Arc::clone(&log), spans });
-        let health = Arc::new(Health::default());
         let upkeep = Arc::clone(&cold);
         let options = Options {
             health: Arc::clone(&health),
@@ -277,6 +277,15 @@ fn serve(
 async fn note_breakers(mut turns: mpsc::Receiver<Turned>, control: ControlHandle) {
     while let Some(Turned { upstream, turn }) = turns.recv().await {
         control.breaker_turned(upstream, turn).await;
+    }
+}
+
+/// Puts what is wrong with the access log among the details of readiness; traffic does not need it.
+fn log_told(health: &Arc<Health>) -> impl Fn(Option<String>) + Send + Sync + use<> {
+    let health = Arc::clone(health);
+    move |why| match why {
+        Some(why) => health.set("accessLog", why),
+        None => health.unset("accessLog"),
     }
 }
 

@@ -7,7 +7,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use super::check::{exit_of, findings, shares};
@@ -22,10 +22,11 @@ use crate::plan::{Asked, Route};
 
 /// Arguments of `explain`.
 #[derive(Clone, Debug, Args)]
+#[command(group(ArgGroup::new("plan").required(true).args(["config", "admin"])))]
 #[expect(clippy::doc_markdown, reason = "help for a terminal")]
 pub struct ExplainArgs {
     /// A file, or a folder whose *.yaml files make up one configuration
-    #[arg(short, long, value_name = "PATH", required_unless_present = "admin", conflicts_with = "admin")]
+    #[arg(short, long, value_name = "PATH")]
     pub config: Option<PathBuf>,
     /// Ask a running proxy instead: http://host:port or unix:/path
     #[arg(long, value_name = "URL")]

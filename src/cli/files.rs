@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::logged;
 use crate::analysis::unknown_zones;
 use crate::certs::Certificates;
 use crate::ledger::Book;
@@ -65,6 +66,7 @@ pub fn open(path: &Path) -> Result<Opened, Failed> {
         now: now(),
     };
     let (mut refused, mut warnings) = (unknown_zones(&spec, knows_zone), missing_secrets(&base(path), &spec));
+    warnings.extend(logged::unwritable(&base(path), &spec));
     for one in certificates(&base(path), &spec) {
         if one.severity == Severity::Warning { warnings.push(one) } else { refused.push(one) }
     }
@@ -206,7 +208,7 @@ fn text_from(file: impl Read, limit: usize) -> Result<String, String> {
 }
 
 /// The system's words without its error number.
-fn plain(error: &std::io::Error) -> String {
+pub(super) fn plain(error: &std::io::Error) -> String {
     let text = error.to_string();
     let end = text.find(" (os error").unwrap_or(text.len());
     text.get(..end).unwrap_or(&text).to_ascii_lowercase()

@@ -14,6 +14,7 @@ mod differences;
 pub mod explain;
 pub mod files;
 pub mod flip;
+mod logged;
 mod look;
 mod mirror_text;
 mod plan_text;

@@ -90,6 +90,31 @@ fn check_speaks_json() {
 }
 
 #[test]
+fn check_warns_of_an_access_log_that_cannot_be_written() {
+    let with = |path: &str| format!("accessLog: {{ path: {path} }}\n{CANARY}");
+    let (fine, inside, folder) = (with("logs/a/access.log"), with("taken/access.log"), with("sub"));
+    let desk = Desk::new(&[
+        ("fine.yaml", &fine),
+        ("inside.yaml", &inside),
+        ("folder.yaml", &folder),
+        ("device.yaml", &with("/dev/null")),
+        ("taken", "a file"),
+        ("sub/x.txt", ""),
+    ]);
+    for (name, why) in [("inside", "taken is not a folder"), ("folder", "it is a folder")] {
+        let said = desk.run(&["check", &format!("@{name}.yaml")]);
+        assert_eq!(said.exit, Exit::Ok, "{}", said.err);
+        for part in ["unwritable-log", why, "tried again"] {
+            assert!(said.err.contains(part), "{part} in {}", said.err);
+        }
+    }
+    for name in ["@fine.yaml", "@device.yaml"] {
+        assert_eq!(desk.run(&["check", name]).err, "", "{name}");
+    }
+    assert!(!desk.path("logs").exists(), "a check writes nothing");
+}
+
+#[test]
 fn check_reads_a_folder_its_lists_and_nothing_hidden() {
     let (listeners, rest) = CANARY.split_once('\n').unwrap();
     let rest = rest.replace(
@@ -166,6 +191,16 @@ fn explain_tells_route_arm_bucket_and_ranges() {
     let said = desk.run(&["explain", "-c", "@a.yaml", "/", "--json"]);
     let json: Value = serde_json::from_str(&said.out).unwrap();
     assert_eq!((json["reason"].as_str(), &json["bucket"]), (Some("random"), &Value::Null));
+}
+
+#[test]
+fn explain_without_a_plan_names_both_ways_to_one() {
+    let said = Cli::try_parse_from(["switchback", "explain", "http://shop.test/"]).unwrap_err().to_string();
+    for part in ["--config <PATH>", "--admin <URL>"] {
+        let asked =
+            said.lines().take_while(|line| !line.starts_with("Usage")).any(|line| line.contains(part));
+        assert!(asked, "{part} in {said}");
+    }
 }
 
 #[test]

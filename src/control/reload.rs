@@ -18,7 +18,7 @@ use super::load::{self, Failed, Loaded, Look, Seen};
 use super::order::{self, Direction};
 use super::refusal::{Refusal, mismatch, refused};
 use super::report::{Attempt, Report};
-use crate::model::{Diagnostic, Generation};
+use crate::model::{Diagnostic, Generation, Severity};
 
 /// How long a file that looks half written is given to become whole.
 const TORN: Duration = Duration::from_millis(100);
@@ -170,10 +170,14 @@ impl Controller {
     /// Notes that a configuration was refused; the plan in force stays.
     fn refuse(&mut self, seen: Seen, by: &By, diagnostics: &[Diagnostic]) {
         for finding in diagnostics.iter().take(MAX_LOGGED) {
-            tracing::error!("{finding}");
+            match finding.severity {
+                Severity::Warning => tracing::warn!("{finding}"),
+                Severity::Error => tracing::error!("{finding}"),
+            }
         }
+        let errors = diagnostics.iter().filter(|one| one.severity == Severity::Error).count();
         tracing::error!(
-            findings = diagnostics.len(),
+            findings = errors,
             actor = %by.actor,
             "the configuration was refused; the last good one stays in force"
         );
@@ -188,7 +192,7 @@ impl Controller {
         seen.folders.truncate(load::MAX_FOLDERS);
         self.seen.send_replace(Arc::new(seen));
         self.meters.refused();
-        let text = format!("serving the last good one; {} findings refuse the file", diagnostics.len());
+        let text = format!("serving the last good one; {errors} findings refuse the file");
         self.health.set("config", text);
         let first: Vec<String> = diagnostics.iter().take(1).map(ToString::to_string).collect();
         self.journal("reload-refused", "", by, Value::Null, json!(first));

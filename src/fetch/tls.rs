@@ -114,7 +114,19 @@ fn explain(error: &std::io::Error, own: bool) -> String {
         Some(Error::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
         )) => "its certificate has expired".to_owned(),
+        Some(Error::InvalidCertificate(CertificateError::Other(other)))
+            if other.to_string() == "CaUsedAsEndEntity" =>
+        {
+            "the server shows a CA certificate (CA:TRUE); it needs a certificate of its own".to_owned()
+        }
+        Some(Error::InvalidCertificate(_)) => "its certificate cannot be used".to_owned(),
         Some(Error::InvalidMessage(_)) => "it does not speak TLS".to_owned(),
-        _ => error.to_string(),
+        Some(Error::AlertReceived(alert)) => {
+            format!("it ended the handshake (TLS alert {})", u8::from(*alert))
+        }
+        Some(Error::General(why)) => why.clone(),
+        // The library's own words are names of its types.
+        Some(_) => "the handshake failed".to_owned(),
+        None => error.to_string(),
     }
 }

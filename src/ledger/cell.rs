@@ -39,6 +39,11 @@ impl Shard {
         self.ended.add(1);
     }
 
+    /// An exchange failed here that counts elsewhere: another upstream answered.
+    pub fn failed(&self, reason: FailureReason) {
+        at(&self.failures, reason.index());
+    }
+
     /// A tunnel opened; its exchange ended with that.
     pub fn tunnel_opened(&self) {
         self.tunnels[0].add(1);

@@ -3,6 +3,7 @@
 //! It exists so that layers can talk without importing one another. It must never do I/O, read a
 //! clock, or depend on any other module of this crate.
 
+pub mod bounds;
 pub mod client;
 pub mod compared;
 pub mod diagnostic;

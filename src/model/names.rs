@@ -36,7 +36,7 @@ families! {
     FAIL_OPEN = "switchback_upstream_fail_open_total", "counter", ["upstream"], "Requests sent to an endpoint although all of the upstream were out.";
     BREAKER_STATE = "switchback_breaker_state", "gauge", ["upstream", "state"], "1 for the state a breaker is in (`closed`, `open`, `half_open`), 0 for every other.";
     BREAKER_OPENINGS = "switchback_breaker_openings_total", "counter", ["upstream", "reason"], "Times a breaker opened: `error_rate`, `half_open` (a request of a trial failed), `operator`.";
-    UPSTREAM_FAILURES = "switchback_upstream_failures_total", "counter", ["route", "arm", "upstream", "reason"], "Exchanges in which an attempt on the chosen arm failed, by the first cause.";
+    UPSTREAM_FAILURES = "switchback_upstream_failures_total", "counter", ["route", "arm", "upstream", "reason"], "Exchanges in which an attempt on the chosen arm failed, by the first cause; upstream is the one that failed.";
     CHOICES = "switchback_choices_total", "counter", ["route", "arm", "reason", "rule"], "Arms chosen, by reason and override rule.";
     SPLIT_WEIGHT = "switchback_split_weight_ratio", "gauge", ["route", "arm"], "Configured share of an arm, 0 to 1.";
     SPLIT_OBSERVED = "switchback_split_observed_ratio", "gauge", ["route", "arm"], "Share of the last minute's requests an arm received, 0 to 1.";

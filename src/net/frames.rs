@@ -15,9 +15,9 @@ const DATA: u8 = 0;
 const RST_STREAM: u8 = 3;
 const WINDOW_UPDATE: u8 = 8;
 /// Frames of one second that carry no request and no data, and can be needed at most.
-const MOST_CONTROL: u32 = 1_000;
+pub const MOST_CONTROL: u32 = 1_000;
 /// Streams a client may reset in one second, or make us reset by its errors.
-const MOST_RESETS: u32 = 100;
+pub const MOST_RESETS: u32 = 100;
 /// What is said to a client of its own errors: PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED,
 /// FRAME_SIZE_ERROR (RFC 9113 section 7). Resets for any other reason are ours or an origin's.
 const ITS_ERRORS: [u32; 4] = [1, 3, 5, 6];

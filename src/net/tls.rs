@@ -23,7 +23,7 @@ use crate::model::secured::Secured;
 use crate::model::{Client, HandshakeReason};
 
 /// From accept to the end of the handshake.
-const HANDSHAKE: Duration = Duration::from_secs(5);
+pub const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Handshakes under way at once on one worker; who comes later waits for a place within the same time.
 /// Each holds some 30 KiB, so that they come to 60 MiB.
 pub const MAX_HANDSHAKES: usize = 2_048;

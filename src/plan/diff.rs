@@ -80,6 +80,9 @@ fn upstreams(old: &Plan, new: &Plan) -> Vec<Change> {
     texts.into_iter().map(|text| Change::plain("", text)).collect()
 }
 
+/// What becomes of a file whose listeners are others.
+const REFUSED: &str = "a reload refuses this file; restart, or SIGUSR2 upgrade if that takes it";
+
 /// Listeners and process-wide settings; sockets never move in a reload.
 fn settings(old: &Plan, new: &Plan) -> Vec<Change> {
     let sockets = |plan: &Plan| -> BTreeMap<Arc<str>, String> {
@@ -89,15 +92,15 @@ fn settings(old: &Plan, new: &Plan) -> Vec<Change> {
     let mut texts = Vec::new();
     for (name, address) in &is {
         match was.get(name) {
-            None => texts.push(format!("listener {name} added on {address}: needs a restart")),
+            None => texts.push(format!("listener {name} added on {address}: {REFUSED}")),
             Some(before) if before != address => {
-                texts.push(format!("listener {name}: {before} becomes {address}: needs a restart"));
+                texts.push(format!("listener {name}: {before} becomes {address}: {REFUSED}"));
             }
             Some(_) => {}
         }
     }
     let removed = was.keys().filter(|name| !is.contains_key(*name));
-    texts.extend(removed.map(|name| format!("listener {name} removed: needs a restart")));
+    texts.extend(removed.map(|name| format!("listener {name} removed: {REFUSED}")));
     for one in new.listeners.iter() {
         let rules = |one: &super::Listener| (one.h2c, one.limits, one.paths, one.via, one.timeouts);
         if old.listeners.iter().any(|before| before.name == one.name && rules(before) != rules(one)) {

@@ -83,7 +83,8 @@ impl Default for Shutdown {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct AccessLog {
-    /// `stdout`, `stderr` or a file.
+    /// `stdout`, `stderr` or a file, made with the folders above it; while it cannot be opened it is tried again
+    /// every 2 s, and `/readyz` says why under `accessLog`.
     pub path: String,
     /// What a line is; only `json` is built.
     pub format: LogFormat,

@@ -25,9 +25,48 @@ pub(super) fn explain(error: &Error, source: &Source) -> Diagnostic {
     if place.line == 0 {
         (place.line, place.column) = (1, 1);
     }
+    let bare = matches!(error.without_snippet(), Error::Unexpected { .. })
+        .then(|| bare_source(source, &mut place))
+        .flatten();
+    if let Some(name) = bare {
+        let message = format!("`{name}` needs a name here");
+        return Diagnostic::error("bad-value", message).at(place).hint(sources_of_keys(name));
+    }
     let spot = Surroundings::of(source, &place);
     let (code, message, hint) = words(error.without_snippet(), &spot);
     Diagnostic::error(code, message).at(place).hint(hint)
+}
+
+/// A source of keys that stands alone before the place where its name was looked for; the place
+/// becomes its own.
+fn bare_source(source: &Source, place: &mut Place) -> Option<&'static str> {
+    let line = place.line.checked_sub(1)? as usize;
+    let start: usize = source.text.split_inclusive('\n').take(line).map(str::len).sum();
+    let rest = source.text.get(start..)?;
+    let column = place.column.checked_sub(1)? as usize;
+    let from = rest.char_indices().nth(column).map_or(source.text.len(), |(at, _)| start + at);
+    let before = source.text.get(..from)?.trim_end_matches([' ', '\n', '\r', ',']);
+    let name = ["header", "cookie", "query"].into_iter().find(|name| before.ends_with(name))?;
+    let before = before.strip_suffix(name)?;
+    if !before.ends_with([' ', '[', ',']) {
+        return None;
+    }
+    let small = |number: usize| u32::try_from(number).unwrap_or(0);
+    let row = before.rsplit('\n').next().unwrap_or_default();
+    place.line = small(before.matches('\n').count()) + 1;
+    place.column = small(row.chars().count()) + 1;
+    place.length = small(name.len());
+    Some(name)
+}
+
+/// What can be written where a key is read from, the one that was meant first.
+fn sources_of_keys(meant: &str) -> String {
+    let others: Vec<String> = ["header", "cookie", "query"]
+        .into_iter()
+        .filter(|name| *name != meant)
+        .map(|name| format!("`{{ {name}: NAME }}`"))
+        .collect();
+    format!("write `{{ {meant}: NAME }}`; {} and `clientIP` are known too", others.join(", "))
 }
 
 fn words(error: &Error, spot: &Surroundings<'_>) -> Words {

@@ -3,13 +3,13 @@
 //! Workers hand records over and never wait: when the queue is full a record is dropped and
 //! counted. It must never be touched by the data plane in any other way.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics::Counter;
 
@@ -22,6 +22,11 @@ const QUEUE: usize = 4096;
 const BATCH: usize = 128 << 10;
 /// How long the writer lets records gather, so that workers need not wake it for each.
 const GATHER: Duration = Duration::from_millis(2);
+/// Time between two attempts to open a file that could not be opened.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Is told what is wrong with the log, and `None` once nothing is.
+type Told = Arc<dyn Fn(Option<String>) + Send + Sync>;
 
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,11 +42,19 @@ pub enum Target {
 impl Target {
     /// Reads `stdout`, `stderr` or a path, taken from `base` when relative.
     #[must_use]
-    pub fn of(path: &str, base: &std::path::Path) -> Self {
+    pub fn of(path: &str, base: &Path) -> Self {
         match path {
             "stdout" => Self::Stdout,
             "stderr" => Self::Stderr,
             file => Self::File(base.join(file)),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Stdout => "stdout".to_owned(),
+            Self::Stderr => "stderr".to_owned(),
+            Self::File(path) => path.display().to_string(),
         }
     }
 }
@@ -60,19 +73,27 @@ enum Message {
 }
 
 /// The sink workers are given. Nothing is allocated until a target is opened for the first time.
-#[derive(Debug)]
 pub struct AccessLog {
     sender: OnceLock<SyncSender<Message>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     target: Mutex<Option<Target>>,
     dropped: Counter,
+    told: Told,
+}
+
+impl std::fmt::Debug for AccessLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AccessLog").field("target", &self.target).finish_non_exhaustive()
+    }
 }
 
 impl AccessLog {
-    /// A log that writes nowhere yet and counts drops.
+    /// A log that writes nowhere yet and counts drops. `told` hears from the writer what is wrong with
+    /// the target, in a sentence, and `None` once nothing is.
     #[must_use]
-    pub fn new(dropped: Counter) -> Self {
-        Self { sender: OnceLock::new(), writer: Mutex::default(), target: Mutex::default(), dropped }
+    pub fn new(dropped: Counter, told: impl Fn(Option<String>) + Send + Sync + 'static) -> Self {
+        let (sender, told) = (OnceLock::new(), Arc::new(told));
+        Self { sender, writer: Mutex::default(), target: Mutex::default(), dropped, told }
     }
 
     /// Writes to a target from now on; the same target again changes nothing. May wait for the
@@ -109,10 +130,10 @@ impl AccessLog {
     fn start(&self) {
         self.sender.get_or_init(|| {
             let (sender, receiver) = sync_channel(QUEUE);
-            let dropped = self.dropped.clone();
+            let (dropped, told) = (self.dropped.clone(), Arc::clone(&self.told));
             let spawned = std::thread::Builder::new()
                 .name("access-log".to_owned())
-                .spawn(move || Writer::new(receiver, dropped).run());
+                .spawn(move || Writer::new(receiver, dropped, told).run());
             match spawned {
                 Ok(handle) => {
                     *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
@@ -150,25 +171,36 @@ struct Writer {
     lines: LineWriter,
     buffer: Vec<u8>,
     gathered: u64,
+    told: Told,
+    /// Something is wrong, and was said.
     failing: bool,
+    /// When a target that could not be opened is tried again.
+    again: Option<Instant>,
 }
 
 impl Writer {
-    fn new(receiver: Receiver<Message>, dropped: Counter) -> Self {
+    fn new(receiver: Receiver<Message>, dropped: Counter, told: Told) -> Self {
         Self {
             receiver,
             dropped,
+            told,
             target: None,
             out: None,
             lines: LineWriter::default(),
             buffer: Vec::with_capacity(BATCH),
             gathered: 0,
             failing: false,
+            again: None,
         }
     }
 
     fn run(mut self) {
-        while let Ok(first) = self.receiver.recv() {
+        loop {
+            let first = match self.wait() {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             let mut running = self.take(first);
             std::thread::sleep(GATHER);
             while let (true, Ok(next)) = (running, self.receiver.try_recv()) {
@@ -181,10 +213,26 @@ impl Writer {
         }
     }
 
+    /// Waits for a message, at most until a target that could not be opened is tried again.
+    fn wait(&mut self) -> Result<Message, RecvTimeoutError> {
+        self.try_again();
+        match self.again {
+            Some(again) => self.receiver.recv_timeout(again.saturating_duration_since(Instant::now())),
+            None => self.receiver.recv().map_err(Into::into),
+        }
+    }
+
+    fn try_again(&mut self) {
+        if self.again.is_some_and(|again| again <= Instant::now()) {
+            self.open();
+        }
+    }
+
     /// Takes one message; false when it was the last.
     fn take(&mut self, message: Message) -> bool {
         match message {
             Message::Record(record) => {
+                self.try_again();
                 if self.out.is_none() {
                     if self.target.is_some() {
                         self.dropped.increment(1);
@@ -200,31 +248,45 @@ impl Writer {
             Message::Open(target) => {
                 self.flush();
                 self.target = target;
-                self.open();
+                self.open_anew();
             }
             Message::Reopen => {
                 self.flush();
-                self.open();
+                self.open_anew();
             }
             Message::Stop => return false,
         }
         true
     }
 
+    /// Opens what somebody asked for, who is told again if it fails again.
+    fn open_anew(&mut self) {
+        let ill = std::mem::take(&mut self.failing);
+        self.open();
+        if ill && !self.failing {
+            (self.told)(None);
+        }
+    }
+
     fn open(&mut self) {
-        self.failing = false;
-        self.out = match &self.target {
-            None => None,
-            Some(Target::Stdout) => Some(Box::new(io::stdout())),
-            Some(Target::Stderr) => Some(Box::new(io::stderr())),
-            Some(Target::File(path)) => match append_to(path) {
-                Ok(file) => Some(Box::new(file)),
-                Err(error) => {
-                    tracing::error!(%error, path = %path.display(), "the access log cannot be opened");
-                    None
-                }
-            },
+        self.again = None;
+        let opened: io::Result<Option<Box<dyn Write>>> = match &self.target {
+            None => Ok(None),
+            Some(Target::Stdout) => Ok(Some(Box::new(io::stdout()))),
+            Some(Target::Stderr) => Ok(Some(Box::new(io::stderr()))),
+            Some(Target::File(path)) => append_to(path).map(|file| Some(Box::new(file) as _)),
         };
+        match opened {
+            Ok(out) => {
+                self.out = out;
+                self.well();
+            }
+            Err(error) => {
+                self.out = None;
+                self.again = Some(Instant::now() + AGAIN);
+                self.ill("the access log cannot be opened", &error);
+            }
+        }
     }
 
     fn flush(&mut self) {
@@ -233,24 +295,46 @@ impl Writer {
         }
         if let Some(out) = &mut self.out {
             let written = out.write_all(&self.buffer).and_then(|()| out.flush());
-            if let Err(error) = written {
-                self.dropped.increment(self.gathered);
-                // Said once: a full disk would fill the other log too.
-                if !self.failing {
-                    tracing::error!(%error, "the access log cannot be written");
+            match written {
+                Ok(()) => self.well(),
+                Err(error) => {
+                    self.dropped.increment(self.gathered);
+                    self.ill("the access log cannot be written", &error);
                 }
-                self.failing = true;
-            } else {
-                self.failing = false;
             }
         }
         self.buffer.clear();
         self.gathered = 0;
     }
+
+    /// Says once what is wrong: a full disk would fill the other log too.
+    fn ill(&mut self, what: &str, error: &io::Error) {
+        if !std::mem::replace(&mut self.failing, true) {
+            let path = self.target.as_ref().map(Target::name).unwrap_or_default();
+            tracing::error!(%error, %path, "{what}; lines are lost until it can");
+            (self.told)(Some(format!("lines are lost: {path}: {error}")));
+        }
+    }
+
+    /// Takes back what was wrong, if anything was.
+    fn well(&mut self) {
+        if std::mem::take(&mut self.failing) {
+            tracing::info!("nothing is wrong with the access log any more");
+            (self.told)(None);
+        }
+    }
 }
 
-fn append_to(path: &std::path::Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
+/// Opens a file to append to, with the folders above it where they are missing.
+fn append_to(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    if let Some(folder) = path.parent() {
+        let cannot = |error: io::Error| {
+            let text = format!("the folder {} cannot be made: {error}", folder.display());
+            io::Error::new(error.kind(), text)
+        };
+        DirBuilder::new().recursive(true).mode(0o750).create(folder).map_err(cannot)?;
+    }
     OpenOptions::new().create(true).append(true).mode(0o640).open(path)
 }
 
@@ -265,7 +349,7 @@ mod tests {
 
     fn log() -> (Cold, AccessLog) {
         let cold = Cold::new();
-        let log = AccessLog::new(cold.counter(&LOG_DROPPED, &[]));
+        let log = AccessLog::new(cold.counter(&LOG_DROPPED, &[]), |_| ());
         (cold, log)
     }
 
@@ -300,6 +384,44 @@ mod tests {
         assert_eq!(lines("old.log") + lines("access.log"), 3);
         assert!(lines("access.log") >= 1);
         assert_eq!(dropped(&cold), 0);
+    }
+
+    #[test]
+    fn a_missing_folder_is_made() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (cold, log) = log();
+        log.open(Some(Target::of("logs/today/access.log", dir.path())));
+        log.record(record());
+        log.close();
+        let text = fs::read_to_string(dir.path().join("logs/today/access.log")).expect("a log");
+        assert_eq!((text.lines().count(), dropped(&cold)), (1, 0));
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_opened_is_tried_again_by_itself() {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::write(dir.path().join("logs"), "in the way").expect("a file");
+        let cold = Cold::new();
+        let (tell, told) = std::sync::mpsc::channel();
+        let log = AccessLog::new(cold.counter(&LOG_DROPPED, &[]), move |why| {
+            // Nobody listens after the end.
+            let _ = tell.send(why);
+        });
+        log.open(Some(Target::of("logs/access.log", dir.path())));
+        let patience = Duration::from_secs(60);
+        let why = told.recv_timeout(patience).expect("told").expect("trouble");
+        assert!(why.contains("logs/access.log: "), "{why}");
+        log.record(record());
+        log.reopen();
+        let again = told.recv_timeout(patience).expect("told");
+        assert_eq!(again, Some(why), "who asks is told again");
+        fs::remove_file(dir.path().join("logs")).expect("removed");
+        assert_eq!(told.recv_timeout(patience), Ok(None), "without a line, a reload or a signal");
+        log.record(record());
+        log.close();
+        let text = fs::read_to_string(dir.path().join("logs/access.log")).expect("a log");
+        assert!(!text.is_empty());
+        assert_eq!(text.lines().count() as u64 + dropped(&cold), 2);
     }
 
     #[test]

@@ -116,14 +116,130 @@ fn explain(error: &io::Error, own: bool) -> String {
             Some(Error::InvalidCertificate(
                 CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
             )) => "its certificate is not valid yet",
-            Some(Error::AlertReceived(AlertDescription::CertificateRequired)) => {
-                "it asks for a certificate: `tls.clientCert` and `tls.clientKey` show one"
+            Some(Error::InvalidCertificate(why)) => unusable(why),
+            Some(Error::AlertReceived(alert)) => return refused(*alert),
+            Some(Error::NoApplicationProtocol) => NO_PROTOCOL,
+            Some(Error::PeerIncompatible(_)) => {
+                "it shares no version, cipher or signature of TLS with us: 1.2 and 1.3 are spoken"
             }
             Some(
-                Error::AlertReceived(AlertDescription::NoApplicationProtocol) | Error::NoApplicationProtocol,
-            ) => "it does not speak the upstream's `protocol`",
-            Some(Error::InvalidMessage(_)) => "it does not speak TLS",
-            _ => return error.to_string(),
+                Error::PeerMisbehaved(_)
+                | Error::InappropriateMessage { .. }
+                | Error::InappropriateHandshakeMessage { .. },
+            ) => "it breaks the rules of TLS",
+            Some(Error::InvalidMessage(_) | Error::PeerSentOversizedRecord) => "it does not speak TLS",
+            Some(Error::NoCertificatesPresented) => "it shows no certificate",
+            Some(Error::DecryptError) => "what it sends cannot be decrypted",
+            Some(Error::General(why)) => return why.clone(),
+            Some(_) => "the handshake failed",
+            // What the system says, such as a connection that was reset.
+            None => return error.to_string(),
         };
     said.to_owned()
+}
+
+const NO_PROTOCOL: &str = "it does not speak the upstream's `protocol`";
+
+/// What else is wrong with a certificate.
+fn unusable(why: &CertificateError) -> &'static str {
+    match why {
+        CertificateError::BadEncoding => "its certificate cannot be read",
+        CertificateError::Revoked => "its certificate was revoked",
+        CertificateError::UnhandledCriticalExtension => "its certificate makes a demand that is not known",
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "its certificate is signed in a way that is not supported, such as SHA-1"
+        }
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "its certificate is not for servers (extendedKeyUsage)"
+        }
+        // The library that checks them gives these no name of their own, but the same text for good.
+        CertificateError::Other(other) => match other.to_string().as_str() {
+            "CaUsedAsEndEntity" => {
+                "the server shows a CA certificate (CA:TRUE); it needs a certificate of its own"
+            }
+            "UnsupportedCertVersion" => "its certificate is of an old version; X.509 version 3 is needed",
+            _ => "its certificate cannot be used",
+        },
+        _ => "its certificate cannot be used",
+    }
+}
+
+/// What the other side means that ended the handshake.
+fn refused(alert: AlertDescription) -> String {
+    let said = match alert {
+        AlertDescription::CertificateRequired => {
+            "it asks for a certificate: `tls.clientCert` and `tls.clientKey` show one"
+        }
+        AlertDescription::NoApplicationProtocol => NO_PROTOCOL,
+        AlertDescription::UnknownCA
+        | AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::AccessDenied => "it does not accept what `tls.clientCert` shows",
+        AlertDescription::UnrecognisedName => {
+            "it does not know the name it was asked for: `tls.serverName` says which is meant"
+        }
+        AlertDescription::ProtocolVersion => "it speaks neither TLS 1.2 nor 1.3",
+        AlertDescription::HandshakeFailure => {
+            "it found no way to agree: a cipher it knows, or a certificate it asks for, is missing"
+        }
+        other => return format!("it ended the handshake (TLS alert {})", u8::from(other)),
+    };
+    said.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_rustls::rustls::{InvalidMessage, OtherError, PeerIncompatible, PeerMisbehaved};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Unnamed(&'static str);
+
+    impl std::fmt::Display for Unnamed {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl std::error::Error for Unnamed {}
+
+    #[test]
+    fn no_error_is_told_in_the_librarys_own_names() {
+        let unnamed =
+            |name| Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Unnamed(name)))));
+        let rows = [
+            (unnamed("CaUsedAsEndEntity"), "a CA certificate (CA:TRUE); it needs a certificate of its own"),
+            (unnamed("UnsupportedCertVersion"), "X.509 version 3"),
+            (unnamed("EmptyEkuExtension"), "its certificate cannot be used"),
+            (Error::InvalidCertificate(CertificateError::BadEncoding), "cannot be read"),
+            (Error::InvalidCertificate(CertificateError::Revoked), "revoked"),
+            (Error::InvalidCertificate(CertificateError::InvalidPurpose), "not for servers"),
+            (Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure), "cannot be used"),
+            (Error::AlertReceived(AlertDescription::UnknownCA), "`tls.clientCert`"),
+            (Error::AlertReceived(AlertDescription::CertificateRequired), "it asks for a certificate"),
+            (Error::AlertReceived(AlertDescription::UnrecognisedName), "`tls.serverName`"),
+            (Error::AlertReceived(AlertDescription::HandshakeFailure), "no way to agree"),
+            (Error::AlertReceived(AlertDescription::InternalError), "TLS alert 80"),
+            (Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon), "1.2 and 1.3"),
+            (Error::PeerMisbehaved(PeerMisbehaved::InvalidKeyShare), "rules of TLS"),
+            (Error::InvalidMessage(InvalidMessage::InvalidContentType), "does not speak TLS"),
+            (Error::HandshakeNotComplete, "the handshake failed"),
+        ];
+        for (error, words) in rows {
+            let debug = format!("{error:?}");
+            let said = explain(&io::Error::new(io::ErrorKind::InvalidData, error), false);
+            assert!(said.contains(words), "{debug}: {said}");
+            let names = debug.split(|one: char| !one.is_alphanumeric()).filter(|name| name.len() > 10);
+            for name in names {
+                assert!(!said.contains(name), "{name} in {said}");
+            }
+        }
+        let reset = io::Error::new(io::ErrorKind::ConnectionReset, "reset by peer");
+        assert_eq!(explain(&reset, true), "reset by peer");
+    }
 }

@@ -20,7 +20,7 @@ use crate::plan::{Plan, Plans, Upstream};
 /// Time between two looks.
 const BEAT: Duration = Duration::from_millis(100);
 /// Probes under way at once; what is due beyond that waits for the next look.
-pub const MAX_PROBES: usize = 64;
+pub const MAX_PROBES: usize = crate::model::bounds::PROBES;
 
 /// A breaker opened or closed by itself.
 #[derive(Clone, Debug)]

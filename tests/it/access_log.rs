@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use crate::support::split::user_in;
-use crate::support::{Behaviour, Origin, Proxy, bucket, eventually, get, post, raw, upstreams};
+use crate::support::{Behaviour, Origin, Proxy, Site, bucket, eventually, get, post, raw, upstreams};
 
 const DOCUMENTED: &[&str] = &[
     "ts",
@@ -36,12 +36,16 @@ const DOCUMENTED: &[&str] = &[
 ];
 
 fn start(origins: &[&Origin], log: &str) -> Proxy {
-    Proxy::start(&format!(
+    Proxy::start(&text(origins, log))
+}
+
+fn text(origins: &[&Origin], log: &str) -> String {
+    format!(
         "{log}{}routes:\n  - name: all\n    hostnames: [shop.test]\n    split: {{ stable: 70, canary: 30 }}\n    \
          timeouts: {{ request: 300ms }}\n    sticky: {{ by: [{{ header: x-user-id }}] }}\n    overrides:\n      \
          - {{ name: qa, when: {{ headers: [{{ name: x-qa, present: true }}] }}, arm: canary }}\n",
         upstreams(origins)
-    ))
+    )
 }
 
 fn lines(proxy: &Proxy, count: usize) -> Vec<Value> {
@@ -159,4 +163,23 @@ fn the_log_can_be_a_file() {
         std::fs::read_to_string(&file).is_ok_and(|text| text.contains("/in-a-file") && text.ends_with('\n'))
     });
     assert!(proxy.out().is_empty());
+}
+
+#[test]
+fn a_log_that_cannot_be_opened_is_told_and_opened_once_it_can() {
+    let (stable, canary) = (Origin::start("stable"), Origin::start("canary"));
+    let site = Site::new(&text(&[&stable, &canary], "accessLog: { path: \"@dir@/logs/access.log\" }\n"));
+    let folder = site.folder().join("logs");
+    std::fs::write(&folder, "in the way").expect("a file");
+    let proxy = site.start();
+    let told = || proxy.read("/api/v1/status")["checks"]["accessLog"].clone();
+    eventually("readiness says so", || told().as_str().is_some_and(|why| why.contains("cannot be made")));
+    proxy.ask(&get("/lost")).expect_status(200);
+    proxy.admin(&proxy.admin_request("GET", "/readyz")).expect_status(200);
+    std::fs::remove_file(&folder).expect("removed");
+    eventually("it is well by itself", || told().is_null());
+    proxy.ask(&get("/kept")).expect_status(200);
+    eventually("the line is in the file", || {
+        std::fs::read_to_string(folder.join("access.log")).is_ok_and(|text| text.contains("/kept"))
+    });
 }

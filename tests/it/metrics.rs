@@ -128,6 +128,31 @@ fn rates_errors_and_durations_of_a_scripted_run_are_exact() {
     }
 }
 
+#[test]
+fn a_failure_counts_under_the_upstream_that_failed_and_the_request_under_who_answered() {
+    let stable = Origin::start("stable");
+    let proxy = Proxy::start(&format!(
+        "upstreams: {{ stable: \"{}\", canary: \"{}\" }}\nroutes:\n  - name: all\n    \
+         split: {{ stable: 5, canary: 5 }}\n    whenUnavailable: redistribute\n    \
+         overrides: [{{ name: qa, when: {{ headers: [{{ name: x-qa, present: true }}] }}, arm: canary }}]\n",
+        stable.url(),
+        raw::refused()
+    ));
+    for _ in 0..4 {
+        assert_eq!(proxy.ask(&get("/").header("x-qa", "1")).expect_status(200).origin(), "stable");
+    }
+    let canary = ("arm", "canary");
+    let metrics = proxy.settles(REQUESTS, &[canary], 4);
+    let failures = "switchback_upstream_failures_total";
+    for (upstream, answered, failed) in [("stable", 4, 0), ("canary", 0, 4)] {
+        let labels = [canary, ("upstream", upstream)];
+        assert_eq!(metrics.count(REQUESTS, &labels), answered, "{upstream}\n{}", metrics.family(REQUESTS));
+        assert_eq!(metrics.count(failures, &labels), failed, "{upstream}\n{}", metrics.family(failures));
+    }
+    let why = [canary, ("upstream", "canary"), ("reason", "connect")];
+    assert_eq!(metrics.count(failures, &why), 4, "{}", metrics.family(failures));
+}
+
 fn durations_add_up(metrics: &Scrape) {
     let name = |suffix: &str| format!("switchback_request_duration_seconds_{suffix}");
     let app = ("arm", "app");

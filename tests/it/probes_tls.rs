@@ -87,12 +87,14 @@ fn who_cannot_be_trusted_fails_every_kind_of_probe() {
     let nginx = Nginx::serving(&[
         server("unknown", &named(&other, "app.test"), "ssl http2", "return 200;"),
         server("named", &named(&ca, "other.test"), "ssl http2", "return 200;"),
+        server("root", &ca.signs_itself("root").display().to_string(), "ssl http2", "return 200;"),
         ("plain".to_owned(), String::new(), "return 200;".to_owned()),
     ]);
     let checks = [("auto", "path: /"), ("auto", "type: tcp"), ("h2", "type: grpc")];
     for (name, why) in [
         ("unknown", "comes from nobody in `tls.ca`"),
         ("named", "is for another name"),
+        ("root", "shows a CA certificate (CA:TRUE); it needs a certificate of its own"),
         ("plain", "does not speak TLS"),
     ] {
         for (protocol, check) in checks {

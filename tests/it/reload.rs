@@ -181,6 +181,22 @@ fn half_a_file_changes_nothing_but_a_metric() {
 }
 
 #[test]
+fn a_refused_file_logs_its_warnings_as_warnings() {
+    let pair = Pair::start();
+    let proxy = Proxy::start(&pair.text(1, 0));
+    let before = pair.text(1, 0);
+    proxy.site.write(&before.replace("canary: 0", "ghost: 0"));
+    let said = |what: &str| proxy.err().into_iter().find(|line| line.contains(what));
+    eventually("it is refused", || said("was refused; the last good one").is_some());
+    let warned = said("upstream `canary` is used by no route").expect("the warning");
+    assert!(warned.contains("WARN") && !warned.contains("ERROR"), "{warned}");
+    let refused = said("there is no upstream `ghost`").expect("the error");
+    assert!(refused.contains("ERROR"), "{refused}");
+    let total = said("was refused; the last good one").expect("the sum");
+    assert!(total.contains("findings=1"), "warnings refuse nothing: {total}");
+}
+
+#[test]
 fn a_hangup_reloads() {
     let pair = Pair::start();
     let proxy = Proxy::start(&pair.text(1, 0));

@@ -71,7 +71,7 @@ fn everything_else_is_named() {
         "upstream stable: http://10.0.0.1:8080 becomes http://10.0.0.9:8080",
         "upstream third added",
         "upstream canary removed",
-        "listener web: 0.0.0.0:8080 becomes 0.0.0.0:8081: needs a restart",
+        "listener web: 0.0.0.0:8080 becomes 0.0.0.0:8081: a reload refuses this file; restart, or SIGUSR2 upgrade",
         "listener x added",
         "workers changed: needs a restart",
         "shutdown changes: the next one is so, without a restart",

@@ -65,6 +65,9 @@ fn shapes() {
         ("unknown-key", "routes: [{ name: a, sticky: { by: [{ «heder»: x }] } }]", &["`header`?"]),
         ("unknown-value", "routes: [{ name: a, whenUnavailable: «redistribut» }]", &["`whenUnavailable`", "`redistribute`?"]),
         ("unknown-value", "routes: [{ name: a, sticky: { by: [«clientip»] } }]", &["`clientIP`?"]),
+        ("bad-value", "routes: [{ name: a, rateLimit: { requests: 5, by: «cookie» } }]", &["`cookie` needs a name", "`{ cookie: NAME }`", "`{ header: NAME }`", "`clientIP`"]),
+        ("bad-value", "routes: [{ name: a, sticky: { by: [«header»] } }]", &["`{ header: NAME }`", "`{ query: NAME }`"]),
+        ("bad-value", "routes:\n  - name: a\n    rateLimit:\n      requests: 5\n      by: «query»\n", &["`{ query: NAME }`"]),
         ("unknown-value", "accessLog: { format: «xml» }", &["`format`", "known here: json"]),
         ("bad-value", "routes: [{ name: a, split: { stable: «-1» } }]", &["`stable`: `-1` is not a weight"]),
         ("bad-value", "routes: [{ name: a, split: { stable: «1.5» } }]", &["`stable`", "whole number"]),
@@ -389,6 +392,13 @@ fn not_yet() {
         assert_eq!((finding.place.line, finding.place.column), (line, column), "{text}");
         assert!(finding.message.contains(says) && finding.message.contains("not yet"), "{finding:?}");
     }
+}
+
+#[test]
+fn an_upstream_without_weight_is_used_all_the_same() {
+    let text = "routes: [{ name: a, split: { stable: 0, canary: 0 } }]";
+    let codes: Vec<_> = findings(&format!("{BASE}{text}")).into_iter().map(|one| one.code).collect();
+    assert_eq!(codes, ["no-weight"]);
 }
 
 #[test]

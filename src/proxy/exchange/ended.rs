@@ -44,7 +44,8 @@ impl Exchange {
         }
     }
 
-    /// Counts it at the arm that answered, under the route and the arm that was chosen.
+    /// Counts it at the arm that answered, under the route and the arm that was chosen; why it failed
+    /// counts where it failed first, which is always the chosen arm's own upstream.
     fn count(&self, verdict: Verdict, total: Duration) {
         if let (Some((_, arm)), Some(choice)) = (self.charged(), self.choice) {
             let shard = |at: ArmIx| arm.cells.get(at.at()).and_then(|cell| cell.shard(self.worker.id));
@@ -52,10 +53,12 @@ impl Exchange {
                 Some(stand) if self.stood => stand.cell.shard(self.worker.id),
                 _ => shard(self.answered),
             };
+            let mut failure = self.failure.filter(|_| verdict == Verdict::Error);
             if (self.answered != choice.arm || self.stood)
                 && let (Some(own), Some(other)) = (shard(choice.arm), other)
             {
                 own.forget();
+                failure.take().into_iter().for_each(|reason| own.failed(reason));
                 other.begin();
             }
             if let Some(shard) = other {
@@ -63,7 +66,7 @@ impl Exchange {
                     code: CodeClass::of(self.status),
                     verdict,
                     choice: if self.redistributed { ChoiceReason::Redistributed } else { choice.reason },
-                    failure: self.failure.filter(|_| verdict == Verdict::Error),
+                    failure,
                     total_nanos: nanos(total),
                     upstream_nanos: self.upstream_time.map(nanos),
                     retries: self.retries,

@@ -34,7 +34,7 @@ use crate::split::Choice;
 use crate::upstream::{Deadlines, Pools, Purpose, RequestBody};
 
 /// Most copies of one worker under way, those whose request body still comes among them.
-pub const MAX_IN_FLIGHT: u32 = 256;
+pub const MAX_IN_FLIGHT: u32 = crate::model::bounds::COPIES;
 /// One copy in this many goes to the original's own upstream where answers are compared: what differs
 /// there differs by itself. Of safe methods alone.
 const NOISE_EVERY: u64 = 5;

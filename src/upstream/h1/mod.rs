@@ -35,7 +35,7 @@ pub use self::body::Body;
 pub use self::response::Names;
 
 /// Most interim responses before the final one; more is a fault (1xx, RFC 9110 section 15.2).
-const MAX_INTERIMS: u32 = 32;
+const MAX_INTERIMS: u32 = crate::model::bounds::INTERIMS;
 /// Least room for a read, in bytes.
 const LEAST_ROOM: usize = 1 << 10;
 

@@ -58,7 +58,7 @@ const SMALL_FRAMES: usize = 32 << 20;
 /// Cancelled streams remembered, so that what the origin still sends for them is ignored in silence.
 const REMEMBERED_CANCELS: usize = 8192;
 /// Interim responses (1xx) before the final one.
-const MAX_INTERIMS: u32 = 32;
+const MAX_INTERIMS: u32 = crate::model::bounds::INTERIMS;
 
 /// One HTTP/2 connection to an endpoint. Dropped, it closes when its last exchange is over.
 #[derive(Debug)]

@@ -39,6 +39,16 @@ impl Authority {
         self.signs_for(&format!("{name}.old"), name, ["20200101000000Z", "20200201000000Z"])
     }
 
+    /// A certificate that nobody signed but itself, as `openssl req -x509` makes it: one of an authority.
+    pub fn signs_itself(&self, name: &str) -> PathBuf {
+        let (key, own) = (format!("{name}.key"), format!("{name}.crt"));
+        self.openssl(
+            &[&["req", "-x509", "-days", "3650", "-keyout", &key, "-out", &own, "-subj", "/CN=app.test"][..], &KEY]
+                .concat(),
+        );
+        self.path(name)
+    }
+
     fn signs_for(&self, file: &str, name: &str, [from, to]: [&str; 2]) -> PathBuf {
         let extensions = format!("subjectAltName=DNS:{name}\nbasicConstraints=CA:FALSE\n");
         for (file, content) in
