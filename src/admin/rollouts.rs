@@ -14,7 +14,9 @@ use super::error::Refused;
 use crate::analysis::{Finding, Policy};
 use crate::control::checks::CheckReport;
 use crate::control::{self, Conducted, RolloutReport};
-use crate::plan::Route;
+use crate::model::Provenance;
+use crate::model::time::UnixMillis;
+use crate::plan::{Plan, Route};
 use crate::rollout::dora::{Dora, Harm};
 use crate::rollout::moves::{Shifted, Summary};
 use crate::rollout::{Failing, Phase, Record, Rollout, Share, bake_share, state::Direction};
@@ -22,15 +24,64 @@ use crate::telemetry::metrics::{HarmSeries, RolloutSeries, TransitionSeries};
 use crate::wire;
 
 /// Every rollout by route.
-pub(super) fn all(conducted: &Conducted) -> BTreeMap<String, wire::Rollout> {
-    let declared = conducted.rollouts.iter().filter(|(_, report)| is_shown(&report.rollout));
-    declared.map(|(route, report)| (route.clone(), view(report, ending(conducted, route, report)))).collect()
+pub(super) fn all(conducted: &Conducted, plan: &Plan, now: UnixMillis) -> BTreeMap<String, wire::Rollout> {
+    let declared = conducted.rollouts.keys().filter_map(|name| {
+        let rule = plan.route_named(name).and_then(|route| route.operator.as_ref());
+        Some((name.clone(), shown(conducted, name, rule, now)?))
+    });
+    declared.collect()
 }
 
 /// The rollout of one route.
-pub(super) fn of(conducted: &Conducted, route: &str) -> Option<wire::Rollout> {
+pub(super) fn of(conducted: &Conducted, route: &Route, now: UnixMillis) -> Option<wire::Rollout> {
+    shown(conducted, &route.name, route.operator.as_ref(), now)
+}
+
+/// A rollout as it is, and whether it still says the weights: `hand` set them after its end.
+fn shown(
+    conducted: &Conducted,
+    route: &str,
+    hand: Option<&Provenance>,
+    now: UnixMillis,
+) -> Option<wire::Rollout> {
     let report = conducted.rollouts.get(route).filter(|report| is_shown(&report.rollout))?;
-    Some(view(report, ending(conducted, route, report)))
+    let mut view = view(report, ending(conducted, route, report));
+    if is_over(&report.rollout) {
+        view.ended_seconds = Some(since_end(conducted, route, report, now));
+        if let Some(hand) = hand {
+            // Its share is that of the end, and no longer anybody's.
+            view.share = None;
+            view.reason = format!("{}; without them: {}", by_hand(hand), view.reason);
+        }
+    }
+    Some(view)
+}
+
+/// `weights by hand rule since 2027-01-15T08:00:00.000Z by ann: "checkout broke"`.
+fn by_hand(hand: &Provenance) -> String {
+    let why = if hand.reason.is_empty() { String::new() } else { format!(": \"{}\"", hand.reason) };
+    format!("weights by hand rule since {} by {}{why}", time(hand.at_millis), hand.actor)
+}
+
+/// Whether a run came to an end, after which it moves no weight.
+fn is_over(rollout: &Rollout) -> bool {
+    !rollout.is_live() && rollout.phase != Phase::Idle
+}
+
+/// Decisions of the present run from its end on, the latest first.
+fn ends<'a>(
+    conducted: &'a Conducted,
+    route: &str,
+    rollout: &Rollout,
+) -> impl Iterator<Item = &'a Record> + use<'a> {
+    let run = rollout.run;
+    // Exchanges of slots and weights by hand have no version.
+    let records = conducted.history.get(route).into_iter().flat_map(|records| records.iter().rev());
+    let of_run =
+        records.filter(|record| !record.version.is_empty()).take_while(move |record| record.run == run);
+    of_run.take_while(|record| {
+        ["REVERTING", "REVERTED", "ABORTED", "SUPERSEDED", "PROMOTED", "FINISHED"].contains(&&*record.to)
+    })
 }
 
 /// What was known when a run came to its end: what is judged afterwards is of another traffic.
@@ -39,13 +90,16 @@ fn ending<'a>(conducted: &'a Conducted, route: &str, report: &RolloutReport) -> 
     if rollout.phase.base().is_some() || rollout.phase == Phase::Idle {
         return None;
     }
-    // Exchanges of slots have no version.
-    let records = conducted.history.get(route)?.iter().rev().filter(|record| !record.version.is_empty());
-    let of_run = records.take_while(|record| record.run == rollout.run);
-    let ends = of_run.take_while(|record| {
-        ["REVERTING", "REVERTED", "ABORTED", "SUPERSEDED", "PROMOTED", "FINISHED"].contains(&&*record.to)
-    });
-    ends.last()?.found.as_ref()
+    ends(conducted, route, rollout).last()?.found.as_ref()
+}
+
+/// Seconds since a run ended, by the wall clock. Without the decision, those the process lived since.
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of a rollout")]
+fn since_end(conducted: &Conducted, route: &str, report: &RolloutReport, now: UnixMillis) -> f64 {
+    let rollout = &report.rollout;
+    let here = ends(conducted, route, rollout).take_while(|record| record.to == rollout.phase.name());
+    let since = here.last().map(|record| now.0.saturating_sub(record.at_millis));
+    since.unwrap_or(rollout.clocks.phase) as f64 / 1_000.0
 }
 
 /// The arm with a policy's version: after a promotion slots have swapped their roles.
@@ -90,6 +144,7 @@ fn view(report: &RolloutReport, ending: Option<&Summary>) -> wire::Rollout {
         run: rollout.run,
         started_at: time(rollout.started_at_millis),
         duration_seconds: duration(rollout),
+        ended_seconds: None,
         next: rollout.next.as_ref().map(|next| next.version.clone()),
         checks: checks.iter().map(check).collect(),
     }
@@ -120,19 +175,20 @@ impl Known {
         let judged = finding.map(|finding| (Summary::of(finding), finding));
         match (judged, ending.or(rollout.found.as_ref())) {
             (Some((summary, finding)), known) if ending.is_none() || known == Some(&summary) => {
-                Self::summed(&summary, metrics(finding))
+                let not_judged = finding.evidence.not_judged().map(str::to_owned).collect();
+                Self::summed(&summary, metrics(finding), not_judged)
             }
-            (_, Some(summary)) => Self::summed(summary, BTreeMap::new()),
+            (_, Some(summary)) => Self::summed(summary, BTreeMap::new(), Vec::new()),
             (_, None) => Self::default(),
         }
     }
 
-    fn summed(summary: &Summary, by_metric: BTreeMap<String, f64>) -> Self {
+    fn summed(summary: &Summary, by_metric: BTreeMap<String, f64>, not_judged: Vec<String>) -> Self {
         let Summary { log, threshold, .. } = *summary;
         Self {
             verdict: Some(summary.verdict.to_string()),
             rule: Some(summary.rule.to_string()),
-            evidence: Some(wire::Evidence { log, threshold, by_metric }),
+            evidence: Some(wire::Evidence { log, threshold, by_metric, not_judged }),
             detectable_ratio: summary.detectable_ratio,
             eta: summary.eta_seconds.filter(|eta| eta.is_finite()),
             samples: Some(samples(summary)),
@@ -168,7 +224,7 @@ pub(super) fn series(conducted: &Conducted) -> Vec<RolloutSeries> {
         let known = Known::of(rollout, report.finding.as_ref(), ending(conducted, route, report));
         let evidence = known.evidence.unwrap_or_default();
         // What the rule that spoke goes by is not always the sum of all metrics.
-        let log = report.finding.as_ref().map_or(evidence.log, |finding| finding.evidence.log);
+        let log = report.finding.as_ref().map_or(evidence.log, |finding| finding.evidence.judged());
         let all = [("all", log), ("threshold", Some(evidence.threshold))];
         let all = all.into_iter().filter_map(|(metric, log)| Some((metric.to_owned(), log?)));
         RolloutSeries {

@@ -91,7 +91,7 @@ pub(super) async fn status(State(shared): State<Shared>) -> Json<wire::Status> {
         upstreams: plan.upstreams.len(),
         breakers: guards::breakers(&plan),
         all_out: guards::dead(&plan),
-        rollouts: rollouts::all(&parts.control.rollouts()),
+        rollouts: rollouts::all(&parts.control.rollouts(), &plan, parts.clock.now()),
     })
 }
 
@@ -193,7 +193,7 @@ pub(super) fn view(admin: &Admin, conducted: &Conducted, route: &Route) -> wire:
             reason: by.reason.clone(),
             at_millis: by.at_millis,
         }),
-        rollout: rollouts::of(conducted, &route.name),
+        rollout: rollouts::of(conducted, route, admin.0.clock.now()),
         slo: objectives::of(conducted, &route.name),
         overrides: steering::overrides(admin, route, &cells),
         mirrors: differences::mirrors(admin, route),

@@ -9,6 +9,11 @@ use super::logs::{NOTHING, ln_add};
 use super::policy::Preset;
 use super::thresholds::Breach;
 
+/// Parts of the total that errors and each latency cut have.
+pub(super) const ERRORS_PART: f64 = 0.5;
+/// See [`ERRORS_PART`].
+pub(super) const CUT_PART: f64 = 1.0 / 6.0;
+
 /// Is the canary harmful?
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -157,9 +162,37 @@ pub struct Evidence {
     pub guard_threshold: f64,
     /// Each metric by itself.
     pub by_metric: ByMetric,
+    /// Latency cuts at which the canary is slower by less than 1 ms: their evidence decides nothing.
+    #[serde(skip_serializing_if = "is_none_of")]
+    pub unnoticed: [bool; 3],
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_none_of(cuts: &[bool; 3]) -> bool {
+    !cuts.contains(&true)
 }
 
 impl Evidence {
+    /// `ln E` of the metrics that can decide: what people compare with the threshold. `log` is the same
+    /// while every metric can.
+    #[must_use]
+    pub fn judged(&self) -> Option<f64> {
+        if is_none_of(&self.unnoticed) {
+            return self.log;
+        }
+        let ByMetric { errors, latency_p50, latency_p90, latency_p99, .. } = self.by_metric;
+        let weighed = |ln: Option<f64>, part: f64| ln.map_or(NOTHING, |ln| ln + part.ln());
+        let cuts = [latency_p50, latency_p90, latency_p99];
+        let cut = |at: usize| weighed(cuts[at].filter(|_| !self.unnoticed[at]), CUT_PART);
+        known(sum([weighed(errors, ERRORS_PART), cut(0), cut(1), cut(2)]))
+    }
+
+    /// Names of the metrics that cannot, as they are in [`ByMetric`].
+    pub fn not_judged(&self) -> impl Iterator<Item = &'static str> {
+        let cuts = ["latencyP50", "latencyP90", "latencyP99"].into_iter().zip(self.unnoticed);
+        cuts.filter_map(|(name, unnoticed)| unnoticed.then_some(name))
+    }
+
     /// What the rule that spoke went by, and what that must reach; a fixed limit goes by none.
     #[must_use]
     pub fn of_rule(&self, rule: &Rule) -> (Option<f64>, f64) {
@@ -169,7 +202,7 @@ impl Evidence {
             Rule::SampleRatio => (self.by_metric.sample_ratio, self.threshold),
             Rule::Threshold(_) | Rule::Differences => (None, 0.0),
             Rule::None | Rule::Errors | Rule::Pairs | Rule::Latency(_) | Rule::StableUnhealthy => {
-                (self.log, self.threshold)
+                (self.judged(), self.threshold)
             }
         }
     }

@@ -12,7 +12,8 @@ use super::counts::{ArmCounts, Tick};
 use super::effect::{Effect, Rates};
 use super::evidence::{Bad, Excess};
 use super::finding::{
-    Arms, ByMetric, Evidence, Finding, Rule, Seen, Verdict, Waiting, eta, known, strongest, sum,
+    Arms, ByMetric, CUT_PART, ERRORS_PART, Evidence, Finding, Rule, Seen, Verdict, Waiting, eta, known,
+    strongest, sum,
 };
 use super::guard::{Guard, Word};
 use super::holdback::{Holdback, Worse};
@@ -26,10 +27,6 @@ use super::srm::SampleRatio;
 use super::thresholds::{Breach, Look, Thresholds};
 use crate::spec::rollout::OnClientErrors;
 
-/// Parts of the total that errors and each latency cut have.
-const ERRORS_PART: f64 = 0.5;
-/// See [`ERRORS_PART`].
-const CUT_PART: f64 = 1.0 / 6.0;
 /// Evidence that is worth waiting for more.
 pub(super) const CAUTION: f64 = 10.0;
 
@@ -321,6 +318,7 @@ impl Analyzer {
                 threshold,
                 guard_threshold: -policy.guard_alpha.ln(),
                 by_metric: words.known.by_metric(&words.guard),
+                unnoticed: self.unnoticed(words),
             },
             effect: words.open.contains(&true),
             breach: words.look.breach,
@@ -391,6 +389,13 @@ impl Analyzer {
         }
         let waits = |at: usize| at == 0 || self.latency.is_slower(at - 1);
         std::array::from_fn(|at| if waits(at) { words.metrics[at] } else { NOTHING })
+    }
+
+    /// Cuts whose evidence can decide nothing now. One below 1 speaks for the canary and is none.
+    fn unnoticed(&self, words: &Words) -> [bool; 3] {
+        std::array::from_fn(|cut| {
+            words.metrics[cut + 1] > 0.0 && !words.open[cut + 1] && !self.latency.is_slower(cut)
+        })
     }
 
     /// What the step has not shown yet.

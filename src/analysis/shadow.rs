@@ -101,6 +101,7 @@ impl Phase {
                 threshold: policy.ln_threshold(),
                 guard_threshold: -policy.guard_alpha.ln(),
                 by_metric: ByMetric { pairs: log, ..ByMetric::default() },
+                unnoticed: [false; 3],
             },
             effect: self.effect.matters(),
             breach: None,

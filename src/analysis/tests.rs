@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::counts::{Reader, Writer};
 use super::evidence::{Bad, Excess};
 use super::finding::{Finding, Rule, Verdict, Waiting};
+use super::judge::CAUTION;
 use super::mixture::Schedule;
 use super::policy::{Policy, Preset};
 use super::power::{choose, needed, step_seconds};
@@ -132,6 +133,10 @@ fn a_difference_nobody_could_notice_is_not_waited_for() {
     let mut analyzer = Analyzer::new(&policy, 1_000.0);
     let last = (0..600).map(|second| analyzer.tick(&policy, &tick(second))).last().unwrap();
     assert!(last.evidence.log > Some(last.evidence.threshold), "{last:?}");
+    // What is shown against the threshold is what could decide.
+    let (shown, threshold) = last.evidence.of_rule(&last.rule);
+    assert!(shown.is_none_or(|shown| shown < CAUTION.ln()) && threshold > 6.0, "{shown:?}: {last:?}");
+    assert!(last.evidence.not_judged().any(|metric| metric == "latencyP50"), "{last:?}");
     assert_eq!((last.verdict, last.waiting_for.as_slice()), (Verdict::Healthy, &[][..]), "{last:?}");
 }
 

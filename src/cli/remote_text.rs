@@ -14,6 +14,28 @@ pub(super) fn weights(route: &str, done: &wire::WeightsSet) -> String {
     text
 }
 
+/// What says the weights of a route that nobody's hand does.
+pub(super) fn rules(route: &wire::Route) -> String {
+    let guided = route.arms.iter().any(|arm| arm.source == "rollout");
+    let name = clean(&route.name);
+    match route.rollout.as_ref().filter(|_| guided && route.operator.is_none()) {
+        Some(one) if matches!(one.state.as_str(), "PROMOTED" | "FINISHED") => {
+            let (version, state) = (clean(&one.version), clean(&one.state));
+            let back = if one.state == "PROMOTED" {
+                format!("; back to {}: switchback rollout rollback {name}", clean(&one.from))
+            } else {
+                String::new()
+            };
+            format!("{name}: the rollout that was promoted rules again, {version} {state}{back}\n")
+        }
+        Some(one) => {
+            format!("{name}: the rollout rules again, {} {}\n", clean(&one.version), clean(&one.state))
+        }
+        None if route.operator.is_none() => format!("{name}: the file rules again\n"),
+        None => String::new(),
+    }
+}
+
 /// What a flip did.
 pub(super) fn flipped(route: &str, done: &wire::Flipped) -> String {
     let mut text = String::new();
@@ -124,6 +146,40 @@ pub(super) fn moment(millis: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reset_says_what_rules_again() {
+        let arm = |source: &str| wire::Arm { source: source.to_owned(), ..wire::Arm::default() };
+        let rollout = |state: &str| wire::Rollout {
+            version: "v2".to_owned(),
+            state: state.to_owned(),
+            from: "stable".to_owned(),
+            ..wire::Rollout::default()
+        };
+        let hand = wire::ByHand::default();
+        let rows = [
+            ("file", None, None, "all: the file rules again\n"),
+            (
+                "rollout",
+                Some("PROMOTED"),
+                None,
+                "all: the rollout that was promoted rules again, v2 PROMOTED; back to stable: switchback rollout rollback all\n",
+            ),
+            ("rollout", Some("REVERTED"), None, "all: the rollout rules again, v2 REVERTED\n"),
+            ("file", Some("IDLE"), None, "all: the file rules again\n"),
+            ("operator", Some("PROMOTED"), Some(hand), ""),
+        ];
+        for (source, state, operator, expected) in rows {
+            let route = wire::Route {
+                name: "all".to_owned(),
+                arms: vec![arm(source)],
+                rollout: state.map(rollout),
+                operator,
+                ..wire::Route::default()
+            };
+            assert_eq!(rules(&route), expected, "{source} {state:?}");
+        }
+    }
 
     #[test]
     fn a_refusal_says_how_it_is_now() {

@@ -17,6 +17,9 @@ use crate::wire;
 /// Time between two looks of `rollout wait`.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// How long a route may be without any rollout: a file written the moment before is loaded by then.
+const LOADED: Duration = Duration::from_secs(2);
+
 /// What is asked of a rollout.
 #[derive(Debug, Subcommand)]
 pub enum RolloutCommand {
@@ -220,7 +223,8 @@ fn wait(args: &WaitArgs) -> Exit {
         Ok(remote) => remote,
         Err(failed) => return finish(Err(failed)),
     };
-    let (until, path) = (Instant::now() + args.timeout, route_path(&args.route));
+    let (begun, path) = (Instant::now(), route_path(&args.route));
+    let until = begun + args.timeout;
     let mut version = args.version.clone();
     let mut last: Option<wire::Rollout> = None;
     loop {
@@ -237,6 +241,13 @@ fn wait(args: &WaitArgs) -> Exit {
                 None if version.is_none() => {
                     let why = format!("route `{}` has no rollout", args.route);
                     return finish(Err(Failed(Exit::Refused, why)));
+                }
+                None if last.is_none() && begun.elapsed() >= LOADED.min(args.timeout) => {
+                    let version = version.unwrap_or_default();
+                    return finish(Err(no_rollout(
+                        &args.route,
+                        unseen(&remote, args, &version, &wire::Rollout::default()),
+                    )));
                 }
                 None => {}
             },
@@ -268,6 +279,11 @@ fn as_ended(now: wire::Rollout, last: Option<wire::Rollout>, version: Option<&st
         },
         None => now,
     }
+}
+
+/// The same where there is nothing that a version could come up in.
+fn no_rollout(route: &str, Failed(exit, why): Failed) -> Failed {
+    Failed(exit, format!("route `{}` has no rollout: {why}", clean(route)))
 }
 
 /// Why a version was never there: the file was refused, it has another, or it was put back before.
@@ -377,6 +393,13 @@ mod tests {
             let Failed(code, why) = missed("v2", last, &records, reload);
             assert!(code == exit && why.contains(part), "{part}: {why}");
         }
+    }
+
+    #[test]
+    fn what_was_put_back_before_is_so_without_a_rollout_too() {
+        let back = || Failed(Exit::PutBack, "v2 is REVERTED".to_owned());
+        let Failed(exit, why) = no_rollout("all", back());
+        assert_eq!((exit, &*why), (Exit::PutBack, "route `all` has no rollout: v2 is REVERTED"));
     }
 
     #[test]

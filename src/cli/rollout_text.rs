@@ -38,8 +38,10 @@ pub(super) fn headline(rollout: &wire::Rollout) -> String {
             add(&mut text, format_args!(" ({})", clean(rule)));
         }
     }
-    if rollout.duration_seconds >= 1.0 {
-        add(&mut text, format_args!("  since {}", span(rollout.duration_seconds)));
+    // Of one that ended the end counts, and not how long it took.
+    let since = rollout.ended_seconds.unwrap_or(rollout.duration_seconds);
+    if since >= 1.0 {
+        add(&mut text, format_args!("  since {}", span(since)));
     }
     text
 }
@@ -115,6 +117,7 @@ fn rows(rollout: &wire::Rollout) -> Vec<(&'static str, String)> {
     }
     if let Some(evidence) = rollout.evidence.as_ref().filter(|evidence| evidence.threshold > 0.0) {
         rows.push(("evidence", against(evidence)));
+        rows.extend(not_judged(evidence).map(|quiet| ("not judged", quiet)));
     }
     if let Some(wire::Samples { stable, canary }) = rollout.samples {
         let seen = |seen: wire::Seen| format!("{} bad of {} requests", seen.e, seen.n);
@@ -245,6 +248,12 @@ pub(super) fn against(evidence: &wire::Evidence) -> String {
     };
     let now = evidence.log.map_or_else(|| "0".to_owned(), plain);
     format!("E {now} of {}", plain(evidence.threshold))
+}
+
+/// Metrics that speak against it and are left out of what is compared with the threshold.
+pub(super) fn not_judged(evidence: &wire::Evidence) -> Option<String> {
+    let named = !evidence.not_judged.is_empty();
+    named.then(|| format!("{}: below 1 ms, not judged", clean(&evidence.not_judged.join(", "))))
 }
 
 /// At most two digits after the point, none that say nothing.

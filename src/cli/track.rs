@@ -4,7 +4,7 @@
 
 use super::look::{Look, Tone};
 use super::remote_text::{add, clean};
-use super::rollout_text::{against, failing, headline, short, span};
+use super::rollout_text::{against, failing, headline, not_judged, short, span};
 use crate::wire;
 
 /// The rollout of a route, a line each.
@@ -83,7 +83,11 @@ fn evidence(rollout: &wire::Rollout, look: Look) -> String {
         part if part >= 0.5 => Tone::Wary,
         _ => Tone::Good,
     };
-    format!("    evidence {} {}\n", look.bar(part, tone), against(evidence))
+    let mut text = format!("    evidence {} {}\n", look.bar(part, tone), against(evidence));
+    if let Some(quiet) = not_judged(evidence) {
+        text += &look.line(4, Tone::Plain, &quiet);
+    }
+    text
 }
 
 /// `check latency: 0.3, fine`.
@@ -133,10 +137,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_judged_is_named_beside_the_evidence() {
+        let quiet = vec!["latencyP50".to_owned(), "latencyP90".to_owned()];
+        let evidence = staged().evidence.map(|one| wire::Evidence { not_judged: quiet, ..one });
+        let told = rollout(&wire::Rollout { evidence, ..staged() }, Look { ascii: true, ..Look::default() });
+        let lines = "E 31.63 of 1000.24\n    latencyP50, latencyP90: below 1 ms, not judged\n";
+        assert!(told.contains(lines), "{told}");
+    }
+
+    #[test]
     fn a_promoted_one_has_passed_every_step_and_a_reverted_one_stands_nowhere() {
         let look = Look::default();
         let promoted = wire::Rollout { state: "PROMOTED".to_owned(), ..staged() };
         assert!(rollout(&promoted, look).contains("✔ 5% ── ✔ 25% ── ✔ 100%"));
+        let promoted = wire::Rollout { ended_seconds: Some(7_200.0), ..promoted };
+        assert!(rollout(&promoted, look).contains("  since 2h\n"), "the end counts");
         let reverted = wire::Rollout { state: "REVERTED".to_owned(), ..staged() };
         assert!(rollout(&reverted, look).contains("\n    5% ── 25% ── 100%\n"));
     }

@@ -18,7 +18,7 @@ pub struct WeightsArgs {
     /// The whole split as arm=weight; arms not named get 0
     #[arg(value_name = "ARM=WEIGHT", value_parser = arm_weight, required_unless_present = "reset", conflicts_with = "reset")]
     pub weights: Vec<(String, u32)>,
-    /// Return to the weights of the file
+    /// Give up what was set by hand: the rollout rules again, without one the file
     #[arg(long)]
     pub reset: bool,
     /// Even if no arm has weight then
@@ -101,8 +101,19 @@ pub fn weights(args: &WeightsArgs) -> Exit {
         reset: args.reset,
         force: args.force,
     };
-    let done = || split(&args.admin, &args.route, "weights", &args.why.asked(asked), args.based);
+    let done = || -> Outcome {
+        let text = split(&args.admin, &args.route, "weights", &args.why.asked(asked), args.based)?;
+        let told = args.reset && !args.admin.json;
+        Ok(if told { text + &rules_now(&args.admin, &args.route) } else { text })
+    };
     finish(done())
+}
+
+/// What says the weights once nobody's hand does; nothing when that cannot be read, for they are given
+/// back all the same.
+fn rules_now(admin: &AdminArgs, route: &str) -> String {
+    let now = Remote::open(admin).and_then(|remote| remote.get::<wire::Route>(&route_path(route)));
+    now.map(|now| remote_text::rules(&now)).unwrap_or_default()
 }
 
 /// Takes an arm's weight and leaves it the users that are pinned to it.

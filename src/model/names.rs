@@ -43,7 +43,7 @@ families! {
     ARM_INFO = "switchback_arm_info", "gauge", ["route", "arm", "upstream", "role", "version"], "1 for every arm, with its role.";
     ROLLOUT_STATE = "switchback_rollout_state", "gauge", ["route", "state"], "1 for the state a rollout is in, 0 for every other.";
     ROLLOUT_STEP = "switchback_rollout_step", "gauge", ["route"], "Step of a rollout, from 0.";
-    ROLLOUT_EVIDENCE = "switchback_rollout_evidence_log", "gauge", ["route", "metric"], "Natural logarithm of the evidence against the canary; metric `all` is the total, `threshold` what convicts.";
+    ROLLOUT_EVIDENCE = "switchback_rollout_evidence_log", "gauge", ["route", "metric"], "Natural logarithm of the evidence against the canary; metric `all` is the total of what can decide, `threshold` what convicts.";
     ROLLOUT_DETECTABLE = "switchback_rollout_detectable_ratio", "gauge", ["route"], "Smallest ratio of bad shares that would have shown in the step by now.";
     ROLLOUT_DURATION = "switchback_rollout_duration_seconds", "gauge", ["route"], "Time the run of a rollout took so far, or in all.";
     ROLLOUT_TRANSITIONS = "switchback_rollout_transitions_total", "counter", ["route", "from", "to", "actor", "reason"], "Decisions about rollouts.";

@@ -50,7 +50,8 @@ pub struct Rollout {
     /// Whether traffic walks back to `from` after a promotion.
     #[serde(default, skip_serializing_if = "is_false")]
     pub back: bool,
-    /// Share of `to` of both arms' traffic, 0 to 1; `None` when the file's own split is in force.
+    /// Share of `to` of both arms' traffic, 0 to 1; `None` when the file's own split is in force, or
+    /// weights by hand after its end.
     #[serde(default)]
     pub share: Option<f64>,
     /// The confidence in force: `high`, `normal` or `low`.
@@ -77,6 +78,9 @@ pub struct Rollout {
     /// Seconds the run took so far, or in all.
     #[serde(default)]
     pub duration_seconds: f64,
+    /// Seconds since it came to its end; absent before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_seconds: Option<f64>,
     /// The version that comes after this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
@@ -103,12 +107,15 @@ pub struct Check {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Evidence {
-    /// `ln E`, all metrics together; `None` for none.
+    /// `ln E`, all metrics together that can decide; `None` for none.
     pub log: Option<f64>,
     /// `ln(1/alpha)`: it is harmful from here on.
     pub threshold: f64,
     /// Each metric that has any.
     pub by_metric: BTreeMap<String, f64>,
+    /// Metrics of these that differ by less than 1 ms: they are not judged, and not in `log`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_judged: Vec<String>,
 }
 
 /// Requests and bad ones of both arms.

@@ -3,7 +3,7 @@
 //! Policies are short (seconds instead of minutes) and otherwise what people write. Everything is
 //! awaited as a condition of the API; a canary that was put back must get no request at all.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -332,6 +332,11 @@ fn the_command_line_moves_a_rollout_and_exits_for_pipelines() {
         (&["rollout", "wait", "all", "--timeout", "0s"], 4, "BAKE"),
         (&["rollout", "promote", "all", "--force", "--reason", "hurry"], 0, "PROMOTED"),
         (&["rollout", "wait", "all", "--json"], 0, "\"state\": \"PROMOTED\""),
+        (&["weights", "all", "stable=1", "--reason", "odd"], 0, "canary: "),
+        (&["status", "all"], 0, ": \"odd\"; without them: v2 has everything"),
+        (&["rollout", "wait", "all", "--markdown"], 0, "| reason | weights by hand rule since 20"),
+        (&["weights", "all", "--reset"], 0, "all: the rollout that was promoted rules again, v2 PROMOTED"),
+        (&["weights", "all", "stable=1", "--reason", "odd"], 0, "canary: "),
         (&["rollout", "rollback", "all", "--reason", "no"], 0, "ABORTED"),
         (&["rollout", "wait", "all", "--version", "v2"], 3, "ABORTED"),
         (&["rollout", "retry", "all"], 1, "reason"),
@@ -339,6 +344,33 @@ fn the_command_line_moves_a_rollout_and_exits_for_pipelines() {
         (&["rollout", "wait", "none"], 1, "no route"),
         (&["history", "all", "--json"], 0, "\"build\": \"42\""),
     ]);
+}
+
+#[test]
+fn what_ended_says_since_when_and_not_how_long_it_took() {
+    let origins = pair();
+    let proxy = Proxy::start(&text(&origins, &format!("version: v2, steps: [10, 100], {LONG}")));
+    assert_eq!(await_state(&proxy, &["STAGE"])["endedSeconds"], Value::Null);
+    for _ in 0..2 {
+        assert_eq!(verb(&proxy, "promote", &json!({ "force": true, "reason": "hurry" })).0, 200);
+    }
+    let run = await_state(&proxy, &["PROMOTED"])["durationSeconds"].clone();
+    let ended = || rollout(&proxy)["endedSeconds"].as_f64().unwrap_or_default();
+    eventually("the time since its end grows", || ended() > 0.2);
+    assert_eq!(rollout(&proxy)["durationSeconds"], run, "how long it took is another thing");
+}
+
+#[test]
+fn a_route_without_a_rollout_is_not_waited_for() {
+    let origins = pair();
+    let proxy = Proxy::start(&text(&origins, ""));
+    let begun = Instant::now();
+    let line = ["rollout", "wait", "all", "--version", "v2", "--timeout", "10m"];
+    let waited = cli(&proxy.site, &line);
+    assert!(waited.code == Some(4) && waited.err.contains("route `all` has no rollout"), "{waited:?}");
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    let reset = cli(&proxy.site, &["weights", "all", "--reset"]);
+    assert!(reset.out.contains("all: the file rules again"), "{reset:?}");
 }
 
 #[test]

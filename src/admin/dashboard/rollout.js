@@ -23,7 +23,7 @@ export class RolloutPanel {
     if (!rollout) return;
     redraw(this.track, [rollout.steps, rollout.step, rollout.state, rollout.to, rollout.back, rollout.bakeShare], () => stops(rollout));
     // Seconds of its age change every tick and are shown in no fact.
-    redraw(this.facts, { ...rollout, durationSeconds: 0 }, () => [h("div", { class: "beside" }, decision(rollout), failing(rollout), checks(rollout)), evidence(rollout)]);
+    redraw(this.facts, { ...rollout, durationSeconds: 0, endedSeconds: 0 }, () => [h("div", { class: "beside" }, decision(rollout), failing(rollout), checks(rollout)), evidence(rollout)]);
   }
 }
 
@@ -55,6 +55,7 @@ function next(rollout) {
   if (at === "PAUSED") return "Paused by a person: nothing moves until it is resumed.";
   if (at === "IDLE") return "Waits to be started.";
   if (at === "REVERTING") return "All traffic goes back.";
+  if (["PROMOTED", ...BACK].includes(at) && (rollout.share ?? null) === null) return "Over: weights set by hand rule.";
   if (BACK.includes(at)) return `Over: everybody is on ${name(rollout.from)} again.`;
   if (at === "PROMOTED") return `Over: everybody is on ${name(rollout.to)}.`;
   if (OVER.includes(at)) return rollout.next ? `Over; ${name(rollout.next)} comes next.` : "Over: nothing is decided any more.";
@@ -107,11 +108,13 @@ function evidence(rollout) {
 
 // Metrics that speak against it have a bar; the others are only named.
 function byMetric(known) {
-  const metrics = Object.entries(known.byMetric ?? {}).sort(([, one], [, other]) => other - one);
+  const unjudged = known.notJudged ?? [];
+  const metrics = Object.entries(known.byMetric ?? {}).filter(([metric]) => !unjudged.includes(metric)).sort(([, one], [, other]) => other - one);
   const [loud, quiet] = [metrics.filter(([, log]) => log > 0), metrics.filter(([, log]) => log <= 0)];
   return [
     loud.length > 0 && h("ul", { class: "metrics" }, ...loud.map(([metric, log]) => h("li", {},
       h("span", {}, words(metric)), scale(log, known.threshold, true), h("span", { class: "number" }, times(log))))),
+    unjudged.length > 0 && h("p", { class: "quiet-metrics" }, `Below 1 ms, not judged: ${unjudged.map(words).join(", ")}.`),
     quiet.length > 0 && h("p", { class: "quiet-metrics" }, `Nothing from ${quiet.map(([metric]) => words(metric)).join(", ")}.`),
   ];
 }

@@ -235,7 +235,7 @@ fn confidence(preset: Preset) -> &'static str {
 /// What speaks against it, in the words of a live status.
 fn evidence(finding: &Finding) -> String {
     let (log, threshold) = match finding.evidence.of_rule(&finding.rule) {
-        (_, none) if none <= 0.0 => (finding.evidence.log, finding.evidence.threshold),
+        (_, none) if none <= 0.0 => (finding.evidence.judged(), finding.evidence.threshold),
         known => known,
     };
     against(&wire::Evidence { log, threshold, ..wire::Evidence::default() })

@@ -55,6 +55,7 @@ pub fn finding(rollout: &Rollout, verdict: Verdict, rule: Rule, waiting_for: Vec
             threshold: 6.9,
             guard_threshold: 6.9,
             by_metric: ByMetric::default(),
+            unnoticed: [false; 3],
         },
         effect: false,
         breach: None::<Breach>,
