@@ -11,16 +11,17 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Query, State};
+use axum::extract::{Query, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::error::Refused;
+use super::listen::Peer;
 use super::{Admin, Shared, differences, guards, past, rollouts, views};
 use crate::control::audit::Entry;
 use crate::control::differences::Rows;
@@ -31,6 +32,8 @@ use crate::wire;
 
 /// Watchers at once.
 pub const MAX_WATCHERS: usize = 16;
+/// Beside them, those with a token: whoever may only look must not keep the operator from looking.
+pub const KNOWN_WATCHERS: usize = 8;
 /// Routes of one tick at most; a watcher may name those it wants.
 const MAX_ROUTES: usize = 50;
 /// Frames that wait for a slow watcher.
@@ -49,6 +52,7 @@ const RETRY: &str = "retry: 1000\n\n";
 pub(super) async fn events(
     State(shared): State<Shared>,
     Query(query): Query<Vec<(String, String)>>,
+    request: Request,
 ) -> Result<Response, Refused> {
     let mut wanted = Vec::new();
     for (name, value) in query {
@@ -58,9 +62,12 @@ pub(super) async fn events(
         }
         wanted.push(value);
     }
-    let place = Arc::clone(&shared.watchers).try_acquire_owned().map_err(|_| {
+    let peer = request.extensions().get::<Peer>().copied().unwrap_or_default();
+    let is_known = || matches!(shared.gate.role(request.headers(), peer), Ok(Some(_)));
+    let place = shared.watchers.place(is_known).ok_or_else(|| {
         let message = format!("{MAX_WATCHERS} watch already");
-        Refused::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-watchers", message).hint("close a page")
+        Refused::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-watchers", message)
+            .hint("close a page, or give it a token: some places are kept for those")
     })?;
     let (sender, frames) = mpsc::channel(FRAMES);
     let watcher = Watcher { started: shared.started, admin: shared.admin, wanted, told: Told::default() };
@@ -69,6 +76,28 @@ pub(super) async fn events(
     // Proxies in between must not collect it.
     let unbuffered = (HeaderName::from_static("x-accel-buffering"), "no");
     Ok(([kind, unbuffered], Body::new(Frames(frames))).into_response())
+}
+
+/// Places of watchers.
+#[derive(Clone)]
+pub(super) struct Watchers {
+    all: Arc<Semaphore>,
+    known: Arc<Semaphore>,
+}
+
+impl Default for Watchers {
+    fn default() -> Self {
+        let places = |count| Arc::new(Semaphore::new(count));
+        Self { all: places(MAX_WATCHERS), known: places(KNOWN_WATCHERS) }
+    }
+}
+
+impl Watchers {
+    /// A place, if there is one; the token is looked at only when the others have all of theirs.
+    fn place(&self, is_known: impl FnOnce() -> bool) -> Option<OwnedSemaphorePermit> {
+        let all = Arc::clone(&self.all).try_acquire_owned().ok();
+        all.or_else(|| is_known().then(|| Arc::clone(&self.known).try_acquire_owned().ok())?)
+    }
 }
 
 /// An answer of frames that come by a queue.

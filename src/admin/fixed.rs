@@ -29,6 +29,7 @@ pub(super) fn bounds() -> Value {
             "bodyBytes": super::asked::MAX_BODY,
             "verbs": super::MAX_VERBS,
             "watchers": super::events::MAX_WATCHERS,
+            "watchersWithToken": super::events::KNOWN_WATCHERS,
             "wrongTokensPerMinute": super::auth::MAX_FAILURES,
         },
     })

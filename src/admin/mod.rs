@@ -82,7 +82,7 @@ struct Shared {
     admin: Admin,
     gate: Arc<Gate>,
     verbs: Arc<Semaphore>,
-    watchers: Arc<Semaphore>,
+    watchers: events::Watchers,
     started: Instant,
 }
 
@@ -105,7 +105,7 @@ impl Admin {
             admin: self.clone(),
             gate: Arc::new(gate),
             verbs: Arc::new(Semaphore::new(MAX_VERBS)),
-            watchers: Arc::new(Semaphore::new(events::MAX_WATCHERS)),
+            watchers: events::Watchers::default(),
             started: Instant::now(),
         };
         let api = Router::new()

@@ -154,7 +154,7 @@ pub struct Connection {
     /// Unused HTTP/1.1 connections kept ready, per endpoint and worker; at most `maxIdle`; each is replaced
     /// after `idleTimeout`.
     pub min_idle: u32,
-    /// Unused connections per endpoint and worker.
+    /// Unused connections per endpoint and worker, at most 4096.
     pub max_idle: u32,
     /// Age after which a connection is not reused; 0 is never.
     pub max_age: Span,

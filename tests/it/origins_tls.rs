@@ -165,7 +165,9 @@ fn bodies_streams_and_grpc_pass_through_tls() {
     let ca = Authority::new();
     let certificate = ca.signs("app.test");
     let (origin, calls) = (Origin::start("app"), H2Origin::start());
-    origin.on("/back", Behaviour::Loopback).on("/down", Behaviour::Download(SIZE as u64));
+    // nginx sends no more of a request whose answer has begun once its origin was slow to take it: what
+    // is answered while it comes would now and then stand still in there.
+    origin.on("/back", Behaviour::Return).on("/down", Behaviour::Download(SIZE as u64));
     let pass = format!(
         "client_max_body_size 0; location / {{ proxy_pass {}; proxy_http_version 1.1; \
          proxy_request_buffering off; proxy_buffering off; }}",

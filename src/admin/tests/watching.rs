@@ -12,8 +12,13 @@ struct Watched {
 
 impl Watched {
     async fn open(site: &Site, query: &str) -> Self {
+        Self::open_with(site, query, "").await
+    }
+
+    /// The same with further header lines.
+    async fn open_with(site: &Site, query: &str, lines: &str) -> Self {
         let mut stream = TcpStream::connect(site.address("loopback")).await.expect("connected");
-        let request = format!("GET /api/v1/events{query} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        let request = format!("GET /api/v1/events{query} HTTP/1.1\r\nhost: localhost\r\n{lines}\r\n");
         stream.write_all(request.as_bytes()).await.expect("sent");
         Self { stream, text: String::new() }
     }
@@ -86,6 +91,9 @@ async fn no_more_watch_than_there_are_places() {
     }
     let (status, refused) = site.get("/api/v1/events").await;
     assert_eq!((status, &refused["code"]), (503, &json!("too-many-watchers")));
+    let mut operator =
+        Watched::open_with(&site, "", &format!("authorization: Bearer {}\r\n", site.token)).await;
+    operator.next("tick", |_| true).await;
     assert_eq!(site.get("/api/v1/status").await.0, 200, "others are answered all the same");
     drop(all.pop());
     let mut tries = 0;

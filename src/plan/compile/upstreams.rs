@@ -11,6 +11,9 @@ use crate::plan::{Endpoint, Upstream};
 use crate::spec::upstream::{Upstream as Written, UpstreamProtocol};
 use crate::spec::{ShortOr, Spot};
 
+/// Unused connections kept to one endpoint by one worker, at most.
+const MOST_IDLE: u32 = 4096;
+
 pub(super) type Upstreams = BTreeMap<Arc<str>, Arc<Upstream>>;
 
 pub(super) fn compile(context: &mut Context<'_>) -> Upstreams {
@@ -33,6 +36,11 @@ fn one<'a>(context: &mut Context<'a>, name: &Spot<String>, written: &'a ShortOr<
     if written.endpoints.is_empty() {
         let message = format!("upstream `{}` has no endpoints", **name);
         context.findings.error(name, "no-endpoint", message, "endpoints: [\"http://10.0.0.1:8080\"]");
+    }
+    if written.connection.min_idle.max(written.connection.max_idle) > MOST_IDLE {
+        let message = format!("`minIdle` and `maxIdle` of upstream `{}` are at most {MOST_IDLE}", **name);
+        let hint = "they are per endpoint and worker, and each holds a descriptor";
+        context.findings.error(name, "bad-value", message, hint);
     }
     let named: Arc<str> = Arc::from(name.as_str());
     let watch = guard::watch(context, &named, written);

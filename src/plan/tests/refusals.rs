@@ -251,6 +251,11 @@ fn listeners_and_upstreams() {
         ("unset-variable", "upstreams: { «a»: \"http://${HOST}\" }", &["`HOST` is not set"]),
         ("no-endpoint", "upstreams: { «a»: { endpoints: [] } }", &["has no endpoints"]),
         ("bad-value", "upstreams: { a: { endpoints: [{ url: «\"http://a\"», weight: 0 }] } }", &["1 to 10000"]),
+        (
+            "bad-value",
+            "upstreams: { «a»: { endpoints: [\"http://a\"], connection: { maxIdle: 1000000 } } }",
+            &["at most 4096"],
+        ),
     ];
     let receivers: &[Row] = &[
         ("duplicate-name", "notify: [{ webhook: { url: \"http://a/\" } }, «{» webhook: { url: \"http://a/\", secretFile: s } }]", &["written twice"]),

@@ -54,6 +54,8 @@ pub enum Behaviour {
     Download(u64),
     /// Sends every piece of the request body back as it arrives.
     Loopback,
+    /// Sends the request body back once all of it is there.
+    Return,
     /// Reads the body piece by piece, counting, and answers with the count.
     Swallow,
 }
@@ -285,6 +287,7 @@ async fn answer(state: Arc<State>, request: http::Request<Incoming>) -> Result<R
         }
         Behaviour::Download(size) => return Ok(download(watched, size)),
         Behaviour::Loopback => return Ok(loopback(watched, request.into_body())),
+        Behaviour::Return => returned(&state, request.into_body()).await,
         Behaviour::Swallow => swallow(&state, request.into_body()).await,
     };
     watched.done();
@@ -404,6 +407,12 @@ fn loopback(watched: Watched, mut body: Incoming) -> Reply {
         watched.done();
     });
     headed(&state, streamed(receiver, None))
+}
+
+async fn returned(state: &State, body: Incoming) -> Reply {
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    state.received.fetch_add(body.len(), Ordering::SeqCst);
+    whole(state, body.to_vec())
 }
 
 async fn swallow(state: &State, mut body: Incoming) -> Reply {
