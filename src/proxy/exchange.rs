@@ -190,7 +190,8 @@ impl Exchange {
             // The upstream lost patience with a client that did not send what it announced.
             self.client_fault = true;
         }
-        if reason == FailureReason::Overflow {
+        // Of an arm that failed by itself before, another's full house says nothing.
+        if reason == FailureReason::Overflow && self.is_chosen(arm) && self.failure.is_none() {
             self.overflowed(arm);
         }
         if self.endpoint.is_some() {

@@ -262,6 +262,34 @@ fn an_arm_that_one_client_fills_is_not_held_to_account_for_it() {
 }
 
 #[test]
+fn an_arm_that_fails_is_held_to_account_though_the_one_that_would_save_it_is_full() {
+    let origins = ["stable", "canary"].map(Origin::start);
+    origins[0].on("/up", Behaviour::Swallow);
+    origins[1].on("/", Behaviour::Answer(500, "broken"));
+    let proxy = Proxy::start(&format!(
+        "upstreams: {{ stable: {{ endpoints: [\"{}\"], limits: {{ maxRequests: 4 }} }}, canary: \"{}\" }}\n\
+         routes:\n  - name: all\n    split: {{ stable: 100, canary: 0 }}\n    \
+         retry: {{ when: [5xx], to: defaultArm }}\n    \
+         overrides: [{{ name: try, arm: canary, when: {{ headers: [{{ name: x-canary, value: \"1\" }}] }} }}]\n\
+         workers: 1\n",
+        origins[0].url(),
+        origins[1].url()
+    ));
+    let stalled: Vec<_> = (0..4)
+        .map(|_| {
+            let mut conn = proxy.conn();
+            conn.write(b"POST /up HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf").expect("sent");
+            conn
+        })
+        .collect();
+    let in_flight = || proxy.metrics().count("switchback_requests_in_flight", &[("arm", "stable")]);
+    eventually("the default arm is full", || in_flight() == 4);
+    assert!(proxy.ask(&get("/").header("x-canary", "1")).status >= 500);
+    proxy.settles("switchback_requests_total", &[("arm", "canary"), ("outcome", "error")], 1);
+    drop(stalled);
+}
+
+#[test]
 fn heads_are_bounded() {
     let origin = Origin::start("app");
     let proxy = strict_and_patient(
