@@ -269,10 +269,11 @@ pub(super) fn span(seconds: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn rollout() -> wire::Rollout {
+    /// On hold at its second step.
+    pub fn rollout() -> wire::Rollout {
         wire::Rollout {
             version: "v2".to_owned(),
             state: "HOLD".to_owned(),

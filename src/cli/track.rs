@@ -105,22 +105,11 @@ mod tests {
     fn staged() -> wire::Rollout {
         wire::Rollout {
             version: "v2\x1b[2J".to_owned(),
-            state: "HOLD".to_owned(),
-            step: 1,
-            steps: vec![5.0, 25.0, 100.0],
             reason: "it needs more".to_owned(),
-            verdict: Some("undecided".to_owned()),
+            rule: None,
             evidence: Some(wire::Evidence { log: Some(3.454), threshold: 6.908, ..Default::default() }),
-            detectable_ratio: Some(12.0),
-            waiting_for: vec!["50 more canary requests".to_owned()],
-            eta: Some(90.2),
-            share: Some(0.25),
-            samples: Some(wire::Samples {
-                stable: wire::Seen { n: 300, e: 1 },
-                canary: wire::Seen { n: 50, e: 0 },
-            }),
             duration_seconds: 242.0,
-            ..wire::Rollout::default()
+            ..crate::cli::rollout_text::tests::rollout()
         }
     }
 

@@ -73,24 +73,7 @@ fn origin(route: &Route) -> &'static str {
 
 fn blank(now: u64, from: &'static str, to: &'static str) -> Record {
     Record {
-        key: 0,
-        run: 0,
-        at_millis: now,
-        version: String::new(),
-        from: Cow::Borrowed(from),
-        to: Cow::Borrowed(to),
-        step: 0,
-        actor: Actor::Config,
-        who: None,
-        code: Cow::Borrowed(""),
-        reason: String::new(),
-        annotations: BTreeMap::new(),
-        before: None,
-        after: None,
-        found: None,
-        failing: Vec::new(),
-        first_bad_at_millis: None,
         in_force_at_millis: Some(now),
-        weights: None,
+        ..Record::plain(now, Cow::Borrowed(from), Cow::Borrowed(to), Actor::Config)
     }
 }

@@ -142,24 +142,9 @@ type Parcelled = (u64, String, String);
 fn record(notice: &Notice, now: u64) -> Record {
     Record {
         key: notice.key,
-        run: 0,
-        at_millis: now,
-        version: String::new(),
-        from: "DRAINING".into(),
-        to: "DRAINED".into(),
-        step: 0,
-        actor: Actor::Timer,
-        who: None,
         code: notice.code.clone(),
         reason: notice.text.clone(),
-        annotations: BTreeMap::new(),
-        before: None,
-        after: None,
-        found: None,
-        failing: Vec::new(),
-        first_bad_at_millis: None,
-        in_force_at_millis: None,
-        weights: None,
+        ..Record::plain(now, "DRAINING".into(), "DRAINED".into(), Actor::Timer)
     }
 }
 

@@ -124,25 +124,9 @@ mod tests {
 
     fn record(run: u64, version: &str, from: &'static str, to: &'static str, at_millis: u64) -> Record {
         Record {
-            key: 0,
             run,
-            at_millis,
             version: version.to_owned(),
-            from: from.into(),
-            to: to.into(),
-            step: 0,
-            actor: Actor::Analyzer,
-            who: None,
-            code: "".into(),
-            reason: String::new(),
-            annotations: std::collections::BTreeMap::new(),
-            before: None,
-            after: None,
-            found: None,
-            failing: Vec::new(),
-            first_bad_at_millis: None,
-            in_force_at_millis: None,
-            weights: None,
+            ..Record::plain(at_millis, from.into(), to.into(), Actor::Analyzer)
         }
     }
 

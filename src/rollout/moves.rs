@@ -222,6 +222,34 @@ pub struct Record {
     pub weights: Option<Box<Shifted>>,
 }
 
+impl Record {
+    /// One that says who, when, and from which state to which; the rest is added.
+    #[must_use]
+    pub fn plain(at_millis: u64, from: Cow<'static, str>, to: Cow<'static, str>, actor: Actor) -> Self {
+        Self {
+            key: 0,
+            run: 0,
+            at_millis,
+            version: String::new(),
+            from,
+            to,
+            step: 0,
+            actor,
+            who: None,
+            code: Cow::Borrowed(""),
+            reason: String::new(),
+            annotations: BTreeMap::new(),
+            before: None,
+            after: None,
+            found: None,
+            failing: Vec::new(),
+            first_bad_at_millis: None,
+            in_force_at_millis: None,
+            weights: None,
+        }
+    }
+}
+
 /// Every arm's weight before and after.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shifted {

@@ -272,26 +272,17 @@ impl Turn<'_> {
         self.next.seq += 1;
         let key = self.next.seq;
         let Why { actor, by, level, code, text } = why;
+        let (from, to) = (self.before.phase.name().into(), self.next.phase.name().into());
         let record = Record {
             key,
             run: self.next.run,
-            at_millis: self.scene.wall.0,
-            version: String::new(),
-            from: self.before.phase.name().into(),
-            to: self.next.phase.name().into(),
-            step: 0,
-            actor,
             who: by.map(|by| by.actor.clone()),
             code: code.into(),
             reason: text.clone(),
             annotations: notes(by),
             before: shares.map(|(before, _)| before),
             after: shares.map(|(_, after)| after),
-            found: None,
-            failing: Vec::new(),
-            first_bad_at_millis: None,
-            in_force_at_millis: None,
-            weights: None,
+            ..Record::plain(self.scene.wall.0, from, to, actor)
         };
         // Nobody need be told of an attempt; its end is told.
         if self.next.phase != Phase::Smoke {
