@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::support::load::Load;
 use crate::support::nginx::Nginx;
 use crate::support::pki::Authority;
-use crate::support::tools::{Finished, long, switchback};
+use crate::support::tools::{cli, long};
 use crate::support::wait::{PATIENCE, becomes_true};
 use crate::support::{Behaviour, Gate, Origin, Proxy, Site, eventually, get, needs, upstreams};
 
@@ -83,14 +83,6 @@ fn serves(proxy: &Proxy, slot: &str) {
     for _ in 0..20 {
         assert_eq!(proxy.ask(&get("/")).expect_status(200).origin(), slot);
     }
-}
-
-fn cli(site: &Site, arguments: &[&str]) -> Finished {
-    let (admin, token) = (format!("http://{}", site.admin()), site.state().join("admin.token"));
-    let token = token.display().to_string();
-    let mut all = arguments.to_vec();
-    all.extend(["--admin", &admin, "--token-file", &token]);
-    switchback(&site.folder(), &all)
 }
 
 /// A hundred paths in turn, so that a share of them can be given a behaviour.

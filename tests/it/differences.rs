@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::tools::switchback;
+use crate::support::tools::cli;
 use crate::support::{Origin, Proxy, get, upstreams};
 
 #[test]
@@ -21,12 +21,7 @@ fn a_route_without_pairs_has_none_and_says_so() {
     let unknown = unknown.expect_status(404);
     assert!(unknown.text().contains("unknown-route"), "{}", unknown.text());
     let site = proxy.stop().start();
-    let token = site.site.state().join("admin.token").display().to_string();
-    let admin = format!("http://{}", site.site.admin());
-    let run = |more: &[&str]| {
-        let line = [&["differences", "all", "--admin", &admin, "--token-file", &token], more].concat();
-        switchback(&site.site.folder(), &line)
-    };
+    let run = |more: &[&str]| cli(&site.site, &[&["differences", "all"], more].concat());
     let said = run(&[]);
     assert_eq!(
         (said.code, said.out.contains("no pair of answers was seen")),

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::support::load::Load;
 use crate::support::raw::{self, RawOrigin, Script};
 use crate::support::site::replace;
-use crate::support::tools::{Finished, switchback};
+use crate::support::tools::{cli, switchback};
 use crate::support::{
     Behaviour, Conn, Origin, Proxy, Response, Stranger, eventually, get, needs, post, runtime,
 };
@@ -523,13 +523,7 @@ fn a_breaker_is_turned_by_hand_and_stays_so() {
     let (app, _spare, proxy) = broken("open: 100ms, fallback: spare");
     app.on("/", Behaviour::Echo);
     assert_eq!(proxy.ask(&get("/")).origin(), "app");
-    let (admin, token) = (format!("http://{}", proxy.site.admin()), proxy.site.state().join("admin.token"));
-    let turn = |verb: &str, upstream: &str| -> Finished {
-        let token = token.to_str().expect("a path");
-        let words =
-            ["breaker", verb, upstream, "--reason", "drill", "--admin", &admin, "--token-file", token];
-        switchback(&proxy.site.folder(), &words)
-    };
+    let turn = |verb, upstream| cli(&proxy.site, &["breaker", verb, upstream, "--reason", "drill"]);
     let done = turn("open", "app");
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(done.out.contains("breaker of app: closed -> open"), "{done:?}");

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::load::Load;
 use crate::support::origin::Behaviour;
-use crate::support::tools::switchback;
+use crate::support::tools::{cli, switchback};
 use crate::support::wait::{PATIENCE, becomes_true};
 use crate::support::{Origin, Proxy, Scrape, Site, eventually, get, upstreams};
 
@@ -123,9 +123,7 @@ fn a_route_that_fails_burns_its_budget_and_everybody_says_the_same() {
     }
     // A minute of a new process says nothing of six hours.
     assert_eq!(objective(&proxy, "availability")["alarm"], Value::Null);
-    let (admin, token) = (format!("http://{}", proxy.site.admin()), proxy.site.state().join("admin.token"));
-    let line = ["status", "all", "--admin", &admin, "--token-file", &token.display().to_string()];
-    let shown = switchback(&proxy.site.folder(), &line);
+    let shown = cli(&proxy.site, &["status", "all"]);
     assert!(shown.out.contains("slo availability 99%: -880.4% of the budget of 1h left"), "{shown:?}");
     assert!(!shown.out.contains("ALARM"), "{shown:?}");
 }
@@ -138,9 +136,7 @@ fn an_outage_alarms_before_the_long_window_is_full() {
     eventually("it sounds", || objective(&proxy, "availability")["alarm"] == "14.4x over 1h and 5m");
     let told = || proxy.err().iter().chain(&proxy.out()).any(|line| line.contains("burns too fast"));
     eventually("the alarm is logged", told);
-    let (admin, token) = (format!("http://{}", proxy.site.admin()), proxy.site.state().join("admin.token"));
-    let line = ["status", "all", "--admin", &admin, "--token-file", &token.display().to_string()];
-    let shown = switchback(&proxy.site.folder(), &line);
+    let shown = cli(&proxy.site, &["status", "all"]);
     assert!(shown.out.contains("ALARM 14.4x over 1h and 5m"), "{shown:?}");
 }
 

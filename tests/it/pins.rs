@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::load::Load;
 use crate::support::origin::Behaviour;
 use crate::support::split::user_in;
-use crate::support::tools::switchback;
+use crate::support::tools::{cli, switchback};
 use crate::support::{Origin, Proxy, Request, Response, Site, eventually, get, upstreams};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -210,14 +210,11 @@ fn an_arm_is_drained_when_nothing_runs_and_no_pin_can_hold() {
     let short = text(&[&stable, &canary], "").replace("maxAge: 1h", "maxAge: 1s");
     let proxy = site(&short).start();
     canary_pin(&proxy);
-    let folder = proxy.site.folder();
-    let (admin, token) = (format!("http://{}", proxy.site.admin()), proxy.site.state().join("admin.token"));
-    let token = token.display().to_string();
-    let done = switchback(&folder, &["drain", "a", "canary", "--admin", &admin, "--token-file", &token]);
+    let done = cli(&proxy.site, &["drain", "a", "canary"]);
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(done.out.starts_with("a canary: 50 -> 0\n"), "{done:?}");
     eventually("the arm is drained", || arm(&proxy, "canary")["drain"]["state"] == "drained");
-    let status = switchback(&folder, &["status", "a", "--admin", &admin]);
+    let status = cli(&proxy.site, &["status", "a"]);
     assert!(status.out.contains("canary: drained since "), "{status:?}");
     proxy.reset_weights("a");
     assert_eq!(arm(&proxy, "canary")["drain"], Value::Null);

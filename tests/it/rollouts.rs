@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::load::Load;
 use crate::support::origin::Behaviour;
-use crate::support::tools::{Finished, switchback};
+use crate::support::tools::cli;
 use crate::support::wait::{PATIENCE, becomes_true};
 use crate::support::{Origin, Proxy, Site, eventually, get, upstreams};
 
@@ -90,14 +90,6 @@ fn no_canary(proxy: &Proxy, origins: &[Origin; 2]) {
 fn verb(proxy: &Proxy, verb: &str, body: &Value) -> (u16, Value) {
     let answer = proxy.admin(&proxy.verb(&format!("/api/v1/routes/all/rollout/{verb}"), body));
     (answer.status, answer.json())
-}
-
-fn cli(site: &Site, arguments: &[&str]) -> Finished {
-    let (admin, token) = (format!("http://{}", site.admin()), site.state().join("admin.token"));
-    let token = token.display().to_string();
-    let mut all = arguments.to_vec();
-    all.extend(["--admin", &admin, "--token-file", &token]);
-    switchback(&site.folder(), &all)
 }
 
 /// Kills it without a word, and starts it on the same files and ports.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::load::Load;
 use crate::support::origin::Behaviour;
-use crate::support::tools::{Finished, long, switchback};
+use crate::support::tools::{cli, long};
 use crate::support::wait::{PATIENCE, becomes_true};
 use crate::support::{Conn, Origin, Proxy, Request, eventually, get, post, upstreams};
 
@@ -30,15 +30,6 @@ fn text(origins: &[Origin; 2], block: &str) -> String {
          split: {{ stable: 95, canary: 5 }}, rollout: {{ version: v2, {QUICK}, {block} }} }}]\n",
         upstreams(&origins.each_ref())
     )
-}
-
-fn cli(proxy: &Proxy, arguments: &[&str]) -> Finished {
-    let site = &proxy.site;
-    let (admin, token) = (format!("http://{}", site.admin()), site.state().join("admin.token"));
-    let token = token.display().to_string();
-    let mut all = arguments.to_vec();
-    all.extend(["--admin", &admin, "--token-file", &token]);
-    switchback(&site.folder(), &all)
 }
 
 fn history(proxy: &Proxy) -> Value {
@@ -119,7 +110,7 @@ fn a_revert_names_what_failed_with_ids_that_users_saw() {
     let id = revert["failing"][0]["requestIds"][0].as_str().expect("an id").to_owned();
     for line in [vec!["history", "all"], vec!["status", "all"], vec!["rollout", "wait", "all", "--markdown"]]
     {
-        let told = cli(&proxy, &line);
+        let told = cli(&proxy.site, &line);
         let names = told.out.contains("/pay: 500 from") && told.out.contains(&id);
         assert!(names, "{line:?}: {told:?}");
     }
@@ -151,23 +142,23 @@ fn figures(proxy: &Proxy, revert: &Value) {
         "{dora:#}"
     );
     assert_eq!(dora["medianRecoverySeconds"].as_f64(), Some(recovery), "{dora:#}");
-    let told = cli(proxy, &["history", "all"]);
+    let told = cli(&proxy.site, &["history", "all"]);
     assert!(told.out.contains("DORA all: 0 versions promoted a week, 100% of 1 put back"), "{told:?}");
 }
 
 fn postmortem(proxy: &Proxy, revert: &Value, id: &str) {
     let run = revert["id"].as_str().expect("an id");
-    assert!(cli(proxy, &["history", "all"]).out.contains(run), "history shows the id");
-    let told = cli(proxy, &["history", "all", "--postmortem", run]);
+    assert!(cli(&proxy.site, &["history", "all"]).out.contains(run), "history shows the id");
+    let told = cli(&proxy.site, &["history", "all", "--postmortem", run]);
     assert_eq!(told.code, Some(0), "{told:?}");
     for part in
         ["# Postmortem: all v2", "## Impact", "STAGE to REVERTING", "| canary | POST /pay | 500 |", id]
     {
         assert!(told.out.contains(part), "{part} is not in {}", told.out);
     }
-    let unknown = cli(proxy, &["history", "all", "--postmortem", "run-99"]);
+    let unknown = cli(&proxy.site, &["history", "all", "--postmortem", "run-99"]);
     assert!(unknown.code == Some(1) && unknown.err.contains(run), "{unknown:?}");
-    assert_eq!(cli(proxy, &["history", "--postmortem", run]).code, Some(2), "of which route?");
+    assert_eq!(cli(&proxy.site, &["history", "--postmortem", run]).code, Some(2), "of which route?");
 }
 
 #[test]
@@ -247,6 +238,6 @@ fn a_minute_after_a_revert_it_is_said_whether_stable_recovered() {
     assert!(said, "{:#}", history(&proxy));
     let found = found.expect("a record");
     let run = found["id"].as_str().expect("an id");
-    let told = cli(&proxy, &["history", "all", "--postmortem", run]);
+    let told = cli(&proxy.site, &["history", "all", "--postmortem", run]);
     assert!(told.out.contains("Stable afterwards: stable recovered"), "{told:?}");
 }

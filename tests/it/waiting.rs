@@ -5,17 +5,20 @@
 
 use serde_json::{Value, json};
 
-use crate::support::tools::{Finished, switchback};
+use crate::support::tools::{Finished, cli};
 use crate::support::{Behaviour, Gate, Origin, Proxy, Site, eventually, get, upstreams};
 
 const FLIP: &str = "/api/v1/routes/web/flip";
 
-fn cli(site: &Site, arguments: &[&str]) -> Finished {
-    let (admin, token) = (format!("http://{}", site.admin()), site.state().join("admin.token"));
-    let token = token.display().to_string();
-    let mut all = arguments.to_vec();
-    all.extend(["--admin", &admin, "--token-file", &token]);
-    switchback(&site.folder(), &all)
+/// Two slots of which nobody answers at the idle one.
+fn green_is_dead() -> (Origin, Proxy) {
+    let blue = Origin::start("blue");
+    let proxy = Proxy::start(&format!(
+        "upstreams: {{ blue: \"{}\", green: \"http://127.0.0.1:1\" }}\n\
+         routes: [{{ name: web, blueGreen: {{ slots: [blue, green], active: blue, verify: {{ for: 10m }} }} }}]\n",
+        blue.url()
+    ));
+    (blue, proxy)
 }
 
 #[track_caller]
@@ -33,13 +36,7 @@ fn records(proxy: &Proxy, route: &str) -> Vec<Value> {
 
 #[test]
 fn a_flip_onto_a_dead_slot_says_why_it_waits_and_the_way_back_answers_for_it() {
-    let blue = Origin::start("blue");
-    let text = format!(
-        "upstreams: {{ blue: \"{}\", green: \"http://127.0.0.1:1\" }}\n\
-         routes: [{{ name: web, blueGreen: {{ slots: [blue, green], active: blue, verify: {{ for: 10m }} }} }}]\n",
-        blue.url()
-    );
-    let proxy = Proxy::start(&text);
+    let (_blue, proxy) = green_is_dead();
     let site = &proxy.site;
     let done = cli(site, &["flip", "web", "--force", "--reason", "release 7"]);
     says(
@@ -78,13 +75,7 @@ fn a_flip_onto_a_dead_slot_says_why_it_waits_and_the_way_back_answers_for_it() {
 
 #[test]
 fn as_many_failures_as_were_said_send_everybody_back() {
-    let blue = Origin::start("blue");
-    let text = format!(
-        "upstreams: {{ blue: \"{}\", green: \"http://127.0.0.1:1\" }}\n\
-         routes: [{{ name: web, blueGreen: {{ slots: [blue, green], active: blue, verify: {{ for: 10m }} }} }}]\n",
-        blue.url()
-    );
-    let proxy = Proxy::start(&text);
+    let (_blue, proxy) = green_is_dead();
     proxy.admin(&proxy.verb(FLIP, &json!({ "force": true }))).expect_status(200);
     proxy.ask(&get("/"));
     let slots = || proxy.read("/api/v1/routes/web")["blueGreen"].clone();

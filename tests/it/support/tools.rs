@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use super::site::Site;
 use super::wait::becomes_true;
 
 /// Returns from the test, loudly, unless every named program is installed.
@@ -137,6 +138,15 @@ pub fn run(command: &mut Command, input: &[u8]) -> Finished {
 pub fn binary() -> PathBuf {
     env::var_os("SWITCHBACK_BIN")
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_switchback")), PathBuf::from)
+}
+
+/// A verb of the command line, asked of a site's proxy with its operator's token.
+pub fn cli(site: &Site, arguments: &[&str]) -> Finished {
+    let (admin, token) = (format!("http://{}", site.admin()), site.state().join("admin.token"));
+    let token = token.display().to_string();
+    let mut all = arguments.to_vec();
+    all.extend(["--admin", &admin, "--token-file", &token]);
+    switchback(&site.folder(), &all)
 }
 
 /// The binary under test with these arguments, run to its end in `folder`.
